@@ -1,0 +1,82 @@
+//! How an event becomes bytes and bytes become an event: JSON unless you say otherwise.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Encodes and decodes events of one type.
+///
+/// Object-safe, so that a log holds an `Arc<dyn Codec<E>>`. Encoding asks nothing of `E` here; decoding asks
+/// for [`DeserializeOwned`], because only what reads needs it: a program that only appends can use a type
+/// that cannot be decoded at all.
+///
+/// An encoding is never empty: a log has no way to tell an empty payload from none, and an empty one is
+/// refused like any other event that cannot be encoded.
+pub trait Codec<E>: Send + Sync {
+    /// Appends the encoding of `event` to `out`, leaving what is there already as it is.
+    ///
+    /// # Errors
+    ///
+    /// When the event cannot be encoded; what was written to `out` meanwhile is discarded by the caller.
+    fn encode(&self, event: &E, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// The event that `payload` encodes. A codec may keep a slice of `payload` in it instead of a copy.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not an encoded event. Never panics, whatever the bytes are.
+    fn decode(&self, payload: &Bytes) -> Result<E, CodecError>
+    where
+        E: DeserializeOwned;
+}
+
+/// Events as JSON objects, through `serde_json`: the default, readable by every producer and tool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JsonCodec;
+
+impl<E: Serialize> Codec<E> for JsonCodec {
+    fn encode(&self, event: &E, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        serde_json::to_writer(out, event).map_err(CodecError::new)
+    }
+
+    fn decode(&self, payload: &Bytes) -> Result<E, CodecError>
+    where
+        E: DeserializeOwned,
+    {
+        serde_json::from_slice(payload).map_err(CodecError::new)
+    }
+}
+
+/// Why an event could not be encoded or decoded. Cheap to clone; keeps the codec's own error as its source.
+#[derive(Clone)]
+pub struct CodecError(Arc<dyn StdError + Send + Sync>);
+
+impl CodecError {
+    /// Wraps the error of a codec.
+    pub fn new(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self(Arc::from(source.into()))
+    }
+}
+
+impl fmt::Debug for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl StdError for CodecError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        // The wrapper adds no words of its own, so the next link of the chain is the source's source.
+        self.0.source()
+    }
+}

@@ -1,0 +1,235 @@
+//! The suite that proves a backend: at least one case per clause of the contract, named after it.
+//!
+//! A backend implements [`Harness`] and writes one line in a test file; every case becomes a `#[test]` of
+//! its own, and a case that is added here enrols every backend by itself:
+//!
+//! ```ignore
+//! event_log_core::conformance!(MyHarness::new());
+//! ```
+//!
+//! A case gets a harness to itself, opens logs of [`Probe`] events on it, and switches on faults where the
+//! harness can. What a backend does not support by design ([`Capabilities`]) must fail with
+//! [`Error::Unsupported`]; a fault that a harness cannot make is announced as *not run*, never as passed.
+//!
+//! The suite uses no network. On a harness with [virtual time](Harness::virtual_time) it takes no time either.
+
+mod append;
+mod consume;
+mod fixture;
+mod groups;
+mod lifecycle;
+mod outage;
+mod seek;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use self::fixture::Probe;
+use crate::config::ProducerConfig;
+use crate::error::Error;
+use crate::log::EventLog;
+use crate::position::PartitionId;
+
+/// What a log under test is opened with.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Spec {
+    /// How many partitions; `None` for the backend's default of [`limits::PARTITIONS`](crate::limits::PARTITIONS).
+    pub partitions: Option<u32>,
+    /// Keep this many records per partition.
+    pub retain_records: Option<u64>,
+    /// Keep records this long.
+    pub retain_for: Option<Duration>,
+    /// The producing side.
+    pub config: ProducerConfig,
+}
+
+/// What a backend supports. What it does not must fail with [`Error::Unsupported`] when a log is opened or
+/// the operation is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Retention by number of records.
+    pub retain_records: bool,
+    /// Retention by age.
+    pub retain_for: bool,
+    /// [`SeekPosition::Timestamp`](crate::SeekPosition::Timestamp).
+    pub seek_timestamp: bool,
+}
+
+impl Capabilities {
+    /// A backend that supports everything.
+    pub const ALL: Self = Self {
+        retain_records: true,
+        retain_for: true,
+        seek_timestamp: true,
+    };
+}
+
+/// A fault that a case asks for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Cut every connection and let none through.
+    Disconnect,
+    /// Let connections through again.
+    Reconnect,
+    /// Append the next requests, but cut the connection before the reply.
+    LoseReplies(usize),
+    /// Lose the next requests with their connections.
+    LoseRequests(usize),
+    /// Keep the next requests under way while the producer reconnects, until [`Fault::DeliverHeld`].
+    HoldRequests(usize),
+    /// Let the held requests arrive.
+    DeliverHeld,
+    /// Have every append take this long; zero ends it.
+    SlowAppends(Duration),
+    /// Leave a gap of this many offsets before the next record.
+    SkipOffsets(PartitionId, u64),
+    /// Answer the next fetches as if there were no records.
+    EmptyFetches(usize),
+    /// Fail the next fetches of this partition.
+    FailFetches(PartitionId, usize),
+    /// Fail the next commits of this partition.
+    FailCommits(PartitionId, usize),
+    /// Remove all records.
+    Purge,
+    /// Append bytes as a producer would that does not use this library.
+    AppendForeign(PartitionId, Bytes),
+}
+
+/// What a backend lends to the suite. Each case gets one to itself: a topic that nobody else uses.
+#[async_trait]
+pub trait Harness: Send + Sync {
+    /// Opens a log on the harness's topic: the first call makes the topic, and each further one is another
+    /// handle on it, as of another process.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening a log: some cases ask for them.
+    async fn open(&self, spec: &Spec) -> Result<Arc<dyn EventLog<Probe>>, Error>;
+
+    /// What the backend supports.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Makes a fault.
+    ///
+    /// # Errors
+    ///
+    /// [`NotRun`] when this harness cannot make it; the case ends there.
+    async fn inject(&self, fault: Fault) -> Result<(), NotRun>;
+
+    /// Whether the backend lives in tokio's time alone, so that a case runs with the clock paused and waits
+    /// for nothing. With a server it does not.
+    fn virtual_time(&self) -> bool {
+        false
+    }
+}
+
+/// Why a case could not be run on a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotRun(pub String);
+
+/// How a case ends, if not by a panic.
+pub type CaseResult = Result<(), NotRun>;
+
+type CaseFn = for<'a> fn(&'a dyn Harness) -> Pin<Box<dyn Future<Output = CaseResult> + 'a>>;
+
+/// One case of the suite.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct Case {
+    /// Its name, which begins with the clause that it proves.
+    pub name: &'static str,
+    run: CaseFn,
+}
+
+impl std::fmt::Debug for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Case").field(&self.name).finish()
+    }
+}
+
+/// A case that takes longer is stuck. On a paused clock it is the deadlock detector.
+const CASE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Runs one case on a harness that `harness` makes inside the case's own runtime.
+///
+/// # Panics
+///
+/// When the case fails, when it is stuck, and when there is no case of that name.
+pub fn run<H: Harness>(name: &str, harness: impl FnOnce() -> H) -> CaseResult {
+    let case = CASES
+        .iter()
+        .find(|case| case.name == name)
+        .unwrap_or_else(|| panic!("there is no case {name}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.unwrap_or_else(|error| panic!("no runtime: {error}"));
+    let result = runtime.block_on(async {
+        let harness = harness();
+        if harness.virtual_time() {
+            tokio::time::pause();
+        }
+        let outcome = tokio::time::timeout(CASE_TIMEOUT, (case.run)(&harness)).await;
+        outcome.unwrap_or_else(|_| panic!("{name} is stuck"))
+    });
+    if let Err(NotRun(reason)) = &result {
+        // Not through the captured output of the test: nobody would see it.
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            format!("conformance: {name}: not run: {reason}\n").as_bytes(),
+        );
+    }
+    result
+}
+
+/// The list of cases, and from it the macro that enrols a backend.
+macro_rules! cases {
+    ($d:tt $($module:ident { $($name:ident),+ $(,)? })+) => {
+        /// Every case of the suite.
+        pub const CASES: &[Case] = &[
+            $($(Case { name: stringify!($name), run: |harness| Box::pin($module::$name(harness)) }),+),+
+        ];
+
+        /// Makes one `#[test]` per case of the suite, on the [`Harness`](crate::conformance::Harness) that
+        /// the expression makes. It is evaluated once per case, inside a tokio runtime.
+        #[macro_export]
+        macro_rules! conformance {
+            ($d harness:expr) => {
+                $($(
+                    #[test]
+                    fn $name() {
+                        // A case that was not run has said so; it did not fail either.
+                        let _ = $d crate::conformance::run(stringify!($name), || $d harness);
+                    }
+                )+)+
+            };
+        }
+    };
+}
+
+cases! { $
+    append {
+        a1_positions_are_the_logs_own,
+    }
+    outage {
+        a6_nothing_blocks_while_the_log_is_away,
+    }
+    consume {
+        c1_poll_returns_as_soon_as_something_is_there,
+    }
+    seek {
+        c5_seek_to_the_beginning_reads_everything_again,
+    }
+    groups {
+        c8_groups_are_independent,
+    }
+    lifecycle {
+        l1_opening_again_finds_the_same_log,
+    }
+}

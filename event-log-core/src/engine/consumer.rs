@@ -1,0 +1,353 @@
+//! The consumer of a [`Log`](super::Log): one lane per partition, merged into batches.
+//!
+//! Who owns what: the **member** (the backend's connection) knows which partitions are ours and what the
+//! group has stored; a **lane** knows where we are in one partition, what has been fetched ahead, and what
+//! has been delivered; the consumer merges lanes and keeps both cursors for the caller to look at.
+//!
+//! Everything that awaits comes first and changes nothing that a dropped future could lose; what takes
+//! records out of the lanes is synchronous. That is why every method is cancel safe.
+
+mod commit;
+mod lane;
+mod poison;
+mod seek;
+mod window;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use self::lane::Lane;
+use super::transport::{Assigned, Member, Transport};
+use crate::codec::Codec;
+use crate::consumer::{ConsumerOptions, EventConsumer};
+use crate::error::{CommitError, Error};
+use crate::limits;
+use crate::position::{Cursor, Offset, PartitionId, SeekPosition};
+use crate::record::{EventBatch, Notice, Record};
+
+/// A consumer over a [`Transport`].
+pub(super) struct Consumer<E, T: Transport> {
+    transport: Arc<T>,
+    codec: Arc<dyn Codec<E>>,
+    group: String,
+    /// The same through all reconnects of this consumer.
+    instance: u128,
+    options: ConsumerOptions,
+    /// `None` while the connection is lost.
+    member: Option<T::Member>,
+    /// What the member has said and the lanes do not reflect yet.
+    assigned: Option<Vec<Assigned>>,
+    /// Sorted by partition.
+    lanes: Vec<Lane>,
+    /// Where each partition starts if the group has never committed it.
+    start: Cursor,
+    position: Cursor,
+    committed: Cursor,
+    /// Noticed, and not yet handed over with a batch.
+    notices: Vec<Notice>,
+}
+
+impl<E, T> Consumer<E, T>
+where
+    E: DeserializeOwned + Send + 'static,
+    T: Transport,
+{
+    pub(super) async fn open(
+        transport: Arc<T>,
+        codec: Arc<dyn Codec<E>>,
+        group: &str,
+        instance: u128,
+        options: ConsumerOptions,
+    ) -> Result<Self, Error> {
+        let member = transport.join(group, instance).await?;
+        let mut consumer = Self {
+            transport,
+            codec,
+            group: group.to_owned(),
+            instance,
+            options,
+            member: Some(member),
+            assigned: None,
+            lanes: Vec::new(),
+            start: Cursor::new(),
+            position: Cursor::new(),
+            committed: Cursor::new(),
+            notices: Vec::new(),
+        };
+        consumer.start = consumer.resolve_start().await?;
+        consumer.sync_assignment().await?;
+        // Having partitions to start with is no news.
+        consumer.notices.clear();
+        Ok(consumer)
+    }
+
+    /// The start position for every partition, also for those that only come to us later: otherwise `End`
+    /// would mean a later end for them.
+    async fn resolve_start(&mut self) -> Result<Cursor, Error> {
+        let all = (0..self.transport.partitions())
+            .map(PartitionId)
+            .collect::<Vec<_>>();
+        let start = self.options.start.clone();
+        let member = self.member.as_mut().ok_or(Error::Unavailable(None))?;
+        seek::resolve(member, &all, &start).await
+    }
+
+    /// The member, after joining again if the connection was lost, with the lanes as the group has them now.
+    async fn connected(&mut self) -> Result<&mut T::Member, Error> {
+        if self.member.is_none() {
+            self.member = Some(self.transport.join(&self.group, self.instance).await?);
+        }
+        if let Err(error) = self.sync_assignment().await {
+            self.note_lost(&error);
+            return Err(error);
+        }
+        self.member.as_mut().ok_or(Error::Unavailable(None))
+    }
+
+    /// Forgets the member if the error says that its connection is lost.
+    fn note_lost(&mut self, error: &Error) {
+        if matches!(error, Error::Unavailable(_)) {
+            self.member = None;
+        }
+    }
+
+    async fn sync_assignment(&mut self) -> Result<(), Error> {
+        let Some(member) = self.member.as_mut() else {
+            return Err(Error::Unavailable(None));
+        };
+        if let Some(assigned) = member.assignment().await? {
+            self.assigned = Some(assigned);
+        }
+        let Some(assigned) = &self.assigned else {
+            return Ok(());
+        };
+        let mut fresh = Vec::new();
+        for one in assigned {
+            if self.lanes.iter().any(|lane| lane.assigned() == *one) {
+                continue;
+            }
+            let committed = member.committed(one.partition).await?;
+            let low = member.watermarks(one.partition).await?.low;
+            let start = self.start.get(one.partition).unwrap_or(Offset::ZERO);
+            // The start has no claim on what was gone before the consumer came: that is not a loss.
+            fresh.push(Lane::new(*one, committed, committed.unwrap_or(start.max(low))));
+        }
+        self.apply_assignment(fresh);
+        Ok(())
+    }
+
+    /// The synchronous half: from here on nothing is awaited.
+    fn apply_assignment(&mut self, fresh: Vec<Lane>) {
+        let Some(assigned) = self.assigned.take() else {
+            return;
+        };
+        let ours = |partition| assigned.iter().any(|one| one.partition == partition);
+        let before: Vec<_> = self.lanes.iter().map(Lane::partition).collect();
+        self.lanes.retain(|lane| {
+            ours(lane.partition()) && fresh.iter().all(|new| new.partition() != lane.partition())
+        });
+        self.lanes.extend(fresh);
+        self.lanes.sort_by_key(Lane::partition);
+        self.position = self
+            .lanes
+            .iter()
+            .map(|lane| (lane.partition(), lane.next()))
+            .collect();
+        self.committed = self
+            .lanes
+            .iter()
+            .filter_map(|lane| Some((lane.partition(), lane.committed()?)))
+            .collect();
+        let revoked: Vec<_> = before
+            .iter()
+            .copied()
+            .filter(|&partition| !ours(partition))
+            .collect();
+        let gained: Vec<_> = assigned
+            .iter()
+            .map(|one| one.partition)
+            .filter(|one| !before.contains(one))
+            .collect();
+        if !revoked.is_empty() {
+            self.notices.push(Notice::Revoked(revoked));
+        }
+        if !gained.is_empty() {
+            self.notices.push(Notice::Assigned(gained));
+        }
+    }
+
+    /// Fetches ahead until every lane has what a batch of `max_count` may take from it.
+    async fn fill_lanes(&mut self, max_count: usize) -> Result<(), Error> {
+        self.connected().await?;
+        let Some(member) = self.member.as_mut() else {
+            return Err(Error::Unavailable(None));
+        };
+        for lane in &mut self.lanes {
+            match lane.fill(member, max_count).await {
+                Ok(notice) => self.notices.extend(notice),
+                Err(error @ Error::Unavailable(_)) => {
+                    self.member = None;
+                    return Err(error);
+                }
+                // A fault of one partition hides nothing of the others.
+                Err(error) => self.notices.push(Notice::Fault {
+                    partition: lane.partition(),
+                    error,
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up to `max_count` records from the lanes, oldest first. Returns early where the order would
+    /// become a guess (a lane has run dry although its partition has more), and before a record that has to
+    /// be parked: parking is awaited only while nothing has been taken.
+    async fn merge(&mut self, max_count: usize) -> Result<Vec<Record<E>>, Error> {
+        let mut records = Vec::with_capacity(max_count.min(self.lanes.iter().map(Lane::ahead).sum()));
+        'runs: while records.len() < max_count {
+            let Some((at, run_until)) = next_run(&self.lanes) else {
+                break;
+            };
+            let lane = &mut self.lanes[at];
+            while records.len() < max_count && lane.head().is_some_and(|head| head.timestamp <= run_until) {
+                match poison::take(lane, &*self.codec, &self.options.poison, &self.group) {
+                    poison::Taken::Record(record) => records.push(record),
+                    poison::Taken::Notice(notice) => self.notices.push(notice),
+                    // Whatever comes before it is delivered first.
+                    _ if !records.is_empty() => break 'runs,
+                    poison::Taken::Halted(error) => return Err(error),
+                    poison::Taken::Park(log, letter) => {
+                        let offset = letter.position.offset;
+                        poison::park(&*log, letter).await?;
+                        lane.park(offset);
+                    }
+                }
+            }
+            if lane.has_run_dry() && !records.is_empty() {
+                break;
+            }
+        }
+        Ok(self.moved(records))
+    }
+
+    /// Brings the visible position up to the lanes.
+    fn moved(&mut self, records: Vec<Record<E>>) -> Vec<Record<E>> {
+        for lane in &self.lanes {
+            self.position.set(lane.partition(), lane.next());
+        }
+        records
+    }
+
+    /// Waits for something to change, after a round that found nothing.
+    async fn wait(&mut self, deadline: Instant) {
+        let soon = Instant::now() + limits::REJOIN_INTERVAL;
+        let restless = self.lanes.iter().any(Lane::is_behind);
+        match &mut self.member {
+            Some(member) => {
+                // A lane that is behind and got nothing (a fault, an empty answer that proves nothing) is
+                // asked again soon, since nobody may wake us for it.
+                member
+                    .wait(if restless { deadline.min(soon) } else { deadline })
+                    .await;
+            }
+            None => tokio::time::sleep_until(deadline.min(soon)).await,
+        }
+    }
+}
+
+/// The lane with the oldest head, and until which time it may deliver before another one is older.
+fn next_run(lanes: &[Lane]) -> Option<(usize, crate::position::Timestamp)> {
+    let mut heads = lanes
+        .iter()
+        .enumerate()
+        .filter_map(|(at, lane)| Some((lane.head()?.timestamp, at)));
+    let (mut oldest, mut second) = (heads.next()?, crate::position::Timestamp(u64::MAX));
+    for head in heads {
+        if head.0 < oldest.0 {
+            second = oldest.0;
+            oldest = head;
+        } else {
+            second = second.min(head.0);
+        }
+    }
+    Some((oldest.1, second))
+}
+
+#[async_trait]
+impl<E, T> EventConsumer<E> for Consumer<E, T>
+where
+    E: DeserializeOwned + Send + 'static,
+    T: Transport,
+{
+    async fn poll(&mut self, max_count: usize, timeout: Duration) -> Result<EventBatch<E>, Error> {
+        if max_count == 0 {
+            return Err(Error::invalid("max_count", "must be at least 1"));
+        }
+        let max_count = max_count.min(limits::FETCH_RECORDS);
+        let now = Instant::now();
+        let deadline = now
+            .checked_add(timeout)
+            .unwrap_or(now + Duration::from_secs(86_400 * 365));
+        loop {
+            let filled = match self.fill_lanes(max_count).await {
+                Err(error) if !error.is_retryable() => return Err(error),
+                filled => filled,
+            };
+            // What was fetched before a connection was lost is still good.
+            let records = self.merge(max_count).await?;
+            let expired = Instant::now() >= deadline;
+            match filled {
+                // An empty batch would be a lie: nobody knows whether there are records.
+                Err(error) if records.is_empty() && expired => return Err(error),
+                _ if !records.is_empty() || expired => {
+                    let notices = std::mem::take(&mut self.notices);
+                    return Ok(EventBatch::new(records, notices, self.position.clone()));
+                }
+                _ => self.wait(deadline).await,
+            }
+        }
+    }
+
+    async fn commit(&mut self, up_to: &Cursor) -> Result<(), CommitError> {
+        self.commit_up_to(up_to).await
+    }
+
+    async fn seek(&mut self, to: SeekPosition) -> Result<(), Error> {
+        self.seek_to(to).await
+    }
+
+    async fn end(&mut self) -> Result<Cursor, Error> {
+        self.connected().await?;
+        let Some(member) = self.member.as_mut() else {
+            return Err(Error::Unavailable(None));
+        };
+        let mut end = Cursor::new();
+        for lane in &self.lanes {
+            end.set(lane.partition(), member.watermarks(lane.partition()).await?.high);
+        }
+        Ok(end)
+    }
+
+    fn position(&self) -> &Cursor {
+        &self.position
+    }
+
+    fn committed(&self) -> &Cursor {
+        &self.committed
+    }
+
+    fn group(&self) -> &str {
+        &self.group
+    }
+
+    async fn leave(mut self: Box<Self>) -> Result<(), Error> {
+        match self.member.take() {
+            Some(member) => member.leave().await,
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Committing: what a cursor means for each lane, and storing it.
+
+use serde::de::DeserializeOwned;
+
+use super::Consumer;
+use crate::engine::transport::{Member, Transport};
+use crate::error::{CommitError, CommitFailure, Error};
+use crate::position::{Cursor, Offset, PartitionId};
+
+impl<E, T> Consumer<E, T>
+where
+    E: DeserializeOwned + Send + 'static,
+    T: Transport,
+{
+    pub(super) async fn commit_up_to(&mut self, up_to: &Cursor) -> Result<(), CommitError> {
+        // Asked before anything else, so that a mixed-up cursor stores nothing at all.
+        let asked = self.offsets_to_store(up_to)?;
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let mut stored = Cursor::new();
+        let mut failures = Vec::new();
+        for (at, &(partition, next)) in asked.iter().enumerate() {
+            match self.store(partition, next).await {
+                Ok(()) => stored.set(partition, next),
+                Err(failure) => {
+                    let lost = matches!(failure, CommitFailure::Failed(Error::Unavailable(_)));
+                    failures.push((partition, failure));
+                    if lost {
+                        // One attempt to join again per commit is enough: the others fail alike.
+                        let rest = asked[at + 1..].iter();
+                        failures.extend(rest.map(|&(partition, _)| {
+                            (partition, CommitFailure::Failed(Error::Unavailable(None)))
+                        }));
+                        break;
+                    }
+                }
+            }
+        }
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(CommitError::new(stored, failures))
+        }
+    }
+
+    /// What the cursor asks to store, per partition: only what was delivered, and only what changes something.
+    fn offsets_to_store(&self, up_to: &Cursor) -> Result<Vec<(PartitionId, Offset)>, CommitError> {
+        let (mut asked, mut failures) = (Vec::new(), Vec::new());
+        for lane in &self.lanes {
+            let Some(next) = up_to.get(lane.partition()) else {
+                continue;
+            };
+            match lane.to_store(next) {
+                Ok(Some(next)) => asked.push((lane.partition(), next)),
+                Ok(None) => {}
+                Err(delivered) => {
+                    failures.push((
+                        lane.partition(),
+                        CommitFailure::BeyondDelivered {
+                            asked: next,
+                            delivered,
+                        },
+                    ));
+                }
+            }
+        }
+        if failures.is_empty() {
+            Ok(asked)
+        } else {
+            Err(CommitError::new(Cursor::new(), failures))
+        }
+    }
+
+    async fn store(&mut self, partition: PartitionId, next: Offset) -> Result<(), CommitFailure> {
+        self.connected().await.map_err(CommitFailure::Failed)?;
+        // Joining again may have brought a new lane, which has delivered nothing.
+        let still_ours = self.lanes.iter().position(|lane| lane.partition() == partition);
+        let Some(at) = still_ours.filter(|&at| self.lanes[at].to_store(next) == Ok(Some(next))) else {
+            return Err(CommitFailure::Revoked);
+        };
+        let Some(member) = self.member.as_mut() else {
+            return Err(CommitFailure::Failed(Error::Unavailable(None)));
+        };
+        if let Err(failure) = member.store(partition, next).await {
+            if let CommitFailure::Failed(error) = &failure {
+                self.note_lost(error);
+            }
+            return Err(failure);
+        }
+        self.lanes[at].stored(next);
+        self.committed.set(partition, next);
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! One partition of one consumer: what has been fetched ahead, and how far delivery has come.
+
+use std::collections::VecDeque;
+
+use super::window::DedupWindow;
+use crate::engine::transport::{Assigned, Member, StoredMessage};
+use crate::error::Error;
+use crate::limits;
+use crate::position::{Offset, PartitionId, Position};
+use crate::record::Notice;
+
+pub(super) struct Lane {
+    assigned: Assigned,
+    /// The next offset to deliver.
+    next: Offset,
+    /// Fetched and not delivered, in offset order.
+    ahead: VecDeque<StoredMessage>,
+    /// The next offset to fetch.
+    fetch_from: Offset,
+    /// The high watermark of the last fetch.
+    high: Offset,
+    /// One past the last record that was delivered since we got the partition or last sought in it.
+    delivered: Option<Offset>,
+    /// What the group has stored.
+    committed: Option<Offset>,
+    /// A seek went back behind what is committed, so that the next commit may go back too.
+    rewound: bool,
+    /// The record at this offset is in the dead-letter log: it only has to be passed over.
+    parked: Option<Offset>,
+    window: DedupWindow,
+}
+
+/// How far delivery had come.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    next: Offset,
+    delivered: Option<Offset>,
+}
+
+impl Lane {
+    pub(super) fn new(assigned: Assigned, committed: Option<Offset>, next: Offset) -> Self {
+        Self {
+            assigned,
+            next,
+            ahead: VecDeque::new(),
+            fetch_from: next,
+            high: Offset::ZERO,
+            delivered: None,
+            committed,
+            rewound: false,
+            parked: None,
+            window: DedupWindow::default(),
+        }
+    }
+
+    pub(super) const fn partition(&self) -> PartitionId {
+        self.assigned.partition
+    }
+
+    pub(super) const fn assigned(&self) -> Assigned {
+        self.assigned
+    }
+
+    pub(super) const fn next(&self) -> Offset {
+        self.next
+    }
+
+    pub(super) const fn committed(&self) -> Option<Offset> {
+        self.committed
+    }
+
+    pub(super) fn ahead(&self) -> usize {
+        self.ahead.len()
+    }
+
+    pub(super) fn head(&self) -> Option<&StoredMessage> {
+        self.ahead.front()
+    }
+
+    /// Whether the partition has more than was fetched.
+    pub(super) fn is_behind(&self) -> bool {
+        self.fetch_from < self.high
+    }
+
+    pub(super) fn has_run_dry(&self) -> bool {
+        self.ahead.is_empty() && self.is_behind()
+    }
+
+    /// Fetches until `wanted` records are ahead, or the partition has no more. What retention has taken
+    /// meanwhile makes a notice.
+    pub(super) async fn fill<M: Member>(
+        &mut self,
+        member: &mut M,
+        wanted: usize,
+    ) -> Result<Option<Notice>, Error> {
+        if self.ahead.len() >= wanted {
+            return Ok(None);
+        }
+        let count = (wanted - self.ahead.len()).max(limits::PREFETCH_RECORDS);
+        let fetched = member
+            .fetch(self.partition(), self.fetch_from, count, limits::FETCH_BYTES)
+            .await?;
+        let asked = self.fetch_from;
+        self.high = fetched.watermarks.high;
+        if let Some(last) = fetched.records.last() {
+            self.fetch_from = last.offset.next();
+        }
+        self.ahead.extend(fetched.records);
+        let low = fetched.watermarks.low;
+        if low <= asked {
+            return Ok(None);
+        }
+        self.fetch_from = self.fetch_from.max(low);
+        if self.ahead.is_empty() {
+            self.next = low;
+        }
+        Ok(Some(Notice::Missing {
+            partition: self.partition(),
+            from: asked,
+            resumed_at: low,
+        }))
+    }
+
+    /// Takes the head out as delivered, with the position of the first copy if it is a second one.
+    pub(super) fn take_head(&mut self) -> Option<(StoredMessage, Option<Position>)> {
+        let head = self.ahead.pop_front()?;
+        self.next = head.offset.next();
+        self.delivered = Some(self.next);
+        let first = self.window.first_copy(head.id, head.offset);
+        Some((head, first.map(|offset| Position::new(self.partition(), offset))))
+    }
+
+    /// What [`put_back`](Self::put_back) needs, from before the head was taken.
+    pub(super) const fn mark(&self) -> Mark {
+        Mark {
+            next: self.next,
+            delivered: self.delivered,
+        }
+    }
+
+    /// Undoes taking the head.
+    pub(super) fn put_back(&mut self, head: StoredMessage, before: Mark) {
+        self.ahead.push_front(head);
+        self.next = before.next;
+        self.delivered = before.delivered;
+    }
+
+    pub(super) const fn park(&mut self, offset: Offset) {
+        self.parked = Some(offset);
+    }
+
+    pub(super) fn is_parked(&self, offset: Offset) -> bool {
+        self.parked == Some(offset)
+    }
+
+    /// Moves, and forgets what was fetched and delivered.
+    pub(super) fn seek(&mut self, next: Offset) {
+        self.next = next;
+        self.fetch_from = next;
+        self.ahead.clear();
+        self.delivered = None;
+        self.parked = None;
+        self.rewound |= self.committed.is_some_and(|committed| next < committed);
+    }
+
+    /// What a commit up to `asked` would store: `Ok(None)` when it changes nothing, `Err` with what was
+    /// delivered when it goes beyond that.
+    pub(super) fn to_store(&self, asked: Offset) -> Result<Option<Offset>, Offset> {
+        let Some(delivered) = self.delivered else {
+            return Ok(None);
+        };
+        if asked > delivered {
+            return Err(delivered);
+        }
+        let advances = self.committed.is_none_or(|committed| asked > committed);
+        let goes_back = self.rewound && self.committed != Some(asked);
+        Ok((advances || goes_back).then_some(asked))
+    }
+
+    pub(super) fn stored(&mut self, next: Offset) {
+        self.committed = Some(next);
+        self.rewound = false;
+    }
+}

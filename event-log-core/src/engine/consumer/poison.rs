@@ -1,0 +1,95 @@
+//! What happens to a record that cannot be decoded.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::lane::Lane;
+use crate::codec::{Codec, CodecError};
+use crate::consumer::PoisonPolicy;
+use crate::dead_letter::DeadLetter;
+use crate::engine::transport::StoredMessage;
+use crate::error::Error;
+use crate::ext::EventLogExt;
+use crate::log::EventLog;
+use crate::position::Position;
+use crate::record::{Notice, Record, Undecodable};
+
+/// What came of taking the head of a lane.
+pub(super) enum Taken<E> {
+    Record(Record<E>),
+    Notice(Notice),
+    /// The head stays, and nothing passes it.
+    Halted(Error),
+    /// The head stays until its letter is in the dead-letter log.
+    Park(Arc<dyn EventLog<DeadLetter>>, DeadLetter),
+}
+
+/// Takes the head of `lane`, which must have one.
+pub(super) fn take<E: DeserializeOwned>(
+    lane: &mut Lane,
+    codec: &dyn Codec<E>,
+    policy: &PoisonPolicy,
+    group: &str,
+) -> Taken<E> {
+    let before = lane.mark();
+    let Some((head, first)) = lane.take_head() else {
+        unreachable!("the lane was chosen for its head")
+    };
+    let position = Position::new(lane.partition(), head.offset);
+    if let Some(first) = first {
+        return Taken::Notice(Notice::Duplicate {
+            position,
+            first,
+            id: head.id,
+        });
+    }
+    let error = match codec.decode(&head.payload) {
+        Ok(event) => return Taken::Record(Record::new(position, head.id, head.timestamp, Ok(event))),
+        Err(error) => error,
+    };
+    match policy {
+        PoisonPolicy::Deliver => {
+            let undecodable = Undecodable::new(head.payload, error);
+            Taken::Record(Record::new(position, head.id, head.timestamp, Err(undecodable)))
+        }
+        PoisonPolicy::Skip => Taken::Notice(Notice::Skipped { position, error }),
+        PoisonPolicy::Park(_) if lane.is_parked(position.offset) => Taken::Notice(Notice::Parked {
+            position,
+            id: head.id,
+        }),
+        PoisonPolicy::Park(log) => {
+            let letter = letter(group, position, &head, &error);
+            lane.put_back(head, before);
+            Taken::Park(Arc::clone(log), letter)
+        }
+        PoisonPolicy::Halt => {
+            lane.put_back(head, before);
+            Taken::Halted(Error::Poisoned { position, error })
+        }
+    }
+}
+
+fn letter(group: &str, position: Position, head: &StoredMessage, error: &CodecError) -> DeadLetter {
+    let (group, reason) = (group.to_owned(), error.to_string());
+    DeadLetter::new(
+        group,
+        position,
+        head.id,
+        head.timestamp,
+        reason,
+        head.payload.clone(),
+    )
+}
+
+/// Appends the letter, and waits until it is in its log.
+pub(super) async fn park(log: &dyn EventLog<DeadLetter>, letter: DeadLetter) -> Result<(), Error> {
+    let position = letter.position;
+    match log.append_committed(letter).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::DeadLetter {
+            position,
+            error: Box::new(error),
+        }),
+    }
+}

@@ -1,0 +1,161 @@
+//! Seeking: finding the offsets that a position means, and moving the lanes there.
+
+use serde::de::DeserializeOwned;
+
+use super::Consumer;
+use super::lane::Lane;
+use crate::engine::transport::{Member, Transport};
+use crate::error::Error;
+use crate::limits;
+use crate::position::{Cursor, Offset, PartitionId, SeekPosition, Timestamp};
+
+impl<E, T> Consumer<E, T>
+where
+    E: DeserializeOwned + Send + 'static,
+    T: Transport,
+{
+    pub(super) async fn seek_to(&mut self, to: SeekPosition) -> Result<(), Error> {
+        self.check_partitions(&to)?;
+        self.connected().await?;
+        let ours: Vec<_> = self.lanes.iter().map(Lane::partition).collect();
+        if let SeekPosition::Position(position) = &to {
+            if !ours.contains(&position.partition) {
+                let problem = format!("partition {} belongs to another member", position.partition);
+                return Err(Error::invalid("seek", problem));
+            }
+        }
+        let Some(member) = self.member.as_mut() else {
+            return Err(Error::Unavailable(None));
+        };
+        let target = match resolve(member, &ours, &to).await {
+            Ok(target) => target,
+            Err(error) => {
+                self.note_lost(&error);
+                return Err(error);
+            }
+        };
+        for lane in &mut self.lanes {
+            if let Some(next) = target.get(lane.partition()) {
+                lane.seek(next);
+                self.position.set(lane.partition(), next);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_partitions(&self, to: &SeekPosition) -> Result<(), Error> {
+        let partitions = self.transport.partitions();
+        let exists = |partition: PartitionId| partition.0 < partitions;
+        let unknown = match to {
+            SeekPosition::Position(position) => Some(position.partition).filter(|&one| !exists(one)),
+            SeekPosition::Cursor(cursor) => cursor.iter().map(|(one, _)| one).find(|&one| !exists(one)),
+            _ => None,
+        };
+        match unknown {
+            Some(partition) => Err(Error::invalid(
+                "seek",
+                format!("the log has no partition {partition}"),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The offsets that a position means in these partitions. A partition that it does not speak of is absent.
+pub(super) async fn resolve<M: Member>(
+    member: &mut M,
+    partitions: &[PartitionId],
+    to: &SeekPosition,
+) -> Result<Cursor, Error> {
+    let mut target = Cursor::new();
+    match to {
+        SeekPosition::Position(position) => target.set(position.partition, position.offset),
+        SeekPosition::Cursor(cursor) => target = cursor.clone(),
+        SeekPosition::FromEnd(count) => return from_end(member, partitions, *count).await,
+        SeekPosition::Beginning => {
+            for &partition in partitions {
+                target.set(partition, member.watermarks(partition).await?.low);
+            }
+        }
+        SeekPosition::End => {
+            for &partition in partitions {
+                target.set(partition, member.watermarks(partition).await?.high);
+            }
+        }
+        SeekPosition::Timestamp(timestamp) => {
+            for &partition in partitions {
+                target.set(partition, member.offset_at(partition, *timestamp).await?);
+            }
+        }
+    }
+    Ok(target)
+}
+
+/// Where the last `count` records of these partitions together begin.
+async fn from_end<M: Member>(
+    member: &mut M,
+    partitions: &[PartitionId],
+    count: usize,
+) -> Result<Cursor, Error> {
+    if count > limits::FROM_END_RECORDS {
+        let problem = format!(
+            "FromEnd looks back over at most {} records",
+            limits::FROM_END_RECORDS
+        );
+        return Err(Error::invalid("seek", problem));
+    }
+    let mut target = Cursor::new();
+    let mut tails: Vec<(Timestamp, PartitionId, Offset)> = Vec::new();
+    for &partition in partitions {
+        let (tail, high) = tail(member, partition, count).await?;
+        target.set(partition, high);
+        tails.extend(
+            tail.into_iter()
+                .map(|(timestamp, offset)| (timestamp, partition, offset)),
+        );
+    }
+    tails.sort_unstable();
+    // From the newest backwards, so that each partition ends up at its oldest record among the last.
+    for &(_, partition, offset) in tails.iter().rev().take(count) {
+        target.set(
+            partition,
+            target.get(partition).map_or(offset, |known| known.min(offset)),
+        );
+    }
+    Ok(target)
+}
+
+/// The last `count` records of one partition (time and offset), and its high watermark.
+///
+/// Looks back `count` offsets, and where gaps leave it short, twice as far each time: the cost depends on
+/// the count and on the gaps, not on the length of the log.
+async fn tail<M: Member>(
+    member: &mut M,
+    partition: PartitionId,
+    count: usize,
+) -> Result<(Vec<(Timestamp, Offset)>, Offset), Error> {
+    let marks = member.watermarks(partition).await?;
+    let mut window = count as u64;
+    loop {
+        let from = Offset(marks.high.0.saturating_sub(window)).max(marks.low);
+        let mut found = Vec::new();
+        let mut next = from;
+        while next < marks.high {
+            let fetched = member
+                .fetch(partition, next, limits::FETCH_RECORDS, limits::FETCH_BYTES)
+                .await?;
+            let Some(last) = fetched.records.last() else { break };
+            next = last.offset.next();
+            let known = fetched
+                .records
+                .iter()
+                .take_while(|record| record.offset < marks.high);
+            found.extend(known.map(|record| (record.timestamp, record.offset)));
+        }
+        if found.len() >= count || from == marks.low {
+            found.drain(..found.len().saturating_sub(count));
+            return Ok((found, marks.high));
+        }
+        window = window.saturating_mul(2);
+    }
+}

@@ -1,0 +1,114 @@
+//! One accepted event on its way to its one outcome.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::transport::Message;
+use crate::error::{AppendError, AppendFailure};
+use crate::event::EventId;
+use crate::log::Leftover;
+use crate::position::{Offset, PartitionId};
+use crate::receipt::{Committed, Promise, Ticket, unknown};
+
+/// An event that was accepted, with everything that sending it takes and the promise of its outcome.
+///
+/// Whatever happens to an entry, its ticket is resolved: dropping it unresolved (the runtime was shut down
+/// around the writer, say) resolves it as unknown.
+pub(super) struct Entry<E> {
+    pub(super) id: EventId,
+    pub(super) partition: PartitionId,
+    pub(super) payload: Bytes,
+    pub(super) accepted_at: Instant,
+    /// Its number among all accepted events, given by the queue.
+    pub(super) sequence: u64,
+    /// `None` once it is resolved.
+    open: Option<(E, Promise<E>)>,
+}
+
+impl<E> Entry<E> {
+    pub(super) fn new(event: E, message: Message, partition: PartitionId) -> (Self, Ticket<E>) {
+        let (promise, ticket) = Ticket::pending();
+        let Message { id, payload } = message;
+        let open = Some((event, promise));
+        (
+            Self {
+                id,
+                partition,
+                payload,
+                accepted_at: Instant::now(),
+                sequence: 0,
+                open,
+            },
+            ticket,
+        )
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    pub(super) fn message(&self) -> Message {
+        Message {
+            id: self.id,
+            payload: self.payload.clone(),
+        }
+    }
+
+    pub(super) fn commit(mut self, offset: Option<Offset>) {
+        if let Some((_, promise)) = self.open.take() {
+            // Nobody waiting for good news is fine.
+            let _ = promise.resolve(Ok(Committed::new(self.id, self.partition, offset)));
+        }
+    }
+
+    /// Resolves the ticket with the failure, or hands the failure back when nobody holds the ticket.
+    pub(super) fn fail(mut self, failure: AppendFailure) -> Option<AppendError<E>> {
+        self.fail_open(failure)
+    }
+
+    fn fail_open(&mut self, failure: AppendFailure) -> Option<AppendError<E>> {
+        let (event, promise) = self.open.take()?;
+        promise
+            .resolve(Err(AppendError::new(event, self.id, failure)))
+            .err()?
+            .err()
+    }
+
+    /// Takes the event back out: the entry was never accepted.
+    pub(super) fn into_event(mut self) -> Option<E> {
+        self.open.take().map(|(event, _)| event)
+    }
+
+    /// Tells a waiting `append` that its event is in the reconnect buffer.
+    pub(super) fn tell_buffered(&mut self) {
+        self.open = self
+            .open
+            .take()
+            .map(|(event, promise)| (event, promise.buffered()));
+    }
+
+    /// Whether nobody waits for the outcome any more.
+    pub(super) fn is_orphaned(&self) -> bool {
+        self.open
+            .as_ref()
+            .is_none_or(|(_, promise)| promise.is_orphaned())
+    }
+}
+
+impl<E> Drop for Entry<E> {
+    fn drop(&mut self) {
+        let _ = self.fail_open(unknown());
+    }
+}
+
+impl<E> Leftover<E> {
+    /// Fails an entry and keeps its event unless it went back through its ticket.
+    pub(super) fn fail(&mut self, entry: Entry<E>, failure: AppendFailure) {
+        let (id, is_unknown) = (entry.id, matches!(failure, AppendFailure::Unknown(_)));
+        match entry.fail(failure) {
+            None => self.returned_by_ticket += 1,
+            Some(error) if is_unknown => self.unknown.push((id, error.into_event())),
+            Some(error) => self.not_appended.push((id, error.into_event())),
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! The handle: encodes events, decides their partitions, and hands them to the log or to the queue.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::batch::Batch;
+use super::clock::{Clock, IdGenerator, SystemClock, random_seed};
+use super::consumer::Consumer;
+use super::entry::Entry;
+use super::queue::{Admission, WhenFull};
+use super::shared::Shared;
+use super::transport::{Message, Transport};
+use super::writer::Writer;
+use crate::codec::{Codec, CodecError};
+use crate::config::{Overflow, ProducerConfig};
+use crate::consumer::{ConsumerOptions, EventConsumer};
+use crate::error::{AppendError, AppendFailure, BatchError, Error, RejectReason, Rejected};
+use crate::event::Partitionable;
+use crate::limits;
+use crate::log::{EventLog, Leftover};
+use crate::partitioner::partition_of;
+use crate::position::PartitionId;
+use crate::receipt::{Committed, Receipt, Ticket};
+use crate::state::{Connection, LogState};
+use crate::watermark::{Lag, PartitionLag, Watermarks};
+
+/// What a [`Log`] is opened with, besides its transport.
+pub struct Engine<E> {
+    codec: Arc<dyn Codec<E>>,
+    config: ProducerConfig,
+    clock: Arc<dyn Clock>,
+    seed: Option<u64>,
+}
+
+impl<E> Engine<E> {
+    /// With this codec and the default settings.
+    pub fn new(codec: Arc<dyn Codec<E>>) -> Self {
+        Self {
+            codec,
+            config: ProducerConfig::default(),
+            clock: Arc::new(SystemClock),
+            seed: None,
+        }
+    }
+
+    /// Settings of the producing side.
+    #[must_use]
+    pub fn config(mut self, config: ProducerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The clock of event ids. The default is [`SystemClock`].
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The seed of everything that is left to chance: event ids and jitter. The default is random; with a
+    /// fixed seed two logs make the same ids.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Opens the log: connects, and starts the writer on the current runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the settings or the topology are wrong, or the credentials are refused. A log that merely cannot
+    /// be reached is opened all the same, in the state [`Connection::Reconnecting`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future opens nothing.
+    pub async fn open<T: Transport>(self, transport: Arc<T>) -> Result<Log<E, T>, Error>
+    where
+        E: Partitionable + Serialize + Send + 'static,
+    {
+        self.config.validate()?;
+        if transport.partitions() == 0 {
+            return Err(Error::invalid("partitions", "must be at least 1"));
+        }
+        let runtime = Handle::try_current().map_err(|error| Error::Backend {
+            retryable: false,
+            may_have_taken_effect: false,
+            error: Box::new(error),
+        })?;
+        let (session, connection) = match transport.connect().await {
+            Ok(session) => (Some(session), Connection::Connected),
+            Err(error) if error.is_retryable() => {
+                let since = self.clock.now();
+                (None, Connection::Reconnecting { since, attempt: 0 })
+            }
+            Err(error) => return Err(error),
+        };
+        let seed = self.seed.unwrap_or_else(random_seed);
+        let shared = Arc::new(Shared::new(
+            self.config,
+            Arc::clone(&self.clock),
+            seed,
+            connection,
+        ));
+        let ids = IdGenerator::new(shared.chance.next_u64());
+        let writer = Writer::new(Arc::clone(&shared), Arc::clone(&transport));
+        runtime.spawn(writer.run(session));
+        let (codec, clock) = (self.codec, self.clock);
+        let keyless = AtomicU32::new(0);
+        Ok(Log {
+            inner: Arc::new(Inner {
+                shared,
+                transport,
+                codec,
+                clock,
+                ids,
+                keyless,
+            }),
+        })
+    }
+}
+
+/// An [`EventLog`] over a [`Transport`]. Clones are handles of the same log; the last one dropped ends it.
+pub struct Log<E, T: Transport> {
+    inner: Arc<Inner<E, T>>,
+}
+
+pub(super) struct Inner<E, T: Transport> {
+    shared: Arc<Shared<E>>,
+    pub(super) transport: Arc<T>,
+    codec: Arc<dyn Codec<E>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ids: IdGenerator,
+    /// Where the next event without a key goes.
+    keyless: AtomicU32,
+}
+
+impl<E, T: Transport> Clone for Log<E, T> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<E, T: Transport> fmt::Debug for Log<E, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("state", &*self.inner.shared.state().borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<E, T: Transport> Drop for Inner<E, T> {
+    fn drop(&mut self) {
+        if self.shared.is_closed() {
+            return;
+        }
+        let buffered = self.shared.state().borrow().buffered;
+        if buffered > 0 {
+            tracing::warn!(
+                buffered,
+                "the last handle of a log was dropped without close: events are given up"
+            );
+        } else {
+            tracing::debug!("the last handle of a log was dropped without close");
+        }
+        self.shared.close(Instant::now());
+    }
+}
+
+/// An event with its place, encoded.
+struct Prepared<E> {
+    event: E,
+    partition: PartitionId,
+    message: Message,
+}
+
+impl<E> Prepared<E> {
+    fn into_entry(self) -> (Entry<E>, Ticket<E>) {
+        Entry::new(self.event, self.message, self.partition)
+    }
+}
+
+thread_local! {
+    /// Where events are encoded before their length is known. Taken while in use, so that an event whose
+    /// `Serialize` appends to a log itself finds an empty one.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A longer scratch buffer is given back to the allocator.
+const SCRATCH_BYTES: usize = 1 << 20;
+
+pub(super) fn with_scratch<T>(encode: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let mut scratch = SCRATCH.take();
+    let result = encode(&mut scratch);
+    if scratch.capacity() <= SCRATCH_BYTES {
+        scratch.clear();
+        SCRATCH.set(scratch);
+    }
+    result
+}
+
+impl<E: Partitionable, T: Transport> Inner<E, T> {
+    /// Appends the encoding of `event` to `out`, within the limits.
+    pub(super) fn encode(&self, event: &E, out: &mut Vec<u8>) -> Result<(), RejectReason> {
+        let (start, limit) = (out.len(), self.shared.config.max_event_bytes);
+        self.codec.encode(event, out).map_err(RejectReason::Encode)?;
+        match out.len() - start {
+            0 => Err(RejectReason::Encode(CodecError::new("the encoding is empty"))),
+            bytes if bytes > limit => Err(RejectReason::TooLarge { bytes, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn partition(&self, event: &E) -> PartitionId {
+        let partitions = self.transport.partitions();
+        match event.partition_key() {
+            Some(key) => partition_of(key, partitions),
+            None => PartitionId(self.keyless.fetch_add(1, Ordering::Relaxed) % partitions),
+        }
+    }
+
+    fn prepare(&self, event: E) -> Result<Prepared<E>, Rejected<E>> {
+        let payload = with_scratch(|scratch| {
+            self.encode(&event, scratch)
+                .map(|()| Bytes::copy_from_slice(scratch))
+        });
+        let payload = match payload {
+            Ok(payload) => payload,
+            Err(reason) => return Err(Rejected { event, reason }),
+        };
+        let id = event
+            .event_id()
+            .or_else(|| self.ids.generate(self.clock.now(), 1).next());
+        let Some(id) = id else {
+            unreachable!("one id was asked for")
+        };
+        Ok(Prepared {
+            partition: self.partition(&event),
+            message: Message { id, payload },
+            event,
+        })
+    }
+
+    /// Appends at once if the log is in this process and nothing is queued.
+    fn append_direct(&self, prepared: Prepared<E>) -> Result<Committed, Prepared<E>> {
+        if !self.shared.is_direct() {
+            return Err(prepared);
+        }
+        let Prepared {
+            event,
+            partition,
+            message,
+        } = prepared;
+        let id = message.id;
+        match self.transport.try_append(partition, std::iter::once(message)) {
+            Ok(offset) => Ok(Committed::new(id, partition, Some(offset))),
+            Err(mut message) => {
+                let Some(message) = message.next() else {
+                    unreachable!("the message came back untouched")
+                };
+                Err(Prepared {
+                    event,
+                    partition,
+                    message,
+                })
+            }
+        }
+    }
+}
+
+impl<E: Send + 'static, T: Transport> Inner<E, T> {
+    /// Offers events to the queue, and waits for space as long as the policy says. Returns whether they are
+    /// in the reconnect buffer, so that nobody should wait for their outcome.
+    async fn offer(&self, entries: Vec<Entry<E>>) -> bool {
+        match self.shared.offer(entries, WhenFull::Wait) {
+            Admission::Queued { buffered } => return buffered,
+            Admission::Rejected(entries, reason) => reject(entries, &reason),
+            Admission::Waiting { number, left } => {
+                // Without a deadline there is nothing to do: the tickets say when the events got in.
+                let Overflow::Block { deadline } = self.shared.config.overflow else {
+                    return false;
+                };
+                if tokio::time::timeout(deadline, left).await.is_err() {
+                    reject(
+                        self.shared.give_up_waiting(number).unwrap_or_default(),
+                        &RejectReason::Full,
+                    );
+                }
+            }
+        }
+        false
+    }
+}
+
+fn reject<E>(entries: Vec<Entry<E>>, reason: &RejectReason) {
+    for entry in entries {
+        drop(entry.fail(AppendFailure::Rejected(reason.clone())));
+    }
+}
+
+#[async_trait]
+impl<E, T> EventLog<E> for Log<E, T>
+where
+    E: Partitionable + Serialize + Send + 'static,
+    T: Transport,
+{
+    fn submit(&self, event: E) -> Result<Ticket<E>, Rejected<E>> {
+        let inner = &*self.inner;
+        let prepared = match inner.append_direct(inner.prepare(event)?) {
+            Ok(committed) => return Ok(Ticket::resolved(Ok(committed))),
+            Err(prepared) => prepared,
+        };
+        let (entry, ticket) = prepared.into_entry();
+        match inner.shared.offer(vec![entry], WhenFull::Reject) {
+            Admission::Queued { .. } | Admission::Waiting { .. } => Ok(ticket),
+            Admission::Rejected(entries, reason) => match entries.into_iter().find_map(Entry::into_event) {
+                Some(event) => Err(Rejected { event, reason }),
+                None => Ok(ticket),
+            },
+        }
+    }
+
+    async fn append(&self, event: E) -> Result<Receipt<E>, AppendError<E>> {
+        let inner = &*self.inner;
+        let prepared = match inner.append_direct(inner.prepare(event)?) {
+            Ok(committed) => return Ok(Receipt::Committed(committed)),
+            Err(prepared) => prepared,
+        };
+        let (entry, ticket) = prepared.into_entry();
+        if inner.offer(vec![entry]).await {
+            Ok(Receipt::Buffered(ticket))
+        } else {
+            ticket.receipt().await
+        }
+    }
+
+    async fn append_batch(&self, events: Vec<E>) -> Result<Vec<Receipt<E>>, BatchError<E>> {
+        let inner = &*self.inner;
+        let mut batch = Batch::prepare(inner, events)?;
+        if inner.shared.is_direct() {
+            batch.append_direct(&*inner.transport);
+        }
+        if let Some(receipts) = batch.receipts() {
+            return Ok(receipts);
+        }
+        let (entries, batch) = batch.into_queued();
+        let buffered = inner.offer(entries).await;
+        batch.wait(buffered).await
+    }
+
+    async fn consumer_with(
+        &self,
+        group: &str,
+        options: ConsumerOptions,
+    ) -> Result<Box<dyn EventConsumer<E>>, Error>
+    where
+        E: DeserializeOwned,
+    {
+        check_group(group)?;
+        let inner = &self.inner;
+        if inner.shared.is_closed() {
+            return Err(Error::Closed);
+        }
+        let instance =
+            u128::from(inner.shared.chance.next_u64()) << 64 | u128::from(inner.shared.chance.next_u64());
+        let (transport, codec) = (Arc::clone(&inner.transport), Arc::clone(&inner.codec));
+        Ok(Box::new(
+            Consumer::open(transport, codec, group, instance, options).await?,
+        ))
+    }
+
+    async fn watermarks(&self) -> Result<Watermarks, Error> {
+        self.inner.transport.watermarks().await
+    }
+
+    async fn lag(&self, group: &str) -> Result<Lag, Error> {
+        check_group(group)?;
+        // In this order: a lag is rather too large than negative.
+        let committed = self.inner.transport.committed(group).await?;
+        let watermarks = self.inner.transport.watermarks().await?;
+        let lag = watermarks.iter().map(|(partition, marks)| {
+            PartitionLag::new(committed.get(partition.0 as usize).copied().flatten(), marks)
+        });
+        Ok(Lag::new(lag.collect()))
+    }
+
+    async fn delete_group(&self, group: &str) -> Result<(), Error> {
+        check_group(group)?;
+        self.inner.transport.delete_group(group).await
+    }
+
+    fn state(&self) -> watch::Receiver<LogState> {
+        self.inner.shared.state()
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        self.inner.shared.flush().await;
+        if self.inner.shared.is_closed() {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn close(&self, deadline: Duration) -> Result<(), Leftover<E>> {
+        let shared = &self.inner.shared;
+        let now = Instant::now();
+        // A deadline beyond the calendar is one that is not reached.
+        shared.close(
+            now.checked_add(deadline)
+                .unwrap_or(now + Duration::from_secs(86_400 * 365)),
+        );
+        let leftover = shared.ended().await;
+        if leftover.is_empty() {
+            Ok(())
+        } else {
+            Err(leftover)
+        }
+    }
+}
+
+fn check_group(group: &str) -> Result<(), Error> {
+    if group.is_empty() {
+        return Err(Error::invalid("group", "must have a name"));
+    }
+    if group.len() > limits::GROUP_NAME_BYTES {
+        return Err(Error::invalid(
+            "group",
+            format!("must have at most {} bytes", limits::GROUP_NAME_BYTES),
+        ));
+    }
+    Ok(())
+}

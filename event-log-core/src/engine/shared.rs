@@ -1,0 +1,261 @@
+//! What the handles, the writer and the supervisor of one log have in common, and who may change what.
+//!
+//! * The **queue** is changed by everybody, under its lock.
+//! * The **state** is published by whoever changed the queue, while it still holds the lock.
+//! * `direct` is set by the writer when it finds the queue idle, and cleared by whoever queues something.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::clock::{Chance, Clock};
+use super::entry::Entry;
+use super::queue::{Admission, Phase, Queue, WhenFull};
+use super::warn::DropWarning;
+use crate::config::ProducerConfig;
+use crate::error::AppendFailure;
+use crate::log::Leftover;
+use crate::state::{Connection, LogState};
+
+pub(super) struct Shared<E> {
+    pub(super) config: ProducerConfig,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) chance: Chance,
+    queue: Mutex<Queue<E>>,
+    /// Events may pass the queue by, because nothing is in it that they could overtake.
+    direct: AtomicBool,
+    state: watch::Sender<LogState>,
+    /// There is something in the queue, or the log is closing.
+    work: Notify,
+    /// How many events are resolved, from the first on without exception.
+    settled: watch::Sender<u64>,
+    /// When to stop sending; `None` while the log is open.
+    closing: watch::Sender<Option<Instant>>,
+    /// Set once the writer has ended and every ticket is resolved.
+    ended: watch::Sender<bool>,
+    /// What the writer could not send, until the first `close` takes it.
+    leftover: Mutex<Option<Leftover<E>>>,
+    warning: DropWarning,
+}
+
+impl<E> Shared<E> {
+    pub(super) fn new(
+        config: ProducerConfig,
+        clock: Arc<dyn Clock>,
+        seed: u64,
+        connection: Connection,
+    ) -> Self {
+        let connected = connection == Connection::Connected;
+        let phase = if connected { Phase::Connected } else { Phase::Away };
+        let queue = Mutex::new(Queue::new(&config, phase));
+        let state = LogState {
+            connection,
+            ..LogState::default()
+        };
+        Self {
+            config,
+            clock,
+            chance: Chance::new(seed),
+            queue,
+            direct: AtomicBool::new(connected),
+            state: watch::Sender::new(state),
+            work: Notify::new(),
+            settled: watch::Sender::new(0),
+            closing: watch::Sender::new(None),
+            ended: watch::Sender::new(false),
+            leftover: Mutex::new(None),
+            warning: DropWarning::default(),
+        }
+    }
+
+    /// Whether an event may be appended without the queue.
+    ///
+    /// A caller that reads `true` has no event of its own in the queue, nor has anybody whose call returned
+    /// before this one began: had there been one, `direct` would have been cleared before that call returned,
+    /// and is only set again once the queue has been emptied into the log.
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct.load(Ordering::Acquire)
+    }
+
+    pub(super) fn state(&self) -> watch::Receiver<LogState> {
+        self.state.subscribe()
+    }
+
+    pub(super) fn offer(&self, entries: Vec<Entry<E>>, when_full: WhenFull) -> Admission<E> {
+        let admission = self.with_queue(|queue| {
+            self.direct.store(false, Ordering::Release);
+            queue.offer(entries, when_full)
+        });
+        // Also after a rejection: the writer is the one to find the queue idle again.
+        self.work.notify_one();
+        admission
+    }
+
+    pub(super) fn give_up_waiting(&self, number: u64) -> Option<Vec<Entry<E>>> {
+        self.queue.lock().give_up_waiting(number)
+    }
+
+    /// Completes when there may be something to take.
+    pub(super) async fn work(&self) {
+        self.work.notified().await;
+    }
+
+    pub(super) fn take(&self, fits: impl FnMut(&Entry<E>) -> bool) -> Vec<Entry<E>> {
+        self.with_queue(|queue| {
+            let taken = queue.take(fits);
+            if taken.is_empty() && queue.is_idle() {
+                self.direct.store(true, Ordering::Release);
+            }
+            taken
+        })
+    }
+
+    pub(super) fn resolved(&self) {
+        self.with_queue(Queue::resolved);
+    }
+
+    /// Nothing will be accepted any more, and nothing is left.
+    pub(super) fn is_finished(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.phase() == Phase::Closing && queue.buffered() == 0
+    }
+
+    pub(super) fn connected(&self) {
+        self.with_queue(|queue| {
+            queue.connected();
+            self.state.send_modify(|state| {
+                if !state.is_closed() {
+                    state.connection = Connection::Connected;
+                }
+            });
+        });
+        self.work.notify_one();
+    }
+
+    /// Published before anybody is told, so that whoever learns that an event is buffered sees why.
+    pub(super) fn away(&self) {
+        let since = self.clock.now();
+        self.with_queue(|queue| {
+            self.direct.store(false, Ordering::Release);
+            self.state.send_modify(|state| {
+                if state.is_connected() {
+                    state.connection = Connection::Reconnecting { since, attempt: 0 };
+                }
+            });
+            queue.away();
+        });
+    }
+
+    pub(super) fn attempt_failed(&self) {
+        self.state.send_modify(|state| {
+            if let Connection::Reconnecting { attempt, .. } = &mut state.connection {
+                *attempt = attempt.saturating_add(1);
+            }
+        });
+    }
+
+    /// When the next event expires, if events do.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.queue.lock().oldest()?.checked_add(self.config.expiry?)
+    }
+
+    /// Hands back the queued events that have waited too long.
+    pub(super) fn expire(&self) {
+        let Some(expiry) = self.config.expiry else { return };
+        let Some(horizon) = Instant::now().checked_sub(expiry) else {
+            return;
+        };
+        self.with_queue(|queue| {
+            for entry in queue.take_accepted_by(horizon) {
+                let _ = entry.fail(AppendFailure::Expired(expiry));
+            }
+        });
+    }
+
+    /// Waits until everything that was accepted before the call is resolved.
+    pub(super) async fn flush(&self) {
+        let mark = self.queue.lock().accepted();
+        // Without a receiver there is nobody to wait for; the sender lives as long as `self`.
+        let _ = self
+            .settled
+            .subscribe()
+            .wait_for(|&settled| settled >= mark)
+            .await;
+    }
+
+    /// Accepts nothing more, and has the writer stop at `deadline`. A second call changes nothing.
+    pub(super) fn close(&self, deadline: Instant) {
+        self.with_queue(|queue| {
+            self.direct.store(false, Ordering::Release);
+            queue.close();
+        });
+        self.closing.send_if_modified(|closing| {
+            let first = closing.is_none();
+            closing.get_or_insert(deadline);
+            first
+        });
+        self.work.notify_one();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.borrow().is_some()
+    }
+
+    /// Completes when the log is closing.
+    pub(super) async fn closing(&self) {
+        let _ = self.closing.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Completes when the log is closing and its deadline has passed.
+    pub(super) async fn closing_deadline(&self) {
+        self.closing().await;
+        let deadline = *self.closing.borrow();
+        tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)).await;
+    }
+
+    /// Ends the log, with what the writer has in its hands and could not resolve.
+    pub(super) fn end(&self, mut leftover: Leftover<E>) {
+        self.with_queue(|queue| {
+            self.direct.store(false, Ordering::Release);
+            queue.end(&mut leftover);
+            self.state
+                .send_modify(|state| state.connection = Connection::Closed);
+        });
+        *self.leftover.lock() = Some(leftover);
+        self.ended.send_replace(true);
+    }
+
+    /// Waits until the writer has ended; the first who asks gets what was left over.
+    pub(super) async fn ended(&self) -> Leftover<E> {
+        let _ = self.ended.subscribe().wait_for(|&ended| ended).await;
+        self.leftover.lock().take().unwrap_or_default()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.queue.lock().phase(), Phase::Closing | Phase::Closed)
+    }
+
+    /// Changes the queue and publishes what changed.
+    fn with_queue<T>(&self, change: impl FnOnce(&mut Queue<E>) -> T) -> T {
+        let mut queue = self.queue.lock();
+        let result = change(&mut queue);
+        let (buffered, dropped, settled) = (queue.buffered(), queue.dropped(), queue.settled());
+        let mut newly_dropped = 0;
+        self.state.send_if_modified(|state| {
+            newly_dropped = dropped - state.dropped;
+            let changed = state.buffered != buffered || newly_dropped > 0;
+            (state.buffered, state.dropped) = (buffered, dropped);
+            changed
+        });
+        self.settled
+            .send_if_modified(|known| std::mem::replace(known, settled) != settled);
+        drop(queue);
+        if newly_dropped > 0 {
+            self.warning.dropped(newly_dropped, dropped);
+        }
+        result
+    }
+}

@@ -1,0 +1,192 @@
+//! What a backend supplies, and all that it supplies: how to reach its log.
+//!
+//! Everything that is hard to get right twice — order, buffering, recovery, delivery, commits — is in the
+//! engine, once, and is proven there. A transport only says truthfully what happened.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::error::{CommitFailure, Error};
+use crate::event::EventId;
+use crate::position::{Offset, PartitionId, Timestamp};
+use crate::watermark::{PartitionWatermarks, Watermarks};
+
+/// An event on its way into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The id that the log must keep with the payload.
+    pub id: EventId,
+    /// The encoded event.
+    pub payload: Bytes,
+}
+
+/// A record on its way out of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its offset.
+    pub offset: Offset,
+    /// Its id.
+    pub id: EventId,
+    /// When the log appended it.
+    pub timestamp: Timestamp,
+    /// The encoded event.
+    pub payload: Bytes,
+}
+
+/// The answer to a fetch.
+#[derive(Clone, Debug, Default)]
+pub struct Fetched {
+    /// Records in offset order, none before the asked offset. Empty is no proof of the end: `watermarks` is.
+    pub records: Vec<StoredMessage>,
+    /// The retained range when the fetch was answered.
+    pub watermarks: PartitionWatermarks,
+}
+
+/// Why a request was not confirmed.
+#[derive(Debug)]
+pub enum SendError {
+    /// Certainly not in the log, and sending the same again would not help: the events come back.
+    Refused(Error),
+    /// The session is of no use any more. The engine opens another one and, when the request may have taken
+    /// effect, reads back before it sends again.
+    Lost {
+        /// What went wrong.
+        error: Error,
+        /// Whether the request may have arrived.
+        may_have_taken_effect: bool,
+    },
+}
+
+/// A partition that a member of a group has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Changes whenever somebody else has had the partition in between. With the tenure it remembers a
+    /// consumer goes on where it was, also after joining again; with any other it starts at the committed
+    /// cursor. A backend that cannot know gives a new one with every membership.
+    pub tenure: u64,
+}
+
+/// How to reach a log. Shared by the producer and the consumers of one handle.
+pub trait Transport: Send + Sync + 'static {
+    /// A connection of the producer.
+    type Session: Session;
+    /// A connection of a consumer, which is a member of its group.
+    type Member: Member;
+
+    /// How many partitions the log has: as configured, and verified by [`connect`](Self::connect).
+    fn partitions(&self) -> u32;
+
+    /// Connects, logs in, creates the topic when it is absent and verifies it when it is present.
+    fn connect(&self) -> impl Future<Output = Result<Self::Session, Error>> + Send;
+
+    /// Connects and joins a group. `instance` is the same whenever the same consumer joins again.
+    fn join(&self, group: &str, instance: u128) -> impl Future<Output = Result<Self::Member, Error>> + Send;
+
+    /// The watermarks of every partition.
+    fn watermarks(&self) -> impl Future<Output = Result<Watermarks, Error>> + Send;
+
+    /// What a group has committed, for every partition.
+    fn committed(&self, group: &str) -> impl Future<Output = Result<Vec<Option<Offset>>, Error>> + Send;
+
+    /// Forgets a group.
+    fn delete_group(&self, group: &str) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Appends at once, or hands the messages back: for a log in this process, which can skip the queue as
+    /// long as nothing is in it. Returns the offset of the first message; the others follow it without a gap.
+    ///
+    /// # Errors
+    ///
+    /// The messages, when they must go through the queue.
+    fn try_append<I>(&self, partition: PartitionId, messages: I) -> Result<Offset, I>
+    where
+        I: ExactSizeIterator<Item = Message>,
+    {
+        let _ = partition;
+        Err(messages)
+    }
+}
+
+/// The producer's connection. Every call ends within a deadline of the transport's own.
+pub trait Session: Send + 'static {
+    /// Appends messages to one partition in one request. Returns the offset of the first, when the log said
+    /// so; the others follow it without a gap.
+    ///
+    /// When the future is dropped the request counts as lost, with unknown effect.
+    fn send(
+        &mut self,
+        partition: PartitionId,
+        messages: &[Message],
+    ) -> impl Future<Output = Result<Option<Offset>, SendError>> + Send;
+
+    /// Records from `from` on, at most `max_records`, for reading back what became of a request.
+    fn fetch(
+        &mut self,
+        partition: PartitionId,
+        from: Offset,
+        max_records: usize,
+    ) -> impl Future<Output = Result<Fetched, Error>> + Send;
+
+    /// The watermarks of every partition.
+    fn watermarks(&mut self) -> impl Future<Output = Result<Watermarks, Error>> + Send;
+
+    /// Completes when the connection is known to be lost, with the reason. Cancel safe; never completes
+    /// for a transport that only finds out by sending.
+    fn lost(&mut self) -> impl Future<Output = Error> + Send;
+}
+
+/// A consumer's connection: one member of one group. Dropping it leaves the group.
+///
+/// [`Error::Unavailable`] from any call means that the connection is lost; the engine joins again.
+pub trait Member: Send + 'static {
+    /// The partitions of this member, when they have changed since the last call (or there was none).
+    /// Cheap, since it is called before every fetch.
+    fn assignment(&mut self) -> impl Future<Output = Result<Option<Vec<Assigned>>, Error>> + Send;
+
+    /// Records from `from` on: at most `max_records`, and no more than `max_bytes` of payload unless the
+    /// first record alone is longer. From before the low watermark it begins there.
+    fn fetch(
+        &mut self,
+        partition: PartitionId,
+        from: Offset,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> impl Future<Output = Result<Fetched, Error>> + Send;
+
+    /// The retained range of a partition.
+    fn watermarks(
+        &mut self,
+        partition: PartitionId,
+    ) -> impl Future<Output = Result<PartitionWatermarks, Error>> + Send;
+
+    /// The first offset whose record was appended at `timestamp` or later; the high watermark when there is
+    /// none.
+    fn offset_at(
+        &mut self,
+        partition: PartitionId,
+        timestamp: Timestamp,
+    ) -> impl Future<Output = Result<Offset, Error>> + Send;
+
+    /// What the group has committed of a partition: the next offset to read.
+    fn committed(
+        &mut self,
+        partition: PartitionId,
+    ) -> impl Future<Output = Result<Option<Offset>, Error>> + Send;
+
+    /// Stores the committed offset of a partition, also a lower one than before.
+    fn store(
+        &mut self,
+        partition: PartitionId,
+        next: Offset,
+    ) -> impl Future<Output = Result<(), CommitFailure>> + Send;
+
+    /// Waits until something may have changed (records, the assignment, the connection) since the last
+    /// fetch, or until `deadline`. Waking too often is allowed, missing a change is not. Cancel safe.
+    fn wait(&mut self, deadline: Instant) -> impl Future<Output = ()> + Send;
+
+    /// Leaves the group, and waits until the others know.
+    fn leave(self) -> impl Future<Output = Result<(), Error>> + Send;
+}

@@ -1,0 +1,393 @@
+//! The one task that sends: it takes events from the queue, groups them into one request per partition, and
+//! keeps hold of each until its outcome is certain.
+//!
+//! What the writer has taken is its **round**: requests in the order in which they are to be sent. A request
+//! leaves the round when its events are resolved. When the connection is lost the round stays, and recovery
+//! finds out, before anything is sent again, which of it has arrived.
+//!
+//! # Recovery
+//!
+//! Requests to one partition follow one another, so whatever an ambiguous request left in the log is behind
+//! the last confirmed offset of that partition. The writer reads from there to the high watermark, looks for
+//! the ids of its own events, resolves what it finds and sends only the rest.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::entry::Entry;
+use super::shared::Shared;
+use super::supervisor;
+use super::transport::{Message, SendError, Session, Transport};
+use crate::error::{AppendFailure, Error};
+use crate::event::EventId;
+use crate::limits;
+use crate::log::Leftover;
+use crate::position::{Offset, PartitionId};
+use crate::receipt::unknown;
+
+pub(super) struct Writer<E, T: Transport> {
+    shared: Arc<Shared<E>>,
+    transport: Arc<T>,
+    round: VecDeque<Request<E>>,
+    /// Per partition: everything of ours that is unconfirmed is at this offset or behind it. `None` until
+    /// the first connection.
+    unconfirmed_from: Vec<Option<Offset>>,
+}
+
+/// Events of one partition that go out together.
+struct Request<E> {
+    partition: PartitionId,
+    entries: Vec<Entry<E>>,
+    messages: Vec<Message>,
+    /// It was sent, and how that ended is not known (yet).
+    may_have_arrived: bool,
+}
+
+impl<E> Request<E> {
+    fn new(partition: PartitionId) -> Self {
+        Self {
+            partition,
+            entries: Vec::new(),
+            messages: Vec::new(),
+            may_have_arrived: false,
+        }
+    }
+
+    fn push(&mut self, entry: Entry<E>) {
+        self.messages.push(entry.message());
+        self.entries.push(entry);
+    }
+
+    fn commit(self, base: Option<Offset>) {
+        for (entry, nth) in self.entries.into_iter().zip(0..) {
+            entry.commit(base.map(|base| Offset(base.0 + nth)));
+        }
+    }
+}
+
+impl<E: Send + 'static, T: Transport> Writer<E, T> {
+    pub(super) fn new(shared: Arc<Shared<E>>, transport: Arc<T>) -> Self {
+        let unconfirmed_from = vec![None; transport.partitions() as usize];
+        Self {
+            shared,
+            transport,
+            round: VecDeque::new(),
+            unconfirmed_from,
+        }
+    }
+
+    /// Sends until the log is closed and everything is sent, or the deadline of closing has passed. Ending,
+    /// in whatever way, resolves every ticket: see the `Drop` below.
+    pub(super) async fn run(mut self, session: Option<T::Session>) {
+        let shared = Arc::clone(&self.shared);
+        tokio::select! {
+            biased;
+            () = self.serve(session) => {}
+            () = shared.closing_deadline() => {}
+        }
+    }
+
+    async fn serve(&mut self, mut session: Option<T::Session>) {
+        loop {
+            let connected = match session.take() {
+                Some(session) => Some(session),
+                None => self.reconnect().await,
+            };
+            let Some(mut session) = connected else { return };
+            let error = match self.recover(&mut session).await {
+                Ok(()) => {
+                    self.shared.connected();
+                    match self.drain(&mut session).await {
+                        Ok(()) => return,
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the connection to the log was lost"
+            );
+            self.shared.away();
+            for request in &mut self.round {
+                request.entries.iter_mut().for_each(Entry::tell_buffered);
+            }
+        }
+    }
+
+    /// A new connection; `None` when the log is closing and there is nothing left to send.
+    async fn reconnect(&mut self) -> Option<T::Session> {
+        let (shared, transport) = (Arc::clone(&self.shared), Arc::clone(&self.transport));
+        let mut attempts = supervisor::Attempts::new(&shared);
+        loop {
+            self.expire();
+            let expiry = self.next_expiry();
+            tokio::select! {
+                biased;
+                () = shared.closing(), if shared.is_finished() => return None,
+                session = attempts.connect(&*transport) => return Some(session),
+                () = sleep_until(expiry) => {}
+                // Closing changes what to wait for.
+                () = shared.closing(), if !shared.is_closing() => {}
+            }
+        }
+    }
+
+    /// Sends all there is, as it comes. Returns when the log is closing and nothing is left.
+    async fn drain(&mut self, session: &mut T::Session) -> Result<(), Error> {
+        loop {
+            while !self.round.is_empty() {
+                self.send_next(session).await?;
+            }
+            self.shared.resolved();
+            self.take_round();
+            if !self.round.is_empty() {
+                continue;
+            }
+            if self.shared.is_finished() {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = self.shared.work() => {}
+                error = session.lost() => return Err(error),
+            }
+        }
+    }
+
+    fn take_round(&mut self) {
+        let config = &self.shared.config;
+        let mut sizes: HashMap<PartitionId, (usize, usize)> = HashMap::new();
+        let taken = self.shared.take(|entry| {
+            let (events, bytes) = sizes.entry(entry.partition).or_default();
+            *events += 1;
+            *bytes += entry.bytes();
+            *events == 1 || (*events <= config.request_events && *bytes <= config.request_bytes)
+        });
+        let mut at: HashMap<PartitionId, usize> = HashMap::new();
+        for entry in taken {
+            let index = *at.entry(entry.partition).or_insert_with(|| {
+                self.round.push_back(Request::new(entry.partition));
+                self.round.len() - 1
+            });
+            self.round[index].push(entry);
+        }
+    }
+
+    /// Sends the first request of the round.
+    async fn send_next(&mut self, session: &mut T::Session) -> Result<(), Error> {
+        let Some(request) = self.round.front_mut() else {
+            return Ok(());
+        };
+        // Said before the request goes out: if this future is dropped meanwhile, it stays true.
+        request.may_have_arrived = true;
+        let result = session.send(request.partition, &request.messages).await;
+        match result {
+            Ok(base) => {
+                let Some(request) = self.round.pop_front() else {
+                    return Ok(());
+                };
+                if let Some(base) = base {
+                    let next = Offset(base.0 + request.entries.len() as u64);
+                    self.unconfirmed_from[request.partition.0 as usize] = Some(next);
+                }
+                request.commit(base);
+                Ok(())
+            }
+            Err(SendError::Lost {
+                error,
+                may_have_taken_effect,
+            }) => {
+                request.may_have_arrived = may_have_taken_effect;
+                Err(error)
+            }
+            Err(SendError::Refused(error)) => {
+                request.may_have_arrived = false;
+                self.refused(error);
+                Ok(())
+            }
+        }
+    }
+
+    /// The log refused the first request. If it had company, each event gets its own answer: one that the
+    /// log does not like must not take the others with it.
+    fn refused(&mut self, error: Error) {
+        let Some(request) = self.round.pop_front() else {
+            return;
+        };
+        let alone = request.entries.len() == 1;
+        let mut error = Some(error);
+        for entry in request.entries.into_iter().rev() {
+            match error.take_if(|_| alone) {
+                Some(error) => drop(entry.fail(AppendFailure::Refused(error))),
+                None => {
+                    let mut single = Request::new(request.partition);
+                    single.push(entry);
+                    self.round.push_front(single);
+                }
+            }
+        }
+    }
+
+    /// Finds out what became of the requests that may have arrived.
+    async fn recover(&mut self, session: &mut T::Session) -> Result<(), Error> {
+        let watermarks = session.watermarks().await?;
+        for at in 0..self.round.len() {
+            let request = &self.round[at];
+            if !request.may_have_arrived {
+                continue;
+            }
+            let partition = request.partition;
+            // A request is only sent after a first connection has filled this in.
+            let from = self.unconfirmed_from[partition.0 as usize].unwrap_or(Offset::ZERO);
+            let high = watermarks.get(partition).map_or(from, |marks| marks.high);
+            let ours = request.messages.iter().map(|message| message.id).collect();
+            let seen = read_back(session, partition, &ours, from..high).await?;
+            self.settle(at, seen);
+        }
+        self.round.retain(|request| !request.entries.is_empty());
+        for (partition, marks) in watermarks.iter() {
+            if let Some(from) = self.unconfirmed_from.get_mut(partition.0 as usize) {
+                from.get_or_insert(marks.high);
+            }
+        }
+        Ok(())
+    }
+
+    /// Resolves what was seen of the request at `at`, and keeps what is to be sent again.
+    fn settle(&mut self, at: usize, seen: ReadBack) {
+        let request = &mut self.round[at];
+        request.may_have_arrived = false;
+        request.messages.clear();
+        for entry in std::mem::take(&mut request.entries) {
+            match seen.found.get(&entry.id) {
+                Some(&offset) => {
+                    let from = &mut self.unconfirmed_from[request.partition.0 as usize];
+                    *from = (*from).max(Some(offset.next()));
+                    entry.commit(Some(offset));
+                }
+                // It may have been appended and then removed by retention before anybody could look.
+                None if seen.incomplete => drop(entry.fail(unknown())),
+                None => request.push(entry),
+            }
+        }
+    }
+
+    fn next_expiry(&self) -> Option<Instant> {
+        let expiry = self.shared.config.expiry?;
+        let oldest = self
+            .round
+            .iter()
+            .flat_map(|request| &request.entries)
+            .map(|entry| entry.accepted_at)
+            .min();
+        let in_round = oldest.and_then(|oldest| oldest.checked_add(expiry));
+        in_round.into_iter().chain(self.shared.next_expiry()).min()
+    }
+
+    /// Hands back what has waited too long: as unknown what was sent, as expired what was not.
+    fn expire(&mut self) {
+        let Some(expiry) = self.shared.config.expiry else {
+            return;
+        };
+        let now = Instant::now();
+        for request in &mut self.round {
+            let sent = request.may_have_arrived;
+            let (expired, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut request.entries)
+                .into_iter()
+                .partition(|entry| now.duration_since(entry.accepted_at) >= expiry);
+            for entry in expired {
+                drop(entry.fail(if sent {
+                    unknown()
+                } else {
+                    AppendFailure::Expired(expiry)
+                }));
+            }
+            request.messages = kept.iter().map(Entry::message).collect();
+            request.entries = kept;
+        }
+        self.round.retain(|request| !request.entries.is_empty());
+        if self.round.is_empty() {
+            self.shared.resolved();
+        }
+        self.shared.expire();
+    }
+}
+
+impl<E, T: Transport> Drop for Writer<E, T> {
+    /// Resolves every ticket, also when the task is dropped by a runtime that shuts down.
+    fn drop(&mut self) {
+        let mut leftover = Leftover::default();
+        for request in self.round.drain(..) {
+            for entry in request.entries {
+                leftover.fail(
+                    entry,
+                    if request.may_have_arrived {
+                        unknown()
+                    } else {
+                        AppendFailure::Closed
+                    },
+                );
+            }
+        }
+        self.shared.end(leftover);
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What reading back has shown.
+struct ReadBack {
+    found: HashMap<EventId, Offset>,
+    /// Part of what had to be read was no longer retained.
+    incomplete: bool,
+}
+
+/// How often an empty answer from before the high watermark is asked again, and how long to wait between.
+const EMPTY_ANSWERS: usize = 100;
+const EMPTY_ANSWER_WAIT: Duration = Duration::from_millis(10);
+
+/// Looks for our events in these offsets of a partition.
+async fn read_back<S: Session>(
+    session: &mut S,
+    partition: PartitionId,
+    ours: &HashSet<EventId>,
+    offsets: Range<Offset>,
+) -> Result<ReadBack, Error> {
+    let mut seen = ReadBack {
+        found: HashMap::with_capacity(ours.len()),
+        incomplete: false,
+    };
+    let (mut next, mut empty) = (offsets.start, 0);
+    while next < offsets.end {
+        let fetched = session.fetch(partition, next, limits::FETCH_RECORDS).await?;
+        if fetched.watermarks.low > next {
+            seen.incomplete = true;
+            next = fetched.watermarks.low;
+        }
+        let Some(last) = fetched.records.last() else {
+            // No proof of the end: faults of the log look like this too.
+            empty += 1;
+            if empty > EMPTY_ANSWERS {
+                return Err(Error::Unavailable(Some(
+                    "the log does not return what it says it has".into(),
+                )));
+            }
+            tokio::time::sleep(EMPTY_ANSWER_WAIT).await;
+            continue;
+        };
+        next = next.max(last.offset.next());
+        let found = fetched.records.iter().filter(|record| ours.contains(&record.id));
+        seen.found.extend(found.map(|record| (record.id, record.offset)));
+    }
+    Ok(seen)
+}

@@ -1,0 +1,124 @@
+//! What can go wrong, by operation. Every error answers two separate questions:
+//!
+//! * `is_retryable`: is it worth doing the same again?
+//! * `may_have_taken_effect`: may the operation have happened although it failed?
+//!
+//! An error that hands events back keeps them until they are taken out. Sources are kept as sources.
+
+mod append;
+mod commit;
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use thiserror::Error as ThisError;
+
+pub use self::append::{AppendError, AppendFailure, BatchError, RejectReason, Rejected};
+pub use self::commit::{CommitError, CommitFailure};
+use crate::codec::CodecError;
+use crate::position::Position;
+
+/// The error beneath an error, whatever a backend's client library returned.
+pub type Source = Box<dyn StdError + Send + Sync>;
+
+/// What can go wrong with a log or a consumer, apart from appending and committing.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum Error {
+    /// The backend cannot be reached now; whoever owns the connection is already trying again.
+    #[error("the log is not reachable")]
+    Unavailable(#[source] Option<Source>),
+    /// The backend did not answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// The log has been closed.
+    #[error("the log is closed")]
+    Closed,
+    /// The topic exists with other properties than the ones asked for.
+    #[error("the topic exists with {property} = {found}, not {expected}")]
+    TopologyMismatch {
+        /// Which property, as the configuration names it.
+        property: &'static str,
+        /// What the configuration asks for.
+        expected: String,
+        /// What the log has.
+        found: String,
+    },
+    /// The backend refused the credentials, or they do not permit the operation.
+    #[error("the log refused the credentials")]
+    Unauthorized(#[source] Option<Source>),
+    /// An argument or a setting cannot be meant like this.
+    #[error("{name}: {problem}")]
+    InvalidArgument {
+        /// Which argument or setting.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The backend has no such ability; see its documented capabilities.
+    #[error("the log does not support {0}")]
+    Unsupported(&'static str),
+    /// A record could not be decoded and the consumer's policy is to halt there. The consumer stays there
+    /// until it seeks past the record.
+    #[error("the record at {position} cannot be decoded")]
+    Poisoned {
+        /// Where the record is.
+        position: Position,
+        /// What the codec said.
+        #[source]
+        error: CodecError,
+    },
+    /// A record could not be appended to the dead-letter log; it is offered again with the next poll.
+    #[error("the record at {position} could not be parked in the dead-letter log")]
+    DeadLetter {
+        /// Where the record is.
+        position: Position,
+        /// Why not.
+        #[source]
+        error: Source,
+    },
+    /// The backend failed in a way that none of the above describes.
+    #[error("the log failed")]
+    Backend {
+        /// Whether the backend calls it transient.
+        retryable: bool,
+        /// Whether the operation may have happened all the same.
+        may_have_taken_effect: bool,
+        /// What the backend said.
+        #[source]
+        error: Source,
+    },
+}
+
+impl Error {
+    /// Whether the same call may succeed later without anybody changing anything.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Timeout(_) | Self::DeadLetter { .. } => true,
+            Self::Backend { retryable, .. } => *retryable,
+            _ => false,
+        }
+    }
+
+    /// Whether the operation may have happened although it failed.
+    #[must_use]
+    pub const fn may_have_taken_effect(&self) -> bool {
+        match self {
+            Self::Timeout(_) | Self::DeadLetter { .. } => true,
+            Self::Backend {
+                may_have_taken_effect,
+                ..
+            } => *may_have_taken_effect,
+            _ => false,
+        }
+    }
+
+    /// An [`Error::InvalidArgument`].
+    pub fn invalid(name: &'static str, problem: impl Into<String>) -> Self {
+        Self::InvalidArgument {
+            name,
+            problem: problem.into(),
+        }
+    }
+}

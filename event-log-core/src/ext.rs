@@ -1,0 +1,157 @@
+//! Conveniences for everybody who uses a log, on top of the two traits: no backend can forget one.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::consumer::{ConsumerOptions, EventConsumer};
+use crate::error::{AppendError, BatchError, Error};
+use crate::event::Partitionable;
+use crate::limits;
+use crate::log::EventLog;
+use crate::receipt::{Committed, Receipt};
+use crate::record::EventBatch;
+
+/// More ways to append and to open a consumer, for every [`EventLog`].
+#[async_trait]
+pub trait EventLogExt<E>: EventLog<E>
+where
+    E: Partitionable + Serialize + Send + 'static,
+{
+    /// Opens a consumer with the default options: from what the group has committed, else from the
+    /// beginning, and records that cannot be decoded are delivered as such.
+    ///
+    /// # Errors
+    ///
+    /// As for [`EventLog::consumer_with`].
+    async fn consumer(&self, group: &str) -> Result<Box<dyn EventConsumer<E>>, Error>
+    where
+        E: DeserializeOwned,
+    {
+        self.consumer_with(group, ConsumerOptions::default()).await
+    }
+
+    /// Appends an event and waits until it is in the log, through a lost connection if need be.
+    ///
+    /// # Errors
+    ///
+    /// As for [`EventLog::append`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`EventLog::append`].
+    async fn append_committed(&self, event: E) -> Result<Committed, AppendError<E>> {
+        self.append(event).await?.committed().await
+    }
+
+    /// Appends all events, in requests of [`limits::REQUEST_EVENTS`], and waits until every one is in the
+    /// log. Memory stays bounded however many there are: the events are drawn as they are sent.
+    ///
+    /// # Errors
+    ///
+    /// With the outcomes of the first chunk in which an event failed; the chunks before it are committed,
+    /// and nothing after it was drawn.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves a prefix of the events appended.
+    async fn append_all<I>(&self, events: I) -> Result<Vec<Committed>, BatchError<E>>
+    where
+        I: IntoIterator<Item = E> + Send,
+        I::IntoIter: Send,
+    {
+        let mut events = events.into_iter();
+        let mut committed = Vec::with_capacity(events.size_hint().0);
+        loop {
+            let chunk: Vec<E> = events.by_ref().take(limits::REQUEST_EVENTS).collect();
+            if chunk.is_empty() {
+                return Ok(committed);
+            }
+            committed.extend(all_committed(self.append_batch(chunk).await?).await?);
+        }
+    }
+}
+
+impl<E, L> EventLogExt<E> for L
+where
+    E: Partitionable + Serialize + Send + 'static,
+    L: EventLog<E> + ?Sized,
+{
+}
+
+async fn all_committed<E>(receipts: Vec<Receipt<E>>) -> Result<Vec<Committed>, BatchError<E>> {
+    let mut outcomes = Vec::with_capacity(receipts.len());
+    for receipt in receipts {
+        outcomes.push(receipt.committed().await);
+    }
+    if outcomes.iter().any(Result::is_err) {
+        let outcomes = outcomes
+            .into_iter()
+            .map(|outcome| outcome.map(Receipt::Committed))
+            .collect();
+        return Err(BatchError::new(outcomes));
+    }
+    Ok(outcomes.into_iter().flatten().collect())
+}
+
+/// A stream's poll is renewed this often; it only bounds how long a poll is open, not how soon it returns.
+const STREAM_POLL: Duration = Duration::from_secs(60);
+
+/// More ways to read, for every [`EventConsumer`].
+///
+/// Both streams yield whole [batches](EventBatch) rather than single records, because a batch carries what
+/// must not get lost on the way: the notices, and the cursor to commit. They borrow the consumer, so it can
+/// be used directly again once the stream is dropped, and dropping one loses no record.
+pub trait EventConsumerExt<E: Send + 'static>: EventConsumer<E> {
+    /// Everything from here on, as it comes, in batches of at most `max_count` records.
+    ///
+    /// Retryable errors are yielded and the stream goes on; any other error is yielded and ends it.
+    fn stream(&mut self, max_count: usize) -> BoxStream<'_, Result<EventBatch<E>, Error>> {
+        stream::unfold(Some(self), move |consumer| async move {
+            let consumer = consumer?;
+            loop {
+                match consumer.poll(max_count, STREAM_POLL).await {
+                    Ok(batch) if batch.is_empty() && batch.notices.is_empty() => {}
+                    Err(error) if !error.is_retryable() => return Some((Err(error), None)),
+                    item => return Some((item, Some(consumer))),
+                }
+            }
+        })
+        .boxed()
+    }
+
+    /// Everything from here up to the high watermark of this moment; then the stream ends, and the consumer
+    /// stands where live reading continues without a gap or a repeat.
+    ///
+    /// Partitions that go to other members meanwhile are not waited for.
+    fn until_caught_up(&mut self, max_count: usize) -> BoxStream<'_, Result<EventBatch<E>, Error>> {
+        stream::unfold((Some(self), None), move |(consumer, end)| async move {
+            let consumer = consumer?;
+            let end = match end {
+                Some(end) => end,
+                None => match consumer.end().await {
+                    Ok(end) => end,
+                    Err(error) => return Some((Err(error), (None, None))),
+                },
+            };
+            while consumer
+                .position()
+                .iter()
+                .any(|(partition, next)| end.get(partition) > Some(next))
+            {
+                match consumer.poll(max_count, STREAM_POLL).await {
+                    Ok(batch) if batch.is_empty() && batch.notices.is_empty() => {}
+                    Err(error) if !error.is_retryable() => return Some((Err(error), (None, None))),
+                    item => return Some((item, (Some(consumer), Some(end)))),
+                }
+            }
+            None
+        })
+        .boxed()
+    }
+}
+
+impl<E: Send + 'static, C: EventConsumer<E> + ?Sized> EventConsumerExt<E> for C {}

@@ -1,0 +1,68 @@
+//! Every default and every limit of this crate in one place, with the reason for each.
+//!
+//! Units are in the names; where there is none it is a [`Duration`].
+
+use std::time::Duration;
+
+/// Partitions of a log that does not say otherwise: parallel enough for eight consumers of a group, and few
+/// enough that a batch of a hundred events still fills each request.
+pub const PARTITIONS: u32 = 8;
+
+/// The longest encoding of one event. Above any tool output seen in practice, and eight of them still fit in
+/// the buffer.
+pub const MAX_EVENT_BYTES: usize = 8 << 20;
+
+/// The most that a log may be configured to take: what Apache Iggy carries in one message.
+pub const MAX_EVENT_BYTES_CEILING: usize = 64_000_000;
+
+/// Events that wait for a log that is away (or slow) before the overflow policy decides: minutes of an
+/// interactive application, a few milliseconds of a flood.
+pub const BUFFER_EVENTS: usize = 10_000;
+
+/// Encoded bytes that wait likewise.
+pub const BUFFER_BYTES: usize = 64 << 20;
+
+/// How long [`Overflow::Block`](crate::Overflow::Block) waits for space unless it is told otherwise.
+pub const BLOCK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Events sent to one partition in one request. Beyond a thousand the round trip no longer dominates.
+pub const REQUEST_EVENTS: usize = 1_024;
+
+/// Encoded bytes sent to one partition in one request.
+pub const REQUEST_BYTES: usize = 4 << 20;
+
+/// The wait before the first attempt to reconnect: long enough for a server that restarts, short enough to
+/// go unnoticed.
+pub const RECONNECT_INITIAL: Duration = Duration::from_secs(1);
+
+/// The longest wait between two attempts to reconnect.
+pub const RECONNECT_MAX: Duration = Duration::from_secs(30);
+
+/// How much of each wait is left to chance, so that the clients of a restarted server do not all come at once.
+pub const RECONNECT_JITTER_PERCENT: u32 = 20;
+
+/// How long a consumer that has lost its connection waits before it joins its group again.
+pub const REJOIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Events of recent records that a consumer remembers per partition, to drop second copies of them. A second
+/// copy comes from a request that outlived its connection, so that it lies at most a few requests behind.
+pub const DEDUP_WINDOW_RECORDS: usize = 2 * REQUEST_EVENTS;
+
+/// Records that one poll returns at most, and one fetch asks of one partition.
+pub const FETCH_RECORDS: usize = 1_024;
+
+/// Records that a consumer fetches at least, so that polling for single records does not fetch single records.
+pub const PREFETCH_RECORDS: usize = 128;
+
+/// Payload bytes that one fetch takes of one partition (at least one record, however long).
+pub const FETCH_BYTES: usize = 4 << 20;
+
+/// The most records that [`SeekPosition::FromEnd`](crate::SeekPosition::FromEnd) looks back: the last
+/// positions of every partition are held in memory meanwhile.
+pub const FROM_END_RECORDS: usize = 100_000;
+
+/// The longest name of a group, in bytes: what Apache Iggy takes.
+pub const GROUP_NAME_BYTES: usize = 255;
+
+/// The shortest time between two warnings about dropped events.
+pub const WARN_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,270 @@
+//! Where a record is and how far a reader has come: partitions, offsets, positions and cursors.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// An ordered sub-log, numbered from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PartitionId(pub u32);
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// The place of a record within its partition, numbered from 0.
+///
+/// Offsets of a partition strictly increase and **may have gaps**: two offsets say which record is the
+/// earlier one, never how many lie between them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Offset(pub u64);
+
+impl Offset {
+    /// The first offset of every partition.
+    pub const ZERO: Self = Self(0);
+
+    /// The offset right after this one, where a reader that has read this record reads next.
+    ///
+    /// Saturates at `u64::MAX`, which no log reaches.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// A record's place in the log: an offset alone never identifies a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The offset in that partition.
+    pub offset: Offset,
+}
+
+impl Position {
+    /// The position of `offset` in `partition`.
+    #[must_use]
+    pub const fn new(partition: PartitionId, offset: Offset) -> Self {
+        Self { partition, offset }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.partition, self.offset)
+    }
+}
+
+/// The state of a reader: for each partition that it knows, the offset of the **next** record to read.
+///
+/// A cursor can be kept outside the log and handed back with
+/// [`SeekPosition::Cursor`](crate::SeekPosition::Cursor). It serialises as a map from partition to offset:
+///
+/// ```
+/// use event_log_core::{Cursor, Offset, PartitionId};
+///
+/// let cursor: Cursor = [(PartitionId(0), Offset(12)), (PartitionId(3), Offset(7))].into_iter().collect();
+/// let json = serde_json::to_string(&cursor)?;
+/// assert_eq!(json, r#"{"0":12,"3":7}"#);
+/// assert_eq!(serde_json::from_str::<Cursor>(&json)?, cursor);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    /// Sorted by partition, each partition once.
+    next: Vec<(PartitionId, Offset)>,
+}
+
+impl Cursor {
+    /// A cursor that knows no partition.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { next: Vec::new() }
+    }
+
+    /// The next offset to read in `partition`, if the cursor knows that partition.
+    #[must_use]
+    pub fn get(&self, partition: PartitionId) -> Option<Offset> {
+        self.find(partition).ok().map(|at| self.next[at].1)
+    }
+
+    /// Sets the next offset to read in `partition`.
+    pub fn set(&mut self, partition: PartitionId, next: Offset) {
+        match self.find(partition) {
+            Ok(at) => self.next[at].1 = next,
+            Err(at) => self.next.insert(at, (partition, next)),
+        }
+    }
+
+    /// Forgets `partition`, and returns what was known of it.
+    pub fn remove(&mut self, partition: PartitionId) -> Option<Offset> {
+        self.find(partition).ok().map(|at| self.next.remove(at).1)
+    }
+
+    /// Moves past the record at `position`.
+    pub fn advance_past(&mut self, position: Position) {
+        self.set(position.partition, position.offset.next());
+    }
+
+    /// The partitions with their next offsets, in the order of the partitions.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (PartitionId, Offset)> + '_ {
+        self.next.iter().copied()
+    }
+
+    /// How many partitions the cursor knows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.next.len()
+    }
+
+    /// Whether the cursor knows no partition.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.next.is_empty()
+    }
+
+    fn find(&self, partition: PartitionId) -> Result<usize, usize> {
+        self.next.binary_search_by_key(&partition, |&(known, _)| known)
+    }
+}
+
+/// Of a partition named twice, the last entry counts.
+impl FromIterator<(PartitionId, Offset)> for Cursor {
+    fn from_iter<I: IntoIterator<Item = (PartitionId, Offset)>>(entries: I) -> Self {
+        let mut cursor = Self::new();
+        for (partition, next) in entries {
+            cursor.set(partition, next);
+        }
+        cursor
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        for (at, (partition, next)) in self.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{partition}@{next}")?;
+        }
+        f.write_str("]")
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Cursor {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Through a map rather than a list of pairs: a partition cannot be named twice with two meanings,
+        // and a hostile input of n entries costs n log n.
+        let entries = std::collections::BTreeMap::<PartitionId, Offset>::deserialize(deserializer)?;
+        Ok(Self {
+            next: entries.into_iter().collect(),
+        })
+    }
+}
+
+/// Where a reader goes with [`EventConsumer::seek`](crate::EventConsumer::seek), or starts when its group
+/// has never committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SeekPosition {
+    /// The earliest retained record of every partition.
+    #[default]
+    Beginning,
+    /// Only what is appended after the call.
+    End,
+    /// The record at this position, or the next one after it; the other partitions stay where they are.
+    Position(Position),
+    /// The next offsets of this cursor; partitions that it does not name stay where they are.
+    Cursor(Cursor),
+    /// The first record of every partition that was appended at this time or later.
+    Timestamp(Timestamp),
+    /// The last `n` records of the whole log, by append time; all of them when the log has fewer. Its cost
+    /// depends on `n`, not on the length of the log.
+    FromEnd(usize),
+}
+
+/// A moment: microseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// The moment as whole milliseconds since the Unix epoch, rounded down.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0 / 1_000
+    }
+
+    /// The moment `duration` before this one, or the epoch when that is nearer.
+    #[must_use]
+    pub fn saturating_sub(self, duration: std::time::Duration) -> Self {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(micros))
+    }
+}
+
+impl From<std::time::SystemTime> for Timestamp {
+    /// A time before the epoch becomes the epoch.
+    fn from(time: std::time::SystemTime) -> Self {
+        let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_cursor_keeps_its_partitions_sorted_and_single() {
+        let mut cursor = Cursor::new();
+        cursor.set(PartitionId(5), Offset(1));
+        cursor.set(PartitionId(2), Offset(2));
+        cursor.set(PartitionId(5), Offset(3));
+        assert_eq!(
+            cursor.iter().collect::<Vec<_>>(),
+            [(PartitionId(2), Offset(2)), (PartitionId(5), Offset(3))]
+        );
+        assert_eq!(cursor.remove(PartitionId(2)), Some(Offset(2)));
+        assert_eq!(cursor.get(PartitionId(2)), None);
+        assert_eq!(cursor.to_string(), "[5@3]");
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_survives_json(entries in proptest::collection::vec((any::<u32>(), any::<u64>()), 0..40)) {
+            let cursor: Cursor = entries.iter().map(|&(p, o)| (PartitionId(p), Offset(o))).collect();
+            let json = serde_json::to_vec(&cursor).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<Cursor>(&json).unwrap(), cursor);
+        }
+
+        #[test]
+        fn no_bytes_make_cursor_decoding_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = serde_json::from_slice::<Cursor>(&bytes);
+        }
+
+        #[test]
+        fn almost_a_cursor_is_decoded_or_refused_but_never_panics(text in r#"\{("-?[0-9]{1,25}":-?[0-9]{1,25},?){0,6}\}"#) {
+            if let Ok(cursor) = serde_json::from_str::<Cursor>(&text) {
+                prop_assert!(cursor.iter().zip(cursor.iter().skip(1)).all(|(a, b)| a.0 < b.0));
+            }
+        }
+    }
+}

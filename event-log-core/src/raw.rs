@@ -1,0 +1,64 @@
+//! Events whose encoding is already at hand: to copy a log, to look at one without knowing its types, or to
+//! prepare events before they are appended.
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{Codec, CodecError};
+use crate::event::{EventId, Partitionable};
+
+/// An event that carries its own encoding. With [`RawCodec`] every record of any log decodes into one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawEvent {
+    /// The partition key. A log keeps only the payload, so it is `None` in what a consumer receives.
+    pub key: Option<String>,
+    /// The identity, when it must survive a copy from one log to another.
+    pub id: Option<EventId>,
+    /// The encoding, exactly as it is to stand in the log.
+    pub payload: Bytes,
+}
+
+impl RawEvent {
+    /// An event of these bytes with this key.
+    pub fn new(key: impl Into<Option<String>>, payload: impl Into<Bytes>) -> Self {
+        Self {
+            key: key.into(),
+            id: None,
+            payload: payload.into(),
+        }
+    }
+}
+
+impl Partitionable for RawEvent {
+    fn partition_key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    fn event_id(&self) -> Option<EventId> {
+        self.id
+    }
+}
+
+/// Takes a [`RawEvent`]'s payload as its encoding and any payload as a [`RawEvent`], without copying it on
+/// the way out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RawCodec;
+
+impl Codec<RawEvent> for RawCodec {
+    fn encode(&self, event: &RawEvent, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        out.extend_from_slice(&event.payload);
+        Ok(())
+    }
+
+    fn decode(&self, payload: &Bytes) -> Result<RawEvent, CodecError>
+    where
+        RawEvent: DeserializeOwned,
+    {
+        Ok(RawEvent {
+            key: None,
+            id: None,
+            payload: payload.clone(),
+        })
+    }
+}

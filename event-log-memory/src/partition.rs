@@ -1,0 +1,148 @@
+//! The storage of one partition: records in segments, oldest first.
+//!
+//! A segment never moves once it is allocated, so that an append costs the same whatever is retained, and
+//! retention frees whole segments.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use event_log_core::engine::{Fetched, Message, StoredMessage};
+use event_log_core::{Offset, PartitionWatermarks, Timestamp};
+
+use crate::builder::Retention;
+
+/// Records of one segment: 64 KiB of them, payloads not counted.
+const SEGMENT_RECORDS: usize = 1_024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Partition {
+    /// No segment is empty; each holds its records in offset order.
+    segments: VecDeque<VecDeque<StoredMessage>>,
+    records: u64,
+    /// What the next append gets.
+    next: Offset,
+    /// The time of the last append: time never goes back within a partition.
+    latest: Timestamp,
+}
+
+impl Partition {
+    /// Appends messages and returns the offset of the first; the others follow it without a gap.
+    pub(crate) fn append(&mut self, messages: impl Iterator<Item = Message>, now: Timestamp) -> Offset {
+        let base = self.next;
+        self.latest = self.latest.max(now);
+        for Message { id, payload } in messages {
+            let record = StoredMessage {
+                offset: self.next,
+                id,
+                timestamp: self.latest,
+                payload,
+            };
+            match self.segments.back_mut() {
+                Some(segment) if segment.len() < segment.capacity() => segment.push_back(record),
+                _ => {
+                    let mut segment = VecDeque::with_capacity(SEGMENT_RECORDS);
+                    segment.push_back(record);
+                    self.segments.push_back(segment);
+                }
+            }
+            self.records += 1;
+            self.next = self.next.next();
+        }
+        base
+    }
+
+    /// Leaves a gap before the next append.
+    pub(crate) fn skip_offsets(&mut self, count: u64) {
+        self.next.0 = self.next.0.saturating_add(count);
+    }
+
+    pub(crate) const fn next_offset(&self) -> Offset {
+        self.next
+    }
+
+    pub(crate) fn watermarks(&self) -> PartitionWatermarks {
+        let first = self.segments.front().and_then(VecDeque::front);
+        let last = self.segments.back().and_then(VecDeque::back);
+        // A gap at the end is not there until an append makes it one: the high watermark is what a reader
+        // that has read everything stands at.
+        let high = last.map_or(self.next, |record| record.offset.next());
+        PartitionWatermarks {
+            low: first.map_or(high, |record| record.offset),
+            high,
+        }
+    }
+
+    pub(crate) fn fetch(&self, from: Offset, max_records: usize, max_bytes: usize) -> Fetched {
+        let mut bytes = 0;
+        let mut records = Vec::with_capacity(max_records.min(self.after(from)));
+        for record in self.iter_from(from).take(max_records) {
+            bytes += record.payload.len();
+            if bytes > max_bytes && !records.is_empty() {
+                break;
+            }
+            records.push(record.clone());
+        }
+        Fetched {
+            records,
+            watermarks: self.watermarks(),
+        }
+    }
+
+    /// The first offset that was appended at `timestamp` or later, else the high watermark.
+    pub(crate) fn offset_at(&self, timestamp: Timestamp) -> Offset {
+        let ends_before = |segment: &VecDeque<StoredMessage>| {
+            segment.back().is_some_and(|record| record.timestamp < timestamp)
+        };
+        let segment = self.segments.get(self.segments.partition_point(ends_before));
+        let record = segment
+            .and_then(|segment| segment.get(segment.partition_point(|record| record.timestamp < timestamp)));
+        record.map_or_else(|| self.watermarks().high, |record| record.offset)
+    }
+
+    /// Removes what retention no longer keeps.
+    pub(crate) fn trim(&mut self, retention: &Retention, now: Timestamp) {
+        while let Some(oldest) = self.segments.front().and_then(VecDeque::front) {
+            let too_many = retention.max_records.is_some_and(|max| self.records > max);
+            let age = Duration::from_micros(now.0.saturating_sub(oldest.timestamp.0));
+            if !too_many && retention.max_age.is_none_or(|max| age <= max) {
+                return;
+            }
+            self.remove_oldest();
+        }
+    }
+
+    /// Removes everything; the offsets go on.
+    pub(crate) fn purge(&mut self) {
+        self.next = self.watermarks().high.max(self.next);
+        self.segments.clear();
+        self.records = 0;
+    }
+
+    fn remove_oldest(&mut self) {
+        let Some(segment) = self.segments.front_mut() else {
+            return;
+        };
+        if segment.pop_front().is_some() {
+            self.records -= 1;
+        }
+        if segment.is_empty() {
+            // The next offset must survive the last record.
+            self.segments.pop_front();
+        }
+    }
+
+    /// At most this many records are at `from` or behind it; for sizing.
+    fn after(&self, from: Offset) -> usize {
+        usize::try_from(self.next.0.saturating_sub(from.0)).unwrap_or(usize::MAX)
+    }
+
+    fn iter_from(&self, from: Offset) -> impl Iterator<Item = &StoredMessage> {
+        let ends_before =
+            |segment: &VecDeque<StoredMessage>| segment.back().is_some_and(|record| record.offset < from);
+        let at = self.segments.partition_point(ends_before);
+        let within = self.segments.get(at).map_or(0, |segment| {
+            segment.partition_point(|record| record.offset < from)
+        });
+        self.segments.range(at..).flatten().skip(within)
+    }
+}

@@ -1,0 +1,181 @@
+//! One topic: its partitions, its groups, and everybody who waits for it.
+//!
+//! Each partition has a lock of its own; nothing is locked across partitions but the groups, which appends
+//! do not touch.
+
+use std::sync::Arc;
+
+use event_log_core::engine::{Clock, Fetched, Message};
+use event_log_core::{EventId, Offset, PartitionId, PartitionWatermarks, Position, Timestamp, Watermarks};
+use parking_lot::Mutex;
+
+use crate::arrivals::Arrivals;
+use crate::builder::Retention;
+use crate::faults::{FaultState, Plan};
+use crate::groups::Groups;
+use crate::partition::Partition;
+
+pub(crate) struct Topic {
+    partitions: Box<[Mutex<Partition>]>,
+    pub(crate) retention: Retention,
+    pub(crate) groups: Groups,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) faults: FaultState,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Topic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Topic")
+            .field("partitions", &self.partitions.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Topic {
+    pub(crate) fn new(partitions: u32, retention: Retention, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            partitions: (0..partitions).map(|_| Mutex::default()).collect(),
+            retention,
+            groups: Groups::default(),
+            arrivals: Arrivals::default(),
+            faults: FaultState::default(),
+            clock,
+        }
+    }
+
+    pub(crate) fn partitions(&self) -> u32 {
+        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn has_partition(&self, partition: PartitionId) -> bool {
+        partition.0 < self.partitions()
+    }
+
+    /// Appends whatever the faults say: the request has arrived.
+    pub(crate) fn append(&self, partition: PartitionId, messages: impl Iterator<Item = Message>) -> Offset {
+        let now = self.clock.now();
+        let base = self.with_partition(partition, |partition| {
+            let base = partition.append(messages, now);
+            self.trim(partition, now);
+            base
+        });
+        self.arrivals.changed();
+        base
+    }
+
+    /// Appends unless a fault is switched on, in which case the messages go the long way.
+    pub(crate) fn append_if_clean<I>(&self, partition: PartitionId, messages: I) -> Result<Offset, I>
+    where
+        I: Iterator<Item = Message>,
+    {
+        let now = self.clock.now();
+        {
+            let mut partition = self.partitions[partition.0 as usize].lock();
+            // Asked under the lock, so that a fault has taken hold everywhere once it has seen every lock.
+            if !self.faults.appends_are_clean() {
+                return Err(messages);
+            }
+            let base = partition.append(messages, now);
+            self.trim(&mut partition, now);
+            drop(partition);
+            self.arrivals.changed();
+            Ok(base)
+        }
+    }
+
+    /// Appends one message that depends on the offset it gets.
+    pub(crate) fn append_with(
+        &self,
+        partition: PartitionId,
+        message: impl FnOnce(Offset) -> Message,
+    ) -> Offset {
+        let now = self.clock.now();
+        let offset = self.with_partition(partition, |partition| {
+            let next = partition.next_offset();
+            partition.append(std::iter::once(message(next)), now)
+        });
+        self.arrivals.changed();
+        offset
+    }
+
+    pub(crate) fn fetch(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Fetched {
+        self.trimmed(partition, |partition| {
+            partition.fetch(from, max_records, max_bytes)
+        })
+    }
+
+    pub(crate) fn partition_watermarks(&self, partition: PartitionId) -> PartitionWatermarks {
+        self.trimmed(partition, |partition| partition.watermarks())
+    }
+
+    pub(crate) fn watermarks(&self) -> Watermarks {
+        Watermarks::new(
+            (0..self.partitions())
+                .map(|nth| self.partition_watermarks(PartitionId(nth)))
+                .collect(),
+        )
+    }
+
+    pub(crate) fn offset_at(&self, partition: PartitionId, timestamp: Timestamp) -> Offset {
+        self.trimmed(partition, |partition| partition.offset_at(timestamp))
+    }
+
+    pub(crate) fn purge(&self) {
+        self.partitions
+            .iter()
+            .for_each(|partition| partition.lock().purge());
+        self.arrivals.changed();
+    }
+
+    pub(crate) fn switch(&self, change: impl FnOnce(&mut Plan)) {
+        self.faults.change(change);
+        self.arrivals.changed();
+    }
+
+    /// Returns when every append has ended that began before the call.
+    pub(crate) fn wait_for_appends(&self) {
+        self.partitions
+            .iter()
+            .for_each(|partition| drop(partition.lock()));
+        self.arrivals.changed();
+    }
+
+    pub(crate) fn with_partition<T>(
+        &self,
+        partition: PartitionId,
+        change: impl FnOnce(&mut Partition) -> T,
+    ) -> T {
+        change(&mut self.partitions[partition.0 as usize].lock())
+    }
+
+    /// Records grow old without anybody doing anything, so that readers trim as well.
+    fn trimmed<T>(&self, partition: PartitionId, read: impl FnOnce(&Partition) -> T) -> T {
+        self.with_partition(partition, |partition| {
+            if self.retention.max_age.is_some() {
+                self.trim(partition, self.clock.now());
+            }
+            read(partition)
+        })
+    }
+
+    fn trim(&self, partition: &mut Partition, now: Timestamp) {
+        if self.retention != Retention::FOREVER {
+            partition.trim(&self.retention, now);
+        }
+    }
+}
+
+/// The id of a message that came without one: its place, in the shape of a version 8 UUID, which no UUIDv7
+/// equals.
+pub(crate) fn foreign_id(position: Position) -> EventId {
+    let place = u128::from(position.partition.0) << 80 | u128::from(position.offset.0 >> 2) & ((1 << 62) - 1);
+    let low_bits = u128::from(position.offset.0 & 3) << 64;
+    EventId::from_u128(place | low_bits | (8 << 76) | (2 << 62))
+}

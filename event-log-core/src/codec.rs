@@ -24,6 +24,13 @@ pub trait Codec<E>: Send + Sync {
     /// When the event cannot be encoded; what was written to `out` meanwhile is discarded by the caller.
     fn encode(&self, event: &E, out: &mut Vec<u8>) -> Result<(), CodecError>;
 
+    /// The encoding of `event` when it is at hand already and worth sharing rather than copying. The default
+    /// has none, and is right for every codec that really encodes.
+    fn encoded(&self, event: &E) -> Option<Bytes> {
+        let _ = event;
+        None
+    }
+
     /// The event that `payload` encodes. A codec may keep a slice of `payload` in it instead of a copy.
     ///
     /// # Errors

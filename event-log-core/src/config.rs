@@ -64,16 +64,10 @@ impl ProducerConfig {
         }
         if self.max_event_bytes > limits::MAX_EVENT_BYTES_CEILING {
             let ceiling = limits::MAX_EVENT_BYTES_CEILING;
-            return Err(Error::invalid(
-                "max_event_bytes",
-                format!("must be at most {ceiling}"),
-            ));
+            return Err(Error::invalid("max_event_bytes", format!("must be at most {ceiling}")));
         }
         if self.buffer_bytes < self.max_event_bytes {
-            return Err(Error::invalid(
-                "buffer_bytes",
-                "must hold at least one event of max_event_bytes",
-            ));
+            return Err(Error::invalid("buffer_bytes", "must hold at least one event of max_event_bytes"));
         }
         self.reconnect.validate()
     }
@@ -104,9 +98,7 @@ impl Overflow {
     /// [`Overflow::Block`] with the default deadline.
     #[must_use]
     pub const fn block() -> Self {
-        Self::Block {
-            deadline: limits::BLOCK_DEADLINE,
-        }
+        Self::Block { deadline: limits::BLOCK_DEADLINE }
     }
 }
 
@@ -137,11 +129,7 @@ impl ReconnectPolicy {
     /// A policy with these waits and the default jitter.
     #[must_use]
     pub fn new(initial: Duration, max: Duration) -> Self {
-        Self {
-            initial,
-            max,
-            ..Self::default()
-        }
+        Self { initial, max, ..Self::default() }
     }
 
     fn validate(&self) -> Result<(), Error> {
@@ -149,10 +137,7 @@ impl ReconnectPolicy {
             return Err(Error::invalid("reconnect.initial", "must be longer than zero"));
         }
         if self.max < self.initial {
-            return Err(Error::invalid(
-                "reconnect.max",
-                "must be at least reconnect.initial",
-            ));
+            return Err(Error::invalid("reconnect.max", "must be at least reconnect.initial"));
         }
         if self.jitter_percent > 100 {
             return Err(Error::invalid("reconnect.jitter_percent", "must be at most 100"));
@@ -163,10 +148,7 @@ impl ReconnectPolicy {
     /// The wait before attempt number `attempt` (from 0), with `chance` out of `u32::MAX` of its jitter.
     #[must_use]
     pub fn wait(&self, attempt: u32, chance: u32) -> Duration {
-        let full = self
-            .initial
-            .saturating_mul(2_u32.saturating_pow(attempt))
-            .min(self.max);
+        let full = self.initial.saturating_mul(2_u32.saturating_pow(attempt)).min(self.max);
         let share = f64::from(chance) / f64::from(u32::MAX) * f64::from(self.jitter_percent) / 100.0;
         full.mul_f64(1.0 - share.clamp(0.0, 1.0))
     }
@@ -201,18 +183,9 @@ mod tests {
         };
         assert_eq!(refused(|config| config.buffer_events = 0), "buffer_events");
         assert_eq!(refused(|config| config.buffer_bytes = 1), "buffer_bytes");
-        assert_eq!(
-            refused(|config| config.max_event_bytes = usize::MAX),
-            "max_event_bytes"
-        );
-        assert_eq!(
-            refused(|config| config.reconnect.initial = Duration::ZERO),
-            "reconnect.initial"
-        );
-        assert_eq!(
-            refused(|config| config.reconnect.max = Duration::ZERO),
-            "reconnect.max"
-        );
+        assert_eq!(refused(|config| config.max_event_bytes = usize::MAX), "max_event_bytes");
+        assert_eq!(refused(|config| config.reconnect.initial = Duration::ZERO), "reconnect.initial");
+        assert_eq!(refused(|config| config.reconnect.max = Duration::ZERO), "reconnect.max");
         ProducerConfig::default().validate().unwrap();
     }
 }

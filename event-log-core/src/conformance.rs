@@ -29,7 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use self::fixture::Probe;
+pub use self::fixture::{Defect, Probe};
 use crate::config::ProducerConfig;
 use crate::error::Error;
 use crate::log::EventLog;
@@ -64,11 +64,7 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// A backend that supports everything.
-    pub const ALL: Self = Self {
-        retain_records: true,
-        retain_for: true,
-        seek_timestamp: true,
-    };
+    pub const ALL: Self = Self { retain_records: true, retain_for: true, seek_timestamp: true };
 }
 
 /// A fault that a case asks for.
@@ -164,10 +160,8 @@ const CASE_TIMEOUT: Duration = Duration::from_secs(120);
 ///
 /// When the case fails, when it is stuck, and when there is no case of that name.
 pub fn run<H: Harness>(name: &str, harness: impl FnOnce() -> H) -> CaseResult {
-    let case = CASES
-        .iter()
-        .find(|case| case.name == name)
-        .unwrap_or_else(|| panic!("there is no case {name}"));
+    let case =
+        CASES.iter().find(|case| case.name == name).unwrap_or_else(|| panic!("there is no case {name}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.unwrap_or_else(|error| panic!("no runtime: {error}"));
     let result = runtime.block_on(async {

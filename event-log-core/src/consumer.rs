@@ -101,10 +101,7 @@ impl ConsumerOptions {
     /// The defaults, with this start.
     #[must_use]
     pub fn starting_at(start: SeekPosition) -> Self {
-        Self {
-            start,
-            ..Self::default()
-        }
+        Self { start, ..Self::default() }
     }
 
     /// The same with this policy for records that cannot be decoded.

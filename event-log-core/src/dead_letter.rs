@@ -39,14 +39,7 @@ impl DeadLetter {
         reason: String,
         payload: Bytes,
     ) -> Self {
-        Self {
-            group,
-            position,
-            id,
-            timestamp,
-            reason,
-            payload,
-        }
+        Self { group, position, id, timestamp, reason, payload }
     }
 }
 

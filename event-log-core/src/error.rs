@@ -106,19 +106,13 @@ impl Error {
     pub const fn may_have_taken_effect(&self) -> bool {
         match self {
             Self::Timeout(_) | Self::DeadLetter { .. } => true,
-            Self::Backend {
-                may_have_taken_effect,
-                ..
-            } => *may_have_taken_effect,
+            Self::Backend { may_have_taken_effect, .. } => *may_have_taken_effect,
             _ => false,
         }
     }
 
     /// An [`Error::InvalidArgument`].
     pub fn invalid(name: &'static str, problem: impl Into<String>) -> Self {
-        Self::InvalidArgument {
-            name,
-            problem: problem.into(),
-        }
+        Self::InvalidArgument { name, problem: problem.into() }
     }
 }

@@ -88,10 +88,7 @@ async fn all_committed<E>(receipts: Vec<Receipt<E>>) -> Result<Vec<Committed>, B
         outcomes.push(receipt.committed().await);
     }
     if outcomes.iter().any(Result::is_err) {
-        let outcomes = outcomes
-            .into_iter()
-            .map(|outcome| outcome.map(Receipt::Committed))
-            .collect();
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.map(Receipt::Committed)).collect();
         return Err(BatchError::new(outcomes));
     }
     Ok(outcomes.into_iter().flatten().collect())
@@ -137,11 +134,7 @@ pub trait EventConsumerExt<E: Send + 'static>: EventConsumer<E> {
                     Err(error) => return Some((Err(error), (None, None))),
                 },
             };
-            while consumer
-                .position()
-                .iter()
-                .any(|(partition, next)| end.get(partition) > Some(next))
-            {
+            while consumer.position().iter().any(|(partition, next)| end.get(partition) > Some(next)) {
                 match consumer.poll(max_count, STREAM_POLL).await {
                     Ok(batch) if batch.is_empty() && batch.notices.is_empty() => {}
                     Err(error) if !error.is_retryable() => return Some((Err(error), (None, None))),

@@ -156,11 +156,7 @@ pub struct Leftover<E> {
 
 impl<E> Default for Leftover<E> {
     fn default() -> Self {
-        Self {
-            not_appended: Vec::new(),
-            unknown: Vec::new(),
-            returned_by_ticket: 0,
-        }
+        Self { not_appended: Vec::new(), unknown: Vec::new(), returned_by_ticket: 0 }
     }
 }
 

@@ -52,11 +52,7 @@ mod tests {
     fn the_published_vectors_hold() {
         for &(key, hash) in TEST_VECTORS {
             for count in [1, 3, 8, 1_000] {
-                assert_eq!(
-                    partition_of(key, count),
-                    PartitionId(hash % count),
-                    "{key:?} of {count}"
-                );
+                assert_eq!(partition_of(key, count), PartitionId(hash % count), "{key:?} of {count}");
             }
         }
         // Keys at and over the 255 bytes that Iggy can carry hash like any other.

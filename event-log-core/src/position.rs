@@ -171,9 +171,7 @@ impl<'de> Deserialize<'de> for Cursor {
         // Through a map rather than a list of pairs: a partition cannot be named twice with two meanings,
         // and a hostile input of n entries costs n log n.
         let entries = std::collections::BTreeMap::<PartitionId, Offset>::deserialize(deserializer)?;
-        Ok(Self {
-            next: entries.into_iter().collect(),
-        })
+        Ok(Self { next: entries.into_iter().collect() })
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{Codec, CodecError};
 use crate::event::{EventId, Partitionable};
+use crate::limits;
 
 /// An event that carries its own encoding. With [`RawCodec`] every record of any log decodes into one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,11 +23,7 @@ pub struct RawEvent {
 impl RawEvent {
     /// An event of these bytes with this key.
     pub fn new(key: impl Into<Option<String>>, payload: impl Into<Bytes>) -> Self {
-        Self {
-            key: key.into(),
-            id: None,
-            payload: payload.into(),
-        }
+        Self { key: key.into(), id: None, payload: payload.into() }
     }
 }
 
@@ -40,8 +37,8 @@ impl Partitionable for RawEvent {
     }
 }
 
-/// Takes a [`RawEvent`]'s payload as its encoding and any payload as a [`RawEvent`], without copying it on
-/// the way out.
+/// Takes a [`RawEvent`]'s payload as its encoding and any payload as a [`RawEvent`]. Nothing is copied on the
+/// way out, and on the way in only what is shorter than [`limits::SHARED_PAYLOAD_BYTES`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RawCodec;
 
@@ -51,14 +48,15 @@ impl Codec<RawEvent> for RawCodec {
         Ok(())
     }
 
+    fn encoded(&self, event: &RawEvent) -> Option<Bytes> {
+        // Asked before cloning: even that is more than copying a short payload costs.
+        (event.payload.len() >= limits::SHARED_PAYLOAD_BYTES).then(|| event.payload.clone())
+    }
+
     fn decode(&self, payload: &Bytes) -> Result<RawEvent, CodecError>
     where
         RawEvent: DeserializeOwned,
     {
-        Ok(RawEvent {
-            key: None,
-            id: None,
-            payload: payload.clone(),
-        })
+        Ok(RawEvent { key: None, id: None, payload: payload.clone() })
     }
 }

@@ -28,11 +28,7 @@ impl Committed {
     /// For implementors of logs.
     #[must_use]
     pub const fn new(id: EventId, partition: PartitionId, offset: Option<Offset>) -> Self {
-        Self {
-            id,
-            partition,
-            offset,
-        }
+        Self { id, partition, offset }
     }
 
     /// Where the event is, as far as the log has said.
@@ -75,20 +71,13 @@ enum Signal<E> {
 impl<E> Ticket<E> {
     /// A ticket whose outcome is known already; for implementors of logs.
     pub const fn resolved(outcome: Outcome<E>) -> Self {
-        Self {
-            state: TicketState::Resolved(outcome),
-        }
+        Self { state: TicketState::Resolved(outcome) }
     }
 
     /// A ticket and the [`Promise`] that resolves it; for implementors of logs.
     pub fn pending() -> (Promise<E>, Self) {
         let (sender, receiver) = oneshot::channel();
-        (
-            Promise { sender },
-            Self {
-                state: TicketState::Waiting(receiver),
-            },
-        )
+        (Promise { sender }, Self { state: TicketState::Waiting(receiver) })
     }
 
     /// Takes the outcome if it is there already.
@@ -127,9 +116,9 @@ impl<E> Ticket<E> {
             TicketState::Resolved(outcome) => outcome.map(Receipt::Committed),
             TicketState::Waiting(receiver) => match receiver.await {
                 Ok(Signal::Outcome(outcome)) => outcome.map(Receipt::Committed),
-                Ok(Signal::Buffered(next)) => Ok(Receipt::Buffered(Self {
-                    state: TicketState::Waiting(next),
-                })),
+                Ok(Signal::Buffered(next)) => {
+                    Ok(Receipt::Buffered(Self { state: TicketState::Waiting(next) }))
+                }
                 Err(_) => unreachable!("{ABANDONED}"),
             },
             TicketState::Taken => unreachable!("a ticket that was polled to its end cannot be moved from"),
@@ -195,12 +184,10 @@ impl<E> Promise<E> {
     ///
     /// Hands the outcome back when nobody holds the ticket any more.
     pub fn resolve(self, outcome: Outcome<E>) -> Result<(), Outcome<E>> {
-        self.sender
-            .send(Signal::Outcome(outcome))
-            .map_err(|signal| match signal {
-                Signal::Outcome(outcome) => outcome,
-                Signal::Buffered(_) => unreachable!("an outcome was sent"),
-            })
+        self.sender.send(Signal::Outcome(outcome)).map_err(|signal| match signal {
+            Signal::Outcome(outcome) => outcome,
+            Signal::Buffered(_) => unreachable!("an outcome was sent"),
+        })
     }
 
     /// Tells whoever waits in [`Ticket::receipt`] that the event is in the reconnect buffer, and returns
@@ -310,10 +297,7 @@ mod tests {
         drop(ticket);
         assert!(promise.is_orphaned());
         let error = AppendError::new(9, EventId::from_u128(1), unknown());
-        assert_eq!(
-            promise.resolve(Err(error)).unwrap_err().unwrap_err().into_event(),
-            9
-        );
+        assert_eq!(promise.resolve(Err(error)).unwrap_err().unwrap_err().into_event(), 9);
     }
 
     #[test]

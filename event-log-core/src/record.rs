@@ -32,12 +32,7 @@ impl<E> Record<E> {
         timestamp: Timestamp,
         event: Result<E, Undecodable>,
     ) -> Self {
-        Self {
-            position,
-            id,
-            timestamp,
-            event,
-        }
+        Self { position, id, timestamp, event }
     }
 }
 
@@ -84,11 +79,7 @@ impl<E> EventBatch<E> {
     /// A batch that leaves its reader at `cursor`; for implementors of consumers.
     #[must_use]
     pub const fn new(records: Vec<Record<E>>, notices: Vec<Notice>, cursor: Cursor) -> Self {
-        Self {
-            records,
-            notices,
-            cursor,
-        }
+        Self { records, notices, cursor }
     }
 
     /// Where the reader stands after this batch: the usual argument of
@@ -112,9 +103,7 @@ impl<E> EventBatch<E> {
 
     /// The events that could be decoded, with their positions.
     pub fn events(&self) -> impl Iterator<Item = (Position, &E)> {
-        self.records
-            .iter()
-            .filter_map(|record| Some((record.position, record.event.as_ref().ok()?)))
+        self.records.iter().filter_map(|record| Some((record.position, record.event.as_ref().ok()?)))
     }
 
     /// The events that could be decoded, without the rest.

@@ -44,17 +44,13 @@ impl Watermarks {
     /// The cursor of a reader that has read everything there is.
     #[must_use]
     pub fn high(&self) -> Cursor {
-        self.iter()
-            .map(|(partition, marks)| (partition, marks.high))
-            .collect()
+        self.iter().map(|(partition, marks)| (partition, marks.high)).collect()
     }
 
     /// The cursor of a reader that begins at the earliest retained records.
     #[must_use]
     pub fn low(&self) -> Cursor {
-        self.iter()
-            .map(|(partition, marks)| (partition, marks.low))
-            .collect()
+        self.iter().map(|(partition, marks)| (partition, marks.low)).collect()
     }
 }
 
@@ -78,10 +74,7 @@ impl PartitionLag {
     /// The lag of a group with this committed offset.
     #[must_use]
     pub const fn new(committed: Option<Offset>, watermarks: PartitionWatermarks) -> Self {
-        Self {
-            committed,
-            watermarks,
-        }
+        Self { committed, watermarks }
     }
 
     /// The distance in **offsets** from the committed cursor to the high watermark, counted from the low
@@ -116,9 +109,6 @@ impl Lag {
     /// The sum of [`PartitionLag::offsets`] over the partitions.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.partitions
-            .iter()
-            .map(PartitionLag::offsets)
-            .fold(0, u64::saturating_add)
+        self.partitions.iter().map(PartitionLag::offsets).fold(0, u64::saturating_add)
     }
 }

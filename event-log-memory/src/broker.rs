@@ -35,9 +35,7 @@ impl Default for MemoryBroker {
 
 impl fmt::Debug for MemoryBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBroker")
-            .field("topics", &*self.inner.topics.lock())
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryBroker").field("topics", &*self.inner.topics.lock()).finish_non_exhaustive()
     }
 }
 
@@ -51,12 +49,7 @@ impl MemoryBroker {
     /// A broker on another clock, which gives the records their times and makes them expire.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                topics: Mutex::default(),
-                clock,
-            }),
-        }
+        Self { inner: Arc::new(Inner { topics: Mutex::default(), clock }) }
     }
 
     /// The fault switches of a topic; `None` until a log has opened the topic.
@@ -83,24 +76,13 @@ impl MemoryBroker {
                 entry.insert(Arc::new(Topic::new(partitions, retention, self.clock())))
             }
         };
-        let mismatch = |property, expected: String, found: String| Error::TopologyMismatch {
-            property,
-            expected,
-            found,
-        };
+        let mismatch =
+            |property, expected: String, found: String| Error::TopologyMismatch { property, expected, found };
         if topic.partitions() != partitions {
-            return Err(mismatch(
-                "partitions",
-                partitions.to_string(),
-                topic.partitions().to_string(),
-            ));
+            return Err(mismatch("partitions", partitions.to_string(), topic.partitions().to_string()));
         }
         if topic.retention != retention {
-            return Err(mismatch(
-                "retention",
-                retention.to_string(),
-                topic.retention.to_string(),
-            ));
+            return Err(mismatch("retention", retention.to_string(), topic.retention.to_string()));
         }
         Ok(Arc::clone(topic))
     }

@@ -27,27 +27,18 @@ pub struct Retention {
 
 impl Retention {
     /// Everything is kept: the default, and what a log is for. Memory is the limit.
-    pub const FOREVER: Self = Self {
-        max_records: None,
-        max_age: None,
-    };
+    pub const FOREVER: Self = Self { max_records: None, max_age: None };
 
     /// At most this many records per partition.
     #[must_use]
     pub const fn records(max: u64) -> Self {
-        Self {
-            max_records: Some(max),
-            max_age: None,
-        }
+        Self { max_records: Some(max), max_age: None }
     }
 
     /// At most this age.
     #[must_use]
     pub const fn age(max: Duration) -> Self {
-        Self {
-            max_records: None,
-            max_age: Some(max),
-        }
+        Self { max_records: None, max_age: Some(max) }
     }
 }
 
@@ -149,18 +140,13 @@ impl<E: Partitionable + Serialize + Send + 'static> Builder<E> {
     /// how the topic differs, and outside of a tokio runtime there is an [`Error::Backend`].
     pub async fn open(self) -> Result<MemoryLog<E>, Error> {
         if self.partitions == 0 || self.partitions > MAX_PARTITIONS {
-            return Err(Error::invalid(
-                "partitions",
-                format!("must be between 1 and {MAX_PARTITIONS}"),
-            ));
+            return Err(Error::invalid("partitions", format!("must be between 1 and {MAX_PARTITIONS}")));
         }
         if self.retention.max_records == Some(0) {
             return Err(Error::invalid("retention", "must keep at least 1 record"));
         }
         let topic = self.broker.topic(&self.topic, self.partitions, self.retention)?;
-        let mut engine = Engine::new(self.codec)
-            .config(self.config)
-            .clock(self.broker.clock());
+        let mut engine = Engine::new(self.codec).config(self.config).clock(self.broker.clock());
         if let Some(seed) = self.seed {
             engine = engine.seed(seed);
         }

@@ -103,8 +103,7 @@ impl Faults {
 
     /// The next append to the partition leaves a gap of `count` offsets before it.
     pub fn skip_offsets(&self, partition: PartitionId, count: u64) {
-        self.topic
-            .with_partition(partition, |partition| partition.skip_offsets(count));
+        self.topic.with_partition(partition, |partition| partition.skip_offsets(count));
     }
 
     /// The next `count` fetches of anybody return nothing, whatever there is.
@@ -114,14 +113,12 @@ impl Faults {
 
     /// The next `count` fetches of this partition fail.
     pub fn fail_fetches(&self, partition: PartitionId, count: usize) {
-        self.topic
-            .switch(|plan| _ = plan.fail_fetches.insert(partition, count));
+        self.topic.switch(|plan| _ = plan.fail_fetches.insert(partition, count));
     }
 
     /// The next `count` commits of this partition fail.
     pub fn fail_commits(&self, partition: PartitionId, count: usize) {
-        self.topic
-            .switch(|plan| _ = plan.fail_commits.insert(partition, count));
+        self.topic.switch(|plan| _ = plan.fail_commits.insert(partition, count));
     }
 
     /// Removes all records, as an operator can. Offsets go on where they were.
@@ -216,10 +213,8 @@ impl FaultState {
         let requests = plan.lose_replies + plan.lose_requests + plan.hold_requests;
         let clean = !plan.down && requests == 0 && plan.slow_appends.is_zero();
         self.appends_are_clean.store(clean, Ordering::SeqCst);
-        self.fetches_are_clean.store(
-            plan.empty_fetches == 0 && plan.fail_fetches.is_empty(),
-            Ordering::SeqCst,
-        );
+        self.fetches_are_clean
+            .store(plan.empty_fetches == 0 && plan.fail_fetches.is_empty(), Ordering::SeqCst);
         result
     }
 
@@ -228,12 +223,7 @@ impl FaultState {
     }
 
     pub(crate) fn cut_connections(&self) {
-        self.link.send_modify(|link| {
-            *link = Link {
-                up: false,
-                epoch: link.epoch + 1,
-            }
-        });
+        self.link.send_modify(|link| *link = Link { up: false, epoch: link.epoch + 1 });
     }
 
     pub(crate) fn slow_appends(&self) -> Duration {

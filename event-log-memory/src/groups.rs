@@ -23,9 +23,7 @@ impl Groups {
     /// group cannot be deleted between being found and being joined.
     pub(crate) fn join(&self, name: &str, partitions: u32, instance: u128) -> (Arc<Group>, MemberId) {
         let mut groups = self.groups.lock();
-        let group = groups
-            .entry(name.to_owned())
-            .or_insert_with(|| Arc::new(Group::new(partitions)));
+        let group = groups.entry(name.to_owned()).or_insert_with(|| Arc::new(Group::new(partitions)));
         let member = group.join(instance);
         (Arc::clone(group), member)
     }
@@ -33,9 +31,7 @@ impl Groups {
     /// Forgets the group, unless it has members. `false` when it has.
     pub(crate) fn delete(&self, name: &str) -> bool {
         let mut groups = self.groups.lock();
-        let deletable = groups
-            .get(name)
-            .is_none_or(|group| group.state.lock().members.is_empty());
+        let deletable = groups.get(name).is_none_or(|group| group.state.lock().members.is_empty());
         if deletable {
             groups.remove(name);
         }
@@ -74,15 +70,8 @@ struct PartitionState {
 impl Group {
     fn new(partitions: u32) -> Self {
         let partitions = vec![PartitionState::default(); partitions as usize];
-        let state = GroupState {
-            next_member: 0,
-            members: Vec::new(),
-            partitions,
-        };
-        Self {
-            generation: AtomicU64::new(0),
-            state: Mutex::new(state),
-        }
+        let state = GroupState { next_member: 0, members: Vec::new(), partitions };
+        Self { generation: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
     fn join(&self, instance: u128) -> MemberId {
@@ -102,9 +91,7 @@ impl Group {
 
     /// Gives partition number n to member number n, round and round.
     fn rebalance(&self, state: &mut GroupState) {
-        let GroupState {
-            members, partitions, ..
-        } = state;
+        let GroupState { members, partitions, .. } = state;
         for (nth, partition) in partitions.iter_mut().enumerate() {
             let owner = (!members.is_empty()).then(|| members[nth % members.len()]);
             partition.owner = owner.map(|(member, _)| member);
@@ -124,34 +111,21 @@ impl Group {
     /// The partitions of a member, with the generation that they belong to.
     pub(crate) fn assignment(&self, member: MemberId) -> (u64, Vec<Assigned>) {
         let state = self.state.lock();
-        let owned = state
-            .partitions
-            .iter()
-            .zip(0..)
-            .filter(|(partition, _)| partition.owner == Some(member));
-        let assigned = owned.map(|(state, nth)| Assigned {
-            partition: PartitionId(nth),
-            tenure: state.tenure,
-        });
+        let owned = state.partitions.iter().zip(0..).filter(|(partition, _)| partition.owner == Some(member));
+        let assigned =
+            owned.map(|(state, nth)| Assigned { partition: PartitionId(nth), tenure: state.tenure });
         (self.generation(), assigned.collect())
     }
 
     pub(crate) fn committed(&self) -> Vec<Option<Offset>> {
-        self.state
-            .lock()
-            .partitions
-            .iter()
-            .map(|partition| partition.committed)
-            .collect()
+        self.state.lock().partitions.iter().map(|partition| partition.committed).collect()
     }
 
     /// Stores the committed offset, unless the partition is not the member's (any more).
     pub(crate) fn commit(&self, member: MemberId, partition: PartitionId, next: Offset) -> bool {
         let mut state = self.state.lock();
-        let owned = state
-            .partitions
-            .get_mut(partition.0 as usize)
-            .filter(|state| state.owner == Some(member));
+        let owned =
+            state.partitions.get_mut(partition.0 as usize).filter(|state| state.owner == Some(member));
         owned.map(|state| state.committed = Some(next)).is_some()
     }
 }

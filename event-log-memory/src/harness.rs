@@ -29,9 +29,7 @@ impl MemoryHarness {
     #[must_use]
     pub fn new() -> Self {
         let clock = TokioClock::starting_at(Timestamp(1_700_000_000_000_000));
-        Self {
-            broker: MemoryBroker::with_clock(Arc::new(clock)),
-        }
+        Self { broker: MemoryBroker::with_clock(Arc::new(clock)) }
     }
 
     /// The broker, for looking behind the scenes.
@@ -61,10 +59,8 @@ impl Harness for MemoryHarness {
     }
 
     async fn inject(&self, fault: Fault) -> Result<(), NotRun> {
-        let faults = self
-            .broker
-            .faults(TOPIC)
-            .ok_or_else(|| NotRun("no log has been opened yet".to_owned()))?;
+        let faults =
+            self.broker.faults(TOPIC).ok_or_else(|| NotRun("no log has been opened yet".to_owned()))?;
         match fault {
             Fault::Disconnect => faults.disconnect(),
             Fault::Reconnect => faults.reconnect(),

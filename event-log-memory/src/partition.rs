@@ -31,12 +31,7 @@ impl Partition {
         let base = self.next;
         self.latest = self.latest.max(now);
         for Message { id, payload } in messages {
-            let record = StoredMessage {
-                offset: self.next,
-                id,
-                timestamp: self.latest,
-                payload,
-            };
+            let record = StoredMessage { offset: self.next, id, timestamp: self.latest, payload };
             match self.segments.back_mut() {
                 Some(segment) if segment.len() < segment.capacity() => segment.push_back(record),
                 _ => {
@@ -66,10 +61,7 @@ impl Partition {
         // A gap at the end is not there until an append makes it one: the high watermark is what a reader
         // that has read everything stands at.
         let high = last.map_or(self.next, |record| record.offset.next());
-        PartitionWatermarks {
-            low: first.map_or(high, |record| record.offset),
-            high,
-        }
+        PartitionWatermarks { low: first.map_or(high, |record| record.offset), high }
     }
 
     pub(crate) fn fetch(&self, from: Offset, max_records: usize, max_bytes: usize) -> Fetched {
@@ -82,10 +74,7 @@ impl Partition {
             }
             records.push(record.clone());
         }
-        Fetched {
-            records,
-            watermarks: self.watermarks(),
-        }
+        Fetched { records, watermarks: self.watermarks() }
     }
 
     /// The first offset that was appended at `timestamp` or later, else the high watermark.
@@ -140,9 +129,8 @@ impl Partition {
         let ends_before =
             |segment: &VecDeque<StoredMessage>| segment.back().is_some_and(|record| record.offset < from);
         let at = self.segments.partition_point(ends_before);
-        let within = self.segments.get(at).map_or(0, |segment| {
-            segment.partition_point(|record| record.offset < from)
-        });
+        let within =
+            self.segments.get(at).map_or(0, |segment| segment.partition_point(|record| record.offset < from));
         self.segments.range(at..).flatten().skip(within)
     }
 }

@@ -26,9 +26,7 @@ pub(crate) struct Topic {
 
 impl std::fmt::Debug for Topic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Topic")
-            .field("partitions", &self.partitions.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Topic").field("partitions", &self.partitions.len()).finish_non_exhaustive()
     }
 }
 
@@ -106,9 +104,7 @@ impl Topic {
         max_records: usize,
         max_bytes: usize,
     ) -> Fetched {
-        self.trimmed(partition, |partition| {
-            partition.fetch(from, max_records, max_bytes)
-        })
+        self.trimmed(partition, |partition| partition.fetch(from, max_records, max_bytes))
     }
 
     pub(crate) fn partition_watermarks(&self, partition: PartitionId) -> PartitionWatermarks {
@@ -117,9 +113,7 @@ impl Topic {
 
     pub(crate) fn watermarks(&self) -> Watermarks {
         Watermarks::new(
-            (0..self.partitions())
-                .map(|nth| self.partition_watermarks(PartitionId(nth)))
-                .collect(),
+            (0..self.partitions()).map(|nth| self.partition_watermarks(PartitionId(nth))).collect(),
         )
     }
 
@@ -128,9 +122,7 @@ impl Topic {
     }
 
     pub(crate) fn purge(&self) {
-        self.partitions
-            .iter()
-            .for_each(|partition| partition.lock().purge());
+        self.partitions.iter().for_each(|partition| partition.lock().purge());
         self.arrivals.changed();
     }
 
@@ -141,9 +133,7 @@ impl Topic {
 
     /// Returns when every append has ended that began before the call.
     pub(crate) fn wait_for_appends(&self) {
-        self.partitions
-            .iter()
-            .for_each(|partition| drop(partition.lock()));
+        self.partitions.iter().for_each(|partition| drop(partition.lock()));
         self.arrivals.changed();
     }
 

@@ -30,12 +30,7 @@ impl MemoryTransport {
         if !now.up {
             return Err(disconnected());
         }
-        Ok(Connection {
-            topic: Arc::clone(&self.topic),
-            link,
-            epoch: now.epoch,
-            dead: false,
-        })
+        Ok(Connection { topic: Arc::clone(&self.topic), link, epoch: now.epoch, dead: false })
     }
 }
 
@@ -45,11 +40,7 @@ fn disconnected() -> Error {
 
 fn injected() -> Error {
     let error = Box::new(io::Error::other("an injected fault"));
-    Error::Backend {
-        retryable: true,
-        may_have_taken_effect: false,
-        error,
-    }
+    Error::Backend { retryable: true, may_have_taken_effect: false, error }
 }
 
 /// A connection, good until a fault cuts it.
@@ -65,11 +56,7 @@ struct Connection {
 impl Connection {
     fn check(&self) -> Result<&Topic, Error> {
         let link = *self.link.borrow();
-        if self.dead || !link.up || link.epoch != self.epoch {
-            Err(disconnected())
-        } else {
-            Ok(&self.topic)
-        }
+        if self.dead || !link.up || link.epoch != self.epoch { Err(disconnected()) } else { Ok(&self.topic) }
     }
 
     fn fetch(
@@ -82,10 +69,9 @@ impl Connection {
         let topic = self.check()?;
         match topic.faults.fetch(partition) {
             FetchFate::Answered => Ok(topic.fetch(partition, from, records, bytes)),
-            FetchFate::Empty => Ok(Fetched {
-                records: Vec::new(),
-                watermarks: topic.partition_watermarks(partition),
-            }),
+            FetchFate::Empty => {
+                Ok(Fetched { records: Vec::new(), watermarks: topic.partition_watermarks(partition) })
+            }
             FetchFate::Failed => Err(injected()),
         }
     }
@@ -108,9 +94,7 @@ impl Transport for MemoryTransport {
     }
 
     async fn connect(&self) -> Result<MemorySession, Error> {
-        Ok(MemorySession {
-            connection: self.connection()?,
-        })
+        Ok(MemorySession { connection: self.connection()? })
     }
 
     async fn join(&self, group: &str, instance: u128) -> Result<MemoryMember, Error> {
@@ -118,14 +102,7 @@ impl Transport for MemoryTransport {
         let (group, id) = self.topic.groups.join(group, self.topic.partitions(), instance);
         self.topic.arrivals.changed();
         let seen = vec![Offset::ZERO; self.topic.partitions() as usize];
-        Ok(MemoryMember {
-            connection,
-            group,
-            id,
-            generation: None,
-            seen,
-            left: false,
-        })
+        Ok(MemoryMember { connection, group, id, generation: None, seen, left: false })
     }
 
     async fn watermarks(&self) -> Result<Watermarks, Error> {
@@ -171,10 +148,7 @@ impl Session for MemorySession {
         if !slow.is_zero() {
             tokio::time::sleep(slow).await;
         }
-        let lost = |may_have_taken_effect| SendError::Lost {
-            error: disconnected(),
-            may_have_taken_effect,
-        };
+        let lost = |may_have_taken_effect| SendError::Lost { error: disconnected(), may_have_taken_effect };
         let topic = self.connection.check().map_err(|_| lost(false))?;
         let fate = topic.faults.request();
         match fate {
@@ -272,12 +246,7 @@ impl Member for MemoryMember {
 
     async fn committed(&mut self, partition: PartitionId) -> Result<Option<Offset>, Error> {
         self.connection.check()?;
-        Ok(self
-            .group
-            .committed()
-            .get(partition.0 as usize)
-            .copied()
-            .flatten())
+        Ok(self.group.committed().get(partition.0 as usize).copied().flatten())
     }
 
     async fn store(&mut self, partition: PartitionId, next: Offset) -> Result<(), CommitFailure> {
@@ -285,11 +254,7 @@ impl Member for MemoryMember {
         if topic.faults.commit_fails(partition) {
             return Err(CommitFailure::Failed(injected()));
         }
-        if self.group.commit(self.id, partition, next) {
-            Ok(())
-        } else {
-            Err(CommitFailure::Revoked)
-        }
+        if self.group.commit(self.id, partition, next) { Ok(()) } else { Err(CommitFailure::Revoked) }
     }
 
     async fn wait(&mut self, deadline: Instant) {

@@ -44,22 +44,13 @@ impl Probe {
     /// An event with this key.
     #[must_use]
     pub fn new(key: &str, number: u64) -> Self {
-        Self {
-            key: Some(key.to_owned()),
-            ..Self::keyless(number)
-        }
+        Self { key: Some(key.to_owned()), ..Self::keyless(number) }
     }
 
     /// An event without a key.
     #[must_use]
     pub fn keyless(number: u64) -> Self {
-        Self {
-            key: None,
-            number,
-            padding: String::new(),
-            id: None,
-            defect: None,
-        }
+        Self { key: None, number, padding: String::new(), id: None, defect: None }
     }
 
     /// The same event with a defect.
@@ -109,20 +100,8 @@ impl Serialize for Probe {
             Some(Defect::Unencodable) => Err(ser::Error::custom("this probe cannot be encoded")),
             Some(Defect::Undecodable) => serializer.serialize_str("not a probe"),
             None => {
-                let Self {
-                    key,
-                    number,
-                    padding,
-                    id,
-                    ..
-                } = self.clone();
-                Encoded {
-                    key,
-                    number,
-                    padding,
-                    id,
-                }
-                .serialize(serializer)
+                let Self { key, number, padding, id, .. } = self.clone();
+                Encoded { key, number, padding, id }.serialize(serializer)
             }
         }
     }
@@ -130,19 +109,8 @@ impl Serialize for Probe {
 
 impl<'de> Deserialize<'de> for Probe {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Encoded {
-            key,
-            number,
-            padding,
-            id,
-        } = Encoded::deserialize(deserializer)?;
-        Ok(Self {
-            key,
-            number,
-            padding,
-            id,
-            defect: None,
-        })
+        let Encoded { key, number, padding, id } = Encoded::deserialize(deserializer)?;
+        Ok(Self { key, number, padding, id, defect: None })
     }
 }
 
@@ -163,10 +131,7 @@ pub(super) async fn open_with(harness: &dyn Harness, spec: &Spec) -> Log {
 
 /// A spec with this many partitions.
 pub(super) fn partitions(count: u32) -> Spec {
-    Spec {
-        partitions: Some(count),
-        ..Spec::default()
-    }
+    Spec { partitions: Some(count), ..Spec::default() }
 }
 
 pub(super) async fn reader(log: &Log, group: &str) -> Reader {
@@ -187,11 +152,7 @@ pub(super) async fn read(reader: &mut Reader, count: usize) -> Vec<Record<Probe>
     let mut records = Vec::new();
     while records.len() < count {
         let batch = poll(reader, count - records.len(), PATIENCE).await;
-        assert!(
-            !batch.is_empty(),
-            "only {} of {count} records came: {records:?}",
-            records.len()
-        );
+        assert!(!batch.is_empty(), "only {} of {count} records came: {records:?}", records.len());
         records.extend(batch);
     }
     records
@@ -206,11 +167,7 @@ where
     E: DeserializeOwned + Send + 'static,
 {
     let batch = reader.poll(max, timeout).await.expect("the poll succeeds");
-    assert!(
-        batch.len() <= max,
-        "{} records came, at most {max} were asked for",
-        batch.len()
-    );
+    assert!(batch.len() <= max, "{} records came, at most {max} were asked for", batch.len());
     batch
 }
 
@@ -222,10 +179,7 @@ pub(super) async fn assert_dry(reader: &mut Reader) {
 
 /// The numbers of the records, which must all be decodable.
 pub(super) fn numbers<'a>(records: impl IntoIterator<Item = &'a Record<Probe>>) -> Vec<u64> {
-    records
-        .into_iter()
-        .map(|record| record.event.as_ref().expect("a probe").number)
-        .collect()
+    records.into_iter().map(|record| record.event.as_ref().expect("a probe").number).collect()
 }
 
 /// The numbers of the records per key, in the order in which they came.

@@ -11,10 +11,7 @@ pub(super) async fn c5_seek_to_the_beginning_reads_everything_again(harness: &dy
     }
     let mut reader = reader(&log, "readers").await;
     let first = read(&mut reader, 10).await;
-    reader
-        .seek(SeekPosition::Beginning)
-        .await
-        .expect("the seek succeeds");
+    reader.seek(SeekPosition::Beginning).await.expect("the seek succeeds");
     assert_eq!(numbers(&read(&mut reader, 10).await), numbers(&first));
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! A batch on its way: sorted by partition once, so that each partition is visited once.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::entry::Entry;
@@ -10,122 +12,118 @@ use crate::event::{EventId, Partitionable};
 use crate::position::{Offset, PartitionId};
 use crate::receipt::{Committed, Receipt, Ticket};
 
-/// Events of one batch, encoded.
+/// Events of one batch, encoded. Everything per event is in the order of the batch, unless it says otherwise.
 pub(super) struct Batch<E> {
-    /// In the order of the batch.
     events: Vec<E>,
-    /// Sorted by partition; within a partition in the order of the batch.
-    unsent: Vec<Unsent>,
-    /// What went directly, in the order of the batch.
-    committed: Vec<Option<Committed>>,
-}
-
-struct Unsent {
-    /// The place in the batch.
-    at: usize,
-    partition: PartitionId,
-    message: Message,
+    ids: Vec<EventId>,
+    payloads: Payloads,
+    partitions: Vec<PartitionId>,
+    /// The places of the batch, sorted by partition.
+    order: Vec<u32>,
+    /// Where the events that went directly are.
+    offsets: Vec<Option<Offset>>,
 }
 
 impl<E: Partitionable> Batch<E> {
     pub(super) fn prepare<T: Transport>(inner: &Inner<E, T>, events: Vec<E>) -> Result<Self, BatchError<E>> {
-        let places: Vec<_> = events.iter().map(|event| inner.partition(event)).collect();
-        let order = by_partition(&places, inner.transport.partitions());
-        let mut ends = Vec::with_capacity(events.len());
-        let encoded = with_scratch(|scratch| {
-            for &at in &order {
-                inner
-                    .encode(&events[at], scratch)
-                    .map_err(|reason| (at, reason))?;
-                ends.push(scratch.len());
-            }
-            // One allocation for the whole batch, of exactly its length.
-            Ok(Bytes::copy_from_slice(scratch))
-        });
-        let encoded = match encoded {
-            Ok(encoded) => encoded,
+        let payloads = match Payloads::encode(inner, &events) {
+            Ok(payloads) => payloads,
             Err((at, reason)) => return Err(refuse_batch(events, at, &reason)),
         };
         let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
-        let ids: Vec<EventId> = inner.ids.generate(inner.clock.now(), count).collect();
-        let mut start = 0;
-        let unsent = order.into_iter().zip(ends).map(|(at, end)| {
-            let payload = encoded.slice(start..end);
-            start = end;
-            let id = events[at].event_id().unwrap_or(ids[at]);
-            Unsent {
-                at,
-                partition: places[at],
-                message: Message { id, payload },
-            }
-        });
-        Ok(Self {
-            unsent: unsent.collect(),
-            committed: vec![None; events.len()],
-            events,
-        })
+        let fresh = inner.ids.generate(inner.clock.now(), count);
+        let ids = events.iter().zip(fresh).map(|(event, id)| event.event_id().unwrap_or(id)).collect();
+        let partitions: Vec<_> = events.iter().map(|event| inner.partition(event)).collect();
+        let order = by_partition(&partitions, inner.transport.partitions());
+        Ok(Self { ids, payloads, partitions, order, offsets: vec![None; events.len()], events })
     }
 
-    /// Appends what the transport takes at once; the rest stays unsent.
+    /// Appends what the transport takes at once.
     pub(super) fn append_direct<T: Transport>(&mut self, transport: &T) {
-        let mut unsent = std::mem::take(&mut self.unsent).into_iter().peekable();
-        while let Some(partition) = unsent.peek().map(|first| first.partition) {
-            let mut places = Vec::new();
-            let mut messages = Vec::new();
-            while let Some(Unsent { at, message, .. }) = unsent.next_if(|next| next.partition == partition) {
-                places.push((at, message.id));
-                messages.push(message);
-            }
-            match transport.try_append(partition, messages.into_iter()) {
-                Ok(base) => {
-                    for ((at, id), offset) in places.into_iter().zip(base.0..) {
-                        self.committed[at] = Some(Committed::new(id, partition, Some(Offset(offset))));
-                    }
-                }
-                Err(messages) => {
-                    let back = places.into_iter().zip(messages);
-                    self.unsent.extend(back.map(|((at, _), message)| Unsent {
-                        at,
-                        partition,
-                        message,
-                    }));
-                }
+        let Self { ids, payloads, partitions, order, offsets, .. } = self;
+        let partition_at = |at: u32| partitions[at as usize];
+        for places in order.chunk_by(|&a, &b| partition_at(a) == partition_at(b)) {
+            let partition = partition_at(places[0]);
+            let message = |&at: &u32| Message { id: ids[at as usize], payload: payloads.get(at as usize) };
+            let group = places.iter().map(message);
+            let Ok(base) = transport.try_append(partition, group) else { continue };
+            for (&at, offset) in places.iter().zip(base.0..) {
+                offsets[at as usize] = Some(Offset(offset));
             }
         }
     }
 
     /// The receipts, if everything went directly.
     pub(super) fn receipts(&self) -> Option<Vec<Receipt<E>>> {
-        let all = self.unsent.is_empty();
-        all.then(|| {
-            self.committed
-                .iter()
-                .flatten()
-                .map(|&committed| Receipt::Committed(committed))
-                .collect()
-        })
+        if self.offsets.contains(&None) {
+            return None;
+        }
+        let placed = self.ids.iter().zip(&self.partitions).zip(&self.offsets);
+        let receipt = |((&id, &partition), &offset): ((&EventId, &PartitionId), &Option<Offset>)| {
+            Receipt::Committed(Committed::new(id, partition, offset))
+        };
+        Some(placed.map(receipt).collect())
     }
 
     /// The entries to queue, in the order of the batch, and what is left to wait for.
     pub(super) fn into_queued(self) -> (Vec<Entry<E>>, QueuedBatch<E>) {
-        let mut unsent = self.unsent;
-        unsent.sort_unstable_by_key(|unsent| unsent.at);
-        let mut unsent = unsent.into_iter().peekable();
-        let mut entries = Vec::with_capacity(unsent.len());
-        let mut pending = Vec::with_capacity(self.events.len());
-        for ((at, event), committed) in self.events.into_iter().enumerate().zip(self.committed) {
-            if let Some(Unsent {
-                partition, message, ..
-            }) = unsent.next_if(|next| next.at == at)
-            {
-                let (entry, ticket) = Entry::new(event, message, partition);
-                entries.push(entry);
-                pending.push(Err(ticket));
-            } else if let Some(committed) = committed {
-                pending.push(Ok(committed));
+        let mut entries = Vec::with_capacity(self.events.len());
+        let placed = self.events.into_iter().enumerate().zip(self.ids).zip(self.partitions).zip(self.offsets);
+        let pending = placed.map(|((((at, event), id), partition), offset)| {
+            if offset.is_some() {
+                return Ok(Committed::new(id, partition, offset));
             }
-        }
+            let message = Message { id, payload: self.payloads.get(at) };
+            let (entry, ticket) = Entry::new(event, message, partition);
+            entries.push(entry);
+            Err(ticket)
+        });
+        let pending = pending.collect();
         (entries, QueuedBatch { pending })
+    }
+}
+
+/// The encodings of a batch, most of them in one block.
+struct Payloads {
+    block: Bytes,
+    places: Vec<Payload>,
+}
+
+enum Payload {
+    Block(Range<usize>),
+    Shared(Bytes),
+}
+
+impl Payloads {
+    /// The encodings of all events, or the place of the first that has none and why.
+    fn encode<E, T>(inner: &Inner<E, T>, events: &[E]) -> Result<Self, (usize, RejectReason)>
+    where
+        E: Partitionable,
+        T: Transport,
+    {
+        let mut places = Vec::with_capacity(events.len());
+        let block = with_scratch(|scratch| {
+            for (at, event) in events.iter().enumerate() {
+                let start = scratch.len();
+                places.push(match inner.encoded(event) {
+                    Some(payload) => Payload::Shared(payload.map_err(|reason| (at, reason))?),
+                    None => {
+                        inner.encode(event, scratch).map_err(|reason| (at, reason))?;
+                        Payload::Block(start..scratch.len())
+                    }
+                });
+            }
+            // One allocation for the whole batch, of exactly its length.
+            Ok(Bytes::copy_from_slice(scratch))
+        })?;
+        Ok(Self { block, places })
+    }
+
+    fn get(&self, at: usize) -> Bytes {
+        match &self.places[at] {
+            Payload::Block(range) => self.block.slice(range.clone()),
+            Payload::Shared(payload) => payload.clone(),
+        }
     }
 }
 
@@ -153,18 +151,18 @@ impl<E> QueuedBatch<E> {
 }
 
 /// The places of a batch sorted by partition, within a partition as they came: a counting sort.
-fn by_partition(places: &[PartitionId], partitions: u32) -> Vec<usize> {
-    let mut starts = vec![0_usize; partitions as usize + 1];
-    for partition in places {
+fn by_partition(partitions: &[PartitionId], count: u32) -> Vec<u32> {
+    let mut starts = vec![0_u32; count as usize + 1];
+    for partition in partitions {
         starts[partition.0 as usize + 1] += 1;
     }
     for at in 1..starts.len() {
         starts[at] += starts[at - 1];
     }
-    let mut order = vec![0; places.len()];
-    for (at, partition) in places.iter().enumerate() {
+    let mut order = vec![0; partitions.len()];
+    for (at, partition) in (0..).zip(partitions) {
         let next = &mut starts[partition.0 as usize];
-        order[*next] = at;
+        order[*next as usize] = at;
         *next += 1;
     }
     order
@@ -173,11 +171,7 @@ fn by_partition(places: &[PartitionId], partitions: u32) -> Vec<usize> {
 /// Every event of a refused batch comes back: the offender with its reason, the others because of it.
 fn refuse_batch<E>(events: Vec<E>, offender: usize, reason: &RejectReason) -> BatchError<E> {
     let refuse = |(at, event)| {
-        let reason = if at == offender {
-            reason.clone()
-        } else {
-            RejectReason::BatchRefused
-        };
+        let reason = if at == offender { reason.clone() } else { RejectReason::BatchRefused };
         Err(AppendError::from(Rejected { event, reason }))
     };
     BatchError::new(events.into_iter().enumerate().map(refuse).collect())

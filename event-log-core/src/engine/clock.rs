@@ -35,10 +35,7 @@ impl TokioClock {
     /// A clock that shows `start` now.
     #[must_use]
     pub fn starting_at(start: Timestamp) -> Self {
-        Self {
-            start,
-            started: tokio::time::Instant::now(),
-        }
+        Self { start, started: tokio::time::Instant::now() }
     }
 }
 
@@ -64,10 +61,7 @@ const NODE_BITS: u32 = 42;
 
 impl IdGenerator {
     pub(crate) fn new(random: u64) -> Self {
-        Self {
-            node: random & ((1 << NODE_BITS) - 1),
-            counter: AtomicU32::new(0),
-        }
+        Self { node: random & ((1 << NODE_BITS) - 1), counter: AtomicU32::new(0) }
     }
 
     /// `count` ids for events that are submitted now.
@@ -95,10 +89,8 @@ impl Chance {
     }
 
     pub(crate) fn next_u64(&self) -> u64 {
-        let mut z = self
-            .0
-            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
-            .wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z =
+            self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)

@@ -88,9 +88,7 @@ where
     /// The start position for every partition, also for those that only come to us later: otherwise `End`
     /// would mean a later end for them.
     async fn resolve_start(&mut self) -> Result<Cursor, Error> {
-        let all = (0..self.transport.partitions())
-            .map(PartitionId)
-            .collect::<Vec<_>>();
+        let all = (0..self.transport.partitions()).map(PartitionId).collect::<Vec<_>>();
         let start = self.options.start.clone();
         let member = self.member.as_mut().ok_or(Error::Unavailable(None))?;
         seek::resolve(member, &all, &start).await
@@ -146,32 +144,17 @@ where
             return;
         };
         let ours = |partition| assigned.iter().any(|one| one.partition == partition);
-        let before: Vec<_> = self.lanes.iter().map(Lane::partition).collect();
-        self.lanes.retain(|lane| {
-            ours(lane.partition()) && fresh.iter().all(|new| new.partition() != lane.partition())
-        });
+        // A partition that somebody else has had in between went and came: what was not committed went with it.
+        let gained: Vec<_> = fresh.iter().map(Lane::partition).collect();
+        let stays = |lane: &Lane| ours(lane.partition()) && !gained.contains(&lane.partition());
+        let gone = self.lanes.iter().filter(|lane| !stays(lane));
+        let revoked: Vec<_> = gone.map(Lane::partition).collect();
+        self.lanes.retain(stays);
         self.lanes.extend(fresh);
         self.lanes.sort_by_key(Lane::partition);
-        self.position = self
-            .lanes
-            .iter()
-            .map(|lane| (lane.partition(), lane.next()))
-            .collect();
-        self.committed = self
-            .lanes
-            .iter()
-            .filter_map(|lane| Some((lane.partition(), lane.committed()?)))
-            .collect();
-        let revoked: Vec<_> = before
-            .iter()
-            .copied()
-            .filter(|&partition| !ours(partition))
-            .collect();
-        let gained: Vec<_> = assigned
-            .iter()
-            .map(|one| one.partition)
-            .filter(|one| !before.contains(one))
-            .collect();
+        self.position = self.lanes.iter().map(|lane| (lane.partition(), lane.next())).collect();
+        self.committed =
+            self.lanes.iter().filter_map(|lane| Some((lane.partition(), lane.committed()?))).collect();
         if !revoked.is_empty() {
             self.notices.push(Notice::Revoked(revoked));
         }
@@ -194,10 +177,7 @@ where
                     return Err(error);
                 }
                 // A fault of one partition hides nothing of the others.
-                Err(error) => self.notices.push(Notice::Fault {
-                    partition: lane.partition(),
-                    error,
-                }),
+                Err(error) => self.notices.push(Notice::Fault { partition: lane.partition(), error }),
             }
         }
         Ok(())
@@ -250,9 +230,7 @@ where
             Some(member) => {
                 // A lane that is behind and got nothing (a fault, an empty answer that proves nothing) is
                 // asked again soon, since nobody may wake us for it.
-                member
-                    .wait(if restless { deadline.min(soon) } else { deadline })
-                    .await;
+                member.wait(if restless { deadline.min(soon) } else { deadline }).await;
             }
             None => tokio::time::sleep_until(deadline.min(soon)).await,
         }
@@ -261,10 +239,7 @@ where
 
 /// The lane with the oldest head, and until which time it may deliver before another one is older.
 fn next_run(lanes: &[Lane]) -> Option<(usize, crate::position::Timestamp)> {
-    let mut heads = lanes
-        .iter()
-        .enumerate()
-        .filter_map(|(at, lane)| Some((lane.head()?.timestamp, at)));
+    let mut heads = lanes.iter().enumerate().filter_map(|(at, lane)| Some((lane.head()?.timestamp, at)));
     let (mut oldest, mut second) = (heads.next()?, crate::position::Timestamp(u64::MAX));
     for head in heads {
         if head.0 < oldest.0 {
@@ -289,9 +264,7 @@ where
         }
         let max_count = max_count.min(limits::FETCH_RECORDS);
         let now = Instant::now();
-        let deadline = now
-            .checked_add(timeout)
-            .unwrap_or(now + Duration::from_secs(86_400 * 365));
+        let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400 * 365));
         loop {
             let filled = match self.fill_lanes(max_count).await {
                 Err(error) if !error.is_retryable() => return Err(error),

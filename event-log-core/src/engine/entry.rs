@@ -30,17 +30,7 @@ impl<E> Entry<E> {
         let (promise, ticket) = Ticket::pending();
         let Message { id, payload } = message;
         let open = Some((event, promise));
-        (
-            Self {
-                id,
-                partition,
-                payload,
-                accepted_at: Instant::now(),
-                sequence: 0,
-                open,
-            },
-            ticket,
-        )
+        (Self { id, partition, payload, accepted_at: Instant::now(), sequence: 0, open }, ticket)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -48,10 +38,7 @@ impl<E> Entry<E> {
     }
 
     pub(super) fn message(&self) -> Message {
-        Message {
-            id: self.id,
-            payload: self.payload.clone(),
-        }
+        Message { id: self.id, payload: self.payload.clone() }
     }
 
     pub(super) fn commit(mut self, offset: Option<Offset>) {
@@ -68,10 +55,7 @@ impl<E> Entry<E> {
 
     fn fail_open(&mut self, failure: AppendFailure) -> Option<AppendError<E>> {
         let (event, promise) = self.open.take()?;
-        promise
-            .resolve(Err(AppendError::new(event, self.id, failure)))
-            .err()?
-            .err()
+        promise.resolve(Err(AppendError::new(event, self.id, failure))).err()?.err()
     }
 
     /// Takes the event back out: the entry was never accepted.
@@ -81,17 +65,12 @@ impl<E> Entry<E> {
 
     /// Tells a waiting `append` that its event is in the reconnect buffer.
     pub(super) fn tell_buffered(&mut self) {
-        self.open = self
-            .open
-            .take()
-            .map(|(event, promise)| (event, promise.buffered()));
+        self.open = self.open.take().map(|(event, promise)| (event, promise.buffered()));
     }
 
     /// Whether nobody waits for the outcome any more.
     pub(super) fn is_orphaned(&self) -> bool {
-        self.open
-            .as_ref()
-            .is_none_or(|(_, promise)| promise.is_orphaned())
+        self.open.as_ref().is_none_or(|(_, promise)| promise.is_orphaned())
     }
 }
 

@@ -46,12 +46,7 @@ pub struct Engine<E> {
 impl<E> Engine<E> {
     /// With this codec and the default settings.
     pub fn new(codec: Arc<dyn Codec<E>>) -> Self {
-        Self {
-            codec,
-            config: ProducerConfig::default(),
-            clock: Arc::new(SystemClock),
-            seed: None,
-        }
+        Self { codec, config: ProducerConfig::default(), clock: Arc::new(SystemClock), seed: None }
     }
 
     /// Settings of the producing side.
@@ -108,27 +103,13 @@ impl<E> Engine<E> {
             Err(error) => return Err(error),
         };
         let seed = self.seed.unwrap_or_else(random_seed);
-        let shared = Arc::new(Shared::new(
-            self.config,
-            Arc::clone(&self.clock),
-            seed,
-            connection,
-        ));
+        let shared = Arc::new(Shared::new(self.config, Arc::clone(&self.clock), seed, connection));
         let ids = IdGenerator::new(shared.chance.next_u64());
         let writer = Writer::new(Arc::clone(&shared), Arc::clone(&transport));
         runtime.spawn(writer.run(session));
         let (codec, clock) = (self.codec, self.clock);
         let keyless = AtomicU32::new(0);
-        Ok(Log {
-            inner: Arc::new(Inner {
-                shared,
-                transport,
-                codec,
-                clock,
-                ids,
-                keyless,
-            }),
-        })
+        Ok(Log { inner: Arc::new(Inner { shared, transport, codec, clock, ids, keyless }) })
     }
 }
 
@@ -149,17 +130,13 @@ pub(super) struct Inner<E, T: Transport> {
 
 impl<E, T: Transport> Clone for Log<E, T> {
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-        }
+        Self { inner: Arc::clone(&self.inner) }
     }
 }
 
 impl<E, T: Transport> fmt::Debug for Log<E, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log")
-            .field("state", &*self.inner.shared.state().borrow())
-            .finish_non_exhaustive()
+        f.debug_struct("Log").field("state", &*self.inner.shared.state().borrow()).finish_non_exhaustive()
     }
 }
 
@@ -216,9 +193,20 @@ pub(super) fn with_scratch<T>(encode: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 impl<E: Partitionable, T: Transport> Inner<E, T> {
     /// Appends the encoding of `event` to `out`, within the limits.
     pub(super) fn encode(&self, event: &E, out: &mut Vec<u8>) -> Result<(), RejectReason> {
-        let (start, limit) = (out.len(), self.shared.config.max_event_bytes);
+        let start = out.len();
         self.codec.encode(event, out).map_err(RejectReason::Encode)?;
-        match out.len() - start {
+        self.check_length(out.len() - start)
+    }
+
+    /// The encoding of `event` if it is at hand already, within the limits.
+    pub(super) fn encoded(&self, event: &E) -> Option<Result<Bytes, RejectReason>> {
+        let payload = self.codec.encoded(event)?;
+        Some(self.check_length(payload.len()).map(|()| payload))
+    }
+
+    fn check_length(&self, bytes: usize) -> Result<(), RejectReason> {
+        let limit = self.shared.config.max_event_bytes;
+        match bytes {
             0 => Err(RejectReason::Encode(CodecError::new("the encoding is empty"))),
             bytes if bytes > limit => Err(RejectReason::TooLarge { bytes, limit }),
             _ => Ok(()),
@@ -234,25 +222,15 @@ impl<E: Partitionable, T: Transport> Inner<E, T> {
     }
 
     fn prepare(&self, event: E) -> Result<Prepared<E>, Rejected<E>> {
-        let payload = with_scratch(|scratch| {
-            self.encode(&event, scratch)
-                .map(|()| Bytes::copy_from_slice(scratch))
-        });
+        let copy = || with_scratch(|out| self.encode(&event, out).map(|()| Bytes::copy_from_slice(out)));
+        let payload = self.encoded(&event).unwrap_or_else(copy);
         let payload = match payload {
             Ok(payload) => payload,
             Err(reason) => return Err(Rejected { event, reason }),
         };
-        let id = event
-            .event_id()
-            .or_else(|| self.ids.generate(self.clock.now(), 1).next());
-        let Some(id) = id else {
-            unreachable!("one id was asked for")
-        };
-        Ok(Prepared {
-            partition: self.partition(&event),
-            message: Message { id, payload },
-            event,
-        })
+        let id = event.event_id().or_else(|| self.ids.generate(self.clock.now(), 1).next());
+        let Some(id) = id else { unreachable!("one id was asked for") };
+        Ok(Prepared { partition: self.partition(&event), message: Message { id, payload }, event })
     }
 
     /// Appends at once if the log is in this process and nothing is queued.
@@ -260,23 +238,13 @@ impl<E: Partitionable, T: Transport> Inner<E, T> {
         if !self.shared.is_direct() {
             return Err(prepared);
         }
-        let Prepared {
-            event,
-            partition,
-            message,
-        } = prepared;
+        let Prepared { event, partition, message } = prepared;
         let id = message.id;
         match self.transport.try_append(partition, std::iter::once(message)) {
             Ok(offset) => Ok(Committed::new(id, partition, Some(offset))),
             Err(mut message) => {
-                let Some(message) = message.next() else {
-                    unreachable!("the message came back untouched")
-                };
-                Err(Prepared {
-                    event,
-                    partition,
-                    message,
-                })
+                let Some(message) = message.next() else { unreachable!("the message came back untouched") };
+                Err(Prepared { event, partition, message })
             }
         }
     }
@@ -295,10 +263,7 @@ impl<E: Send + 'static, T: Transport> Inner<E, T> {
                     return false;
                 };
                 if tokio::time::timeout(deadline, left).await.is_err() {
-                    reject(
-                        self.shared.give_up_waiting(number).unwrap_or_default(),
-                        &RejectReason::Full,
-                    );
+                    reject(self.shared.give_up_waiting(number).unwrap_or_default(), &RejectReason::Full);
                 }
             }
         }
@@ -341,11 +306,7 @@ where
             Err(prepared) => prepared,
         };
         let (entry, ticket) = prepared.into_entry();
-        if inner.offer(vec![entry]).await {
-            Ok(Receipt::Buffered(ticket))
-        } else {
-            ticket.receipt().await
-        }
+        if inner.offer(vec![entry]).await { Ok(Receipt::Buffered(ticket)) } else { ticket.receipt().await }
     }
 
     async fn append_batch(&self, events: Vec<E>) -> Result<Vec<Receipt<E>>, BatchError<E>> {
@@ -378,9 +339,7 @@ where
         let instance =
             u128::from(inner.shared.chance.next_u64()) << 64 | u128::from(inner.shared.chance.next_u64());
         let (transport, codec) = (Arc::clone(&inner.transport), Arc::clone(&inner.codec));
-        Ok(Box::new(
-            Consumer::open(transport, codec, group, instance, options).await?,
-        ))
+        Ok(Box::new(Consumer::open(transport, codec, group, instance, options).await?))
     }
 
     async fn watermarks(&self) -> Result<Watermarks, Error> {
@@ -409,27 +368,16 @@ where
 
     async fn flush(&self) -> Result<(), Error> {
         self.inner.shared.flush().await;
-        if self.inner.shared.is_closed() {
-            Err(Error::Closed)
-        } else {
-            Ok(())
-        }
+        if self.inner.shared.is_closed() { Err(Error::Closed) } else { Ok(()) }
     }
 
     async fn close(&self, deadline: Duration) -> Result<(), Leftover<E>> {
         let shared = &self.inner.shared;
         let now = Instant::now();
         // A deadline beyond the calendar is one that is not reached.
-        shared.close(
-            now.checked_add(deadline)
-                .unwrap_or(now + Duration::from_secs(86_400 * 365)),
-        );
+        shared.close(now.checked_add(deadline).unwrap_or(now + Duration::from_secs(86_400 * 365)));
         let leftover = shared.ended().await;
-        if leftover.is_empty() {
-            Ok(())
-        } else {
-            Err(leftover)
-        }
+        if leftover.is_empty() { Ok(()) } else { Err(leftover) }
     }
 }
 
@@ -438,10 +386,7 @@ fn check_group(group: &str) -> Result<(), Error> {
         return Err(Error::invalid("group", "must have a name"));
     }
     if group.len() > limits::GROUP_NAME_BYTES {
-        return Err(Error::invalid(
-            "group",
-            format!("must have at most {} bytes", limits::GROUP_NAME_BYTES),
-        ));
+        return Err(Error::invalid("group", format!("must have at most {} bytes", limits::GROUP_NAME_BYTES)));
     }
     Ok(())
 }

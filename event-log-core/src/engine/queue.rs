@@ -135,9 +135,7 @@ impl<E> Queue<E> {
         // Nobody overtakes those who wait already.
         if self.room.is_empty() && self.has_space_for(&entries) {
             self.push(entries);
-            return Admission::Queued {
-                buffered: self.phase == Phase::Away,
-            };
+            return Admission::Queued { buffered: self.phase == Phase::Away };
         }
         let rejects = self.phase == Phase::Away && self.overflow == Overflow::Reject;
         if when_full == WhenFull::Reject || rejects {
@@ -146,20 +144,13 @@ impl<E> Queue<E> {
         let number = self.next_number;
         self.next_number += 1;
         let (sender, left) = oneshot::channel();
-        self.room.push_back(Waiting {
-            number,
-            entries,
-            _left: sender,
-        });
+        self.room.push_back(Waiting { number, entries, _left: sender });
         Admission::Waiting { number, left }
     }
 
     /// Takes back what still waits for space under this number; `None` when it has left the room.
     pub(super) fn give_up_waiting(&mut self, number: u64) -> Option<Vec<Entry<E>>> {
-        let at = self
-            .room
-            .binary_search_by_key(&number, |waiting| waiting.number)
-            .ok()?;
+        let at = self.room.binary_search_by_key(&number, |waiting| waiting.number).ok()?;
         self.room.remove(at).map(|waiting| waiting.entries)
     }
 
@@ -196,10 +187,7 @@ impl<E> Queue<E> {
                 self.drop_oldest();
             }
             Overflow::Reject => {
-                for entry in std::mem::take(&mut self.room)
-                    .into_iter()
-                    .flat_map(|waiting| waiting.entries)
-                {
+                for entry in std::mem::take(&mut self.room).into_iter().flat_map(|waiting| waiting.entries) {
                     let _ = entry.fail(AppendFailure::Rejected(RejectReason::Full));
                 }
             }
@@ -220,10 +208,7 @@ impl<E> Queue<E> {
             return;
         }
         self.phase = Phase::Closing;
-        for entry in std::mem::take(&mut self.room)
-            .into_iter()
-            .flat_map(|waiting| waiting.entries)
-        {
+        for entry in std::mem::take(&mut self.room).into_iter().flat_map(|waiting| waiting.entries) {
             let _ = entry.fail(AppendFailure::Rejected(RejectReason::Closed));
         }
     }

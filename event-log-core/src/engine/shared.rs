@@ -51,10 +51,7 @@ impl<E> Shared<E> {
         let connected = connection == Connection::Connected;
         let phase = if connected { Phase::Connected } else { Phase::Away };
         let queue = Mutex::new(Queue::new(&config, phase));
-        let state = LogState {
-            connection,
-            ..LogState::default()
-        };
+        let state = LogState { connection, ..LogState::default() };
         Self {
             config,
             clock,
@@ -179,11 +176,7 @@ impl<E> Shared<E> {
     pub(super) async fn flush(&self) {
         let mark = self.queue.lock().accepted();
         // Without a receiver there is nobody to wait for; the sender lives as long as `self`.
-        let _ = self
-            .settled
-            .subscribe()
-            .wait_for(|&settled| settled >= mark)
-            .await;
+        let _ = self.settled.subscribe().wait_for(|&settled| settled >= mark).await;
     }
 
     /// Accepts nothing more, and has the writer stop at `deadline`. A second call changes nothing.
@@ -221,8 +214,7 @@ impl<E> Shared<E> {
         self.with_queue(|queue| {
             self.direct.store(false, Ordering::Release);
             queue.end(&mut leftover);
-            self.state
-                .send_modify(|state| state.connection = Connection::Closed);
+            self.state.send_modify(|state| state.connection = Connection::Closed);
         });
         *self.leftover.lock() = Some(leftover);
         self.ended.send_replace(true);
@@ -250,8 +242,7 @@ impl<E> Shared<E> {
             (state.buffered, state.dropped) = (buffered, dropped);
             changed
         });
-        self.settled
-            .send_if_modified(|known| std::mem::replace(known, settled) != settled);
+        self.settled.send_if_modified(|known| std::mem::replace(known, settled) != settled);
         drop(queue);
         if newly_dropped > 0 {
             self.warning.dropped(newly_dropped, dropped);

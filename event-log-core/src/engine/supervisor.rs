@@ -18,20 +18,13 @@ pub(super) struct Attempts<'a, E> {
 
 impl<'a, E> Attempts<'a, E> {
     pub(super) fn new(shared: &'a Shared<E>) -> Self {
-        let mut attempts = Self {
-            shared,
-            failed: 0,
-            next: Instant::now(),
-        };
+        let mut attempts = Self { shared, failed: 0, next: Instant::now() };
         attempts.next += attempts.wait();
         attempts
     }
 
     fn wait(&self) -> Duration {
-        self.shared
-            .config
-            .reconnect
-            .wait(self.failed, self.shared.chance.next_u32())
+        self.shared.config.reconnect.wait(self.failed, self.shared.chance.next_u32())
     }
 
     /// Completes with a connection. Cancel safe, but for an attempt under way, which is made again.

@@ -26,9 +26,6 @@ impl DropWarning {
         }
         *last = Some(now);
         drop(last);
-        tracing::warn!(
-            dropped_total = total,
-            "the reconnect buffer is full: the oldest events are dropped"
-        );
+        tracing::warn!(dropped_total = total, "the reconnect buffer is full: the oldest events are dropped");
     }
 }

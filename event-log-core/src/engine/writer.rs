@@ -49,12 +49,7 @@ struct Request<E> {
 
 impl<E> Request<E> {
     fn new(partition: PartitionId) -> Self {
-        Self {
-            partition,
-            entries: Vec::new(),
-            messages: Vec::new(),
-            may_have_arrived: false,
-        }
+        Self { partition, entries: Vec::new(), messages: Vec::new(), may_have_arrived: false }
     }
 
     fn push(&mut self, entry: Entry<E>) {
@@ -72,12 +67,7 @@ impl<E> Request<E> {
 impl<E: Send + 'static, T: Transport> Writer<E, T> {
     pub(super) fn new(shared: Arc<Shared<E>>, transport: Arc<T>) -> Self {
         let unconfirmed_from = vec![None; transport.partitions() as usize];
-        Self {
-            shared,
-            transport,
-            round: VecDeque::new(),
-            unconfirmed_from,
-        }
+        Self { shared, transport, round: VecDeque::new(), unconfirmed_from }
     }
 
     /// Sends until the log is closed and everything is sent, or the deadline of closing has passed. Ending,
@@ -108,10 +98,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 }
                 Err(error) => error,
             };
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the connection to the log was lost"
-            );
+            tracing::warn!(error = &error as &dyn std::error::Error, "the connection to the log was lost");
             self.shared.away();
             for request in &mut self.round {
                 request.entries.iter_mut().for_each(Entry::tell_buffered);
@@ -198,10 +185,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 request.commit(base);
                 Ok(())
             }
-            Err(SendError::Lost {
-                error,
-                may_have_taken_effect,
-            }) => {
+            Err(SendError::Lost { error, may_have_taken_effect }) => {
                 request.may_have_arrived = may_have_taken_effect;
                 Err(error)
             }
@@ -279,12 +263,8 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
 
     fn next_expiry(&self) -> Option<Instant> {
         let expiry = self.shared.config.expiry?;
-        let oldest = self
-            .round
-            .iter()
-            .flat_map(|request| &request.entries)
-            .map(|entry| entry.accepted_at)
-            .min();
+        let oldest =
+            self.round.iter().flat_map(|request| &request.entries).map(|entry| entry.accepted_at).min();
         let in_round = oldest.and_then(|oldest| oldest.checked_add(expiry));
         in_round.into_iter().chain(self.shared.next_expiry()).min()
     }
@@ -301,11 +281,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 .into_iter()
                 .partition(|entry| now.duration_since(entry.accepted_at) >= expiry);
             for entry in expired {
-                drop(entry.fail(if sent {
-                    unknown()
-                } else {
-                    AppendFailure::Expired(expiry)
-                }));
+                drop(entry.fail(if sent { unknown() } else { AppendFailure::Expired(expiry) }));
             }
             request.messages = kept.iter().map(Entry::message).collect();
             request.entries = kept;
@@ -324,14 +300,8 @@ impl<E, T: Transport> Drop for Writer<E, T> {
         let mut leftover = Leftover::default();
         for request in self.round.drain(..) {
             for entry in request.entries {
-                leftover.fail(
-                    entry,
-                    if request.may_have_arrived {
-                        unknown()
-                    } else {
-                        AppendFailure::Closed
-                    },
-                );
+                leftover
+                    .fail(entry, if request.may_have_arrived { unknown() } else { AppendFailure::Closed });
             }
         }
         self.shared.end(leftover);
@@ -353,8 +323,8 @@ struct ReadBack {
 }
 
 /// How often an empty answer from before the high watermark is asked again, and how long to wait between.
-const EMPTY_ANSWERS: usize = 100;
-const EMPTY_ANSWER_WAIT: Duration = Duration::from_millis(10);
+pub(super) const EMPTY_ANSWERS: usize = 100;
+pub(super) const EMPTY_ANSWER_WAIT: Duration = Duration::from_millis(10);
 
 /// Looks for our events in these offsets of a partition.
 async fn read_back<S: Session>(
@@ -363,10 +333,7 @@ async fn read_back<S: Session>(
     ours: &HashSet<EventId>,
     offsets: Range<Offset>,
 ) -> Result<ReadBack, Error> {
-    let mut seen = ReadBack {
-        found: HashMap::with_capacity(ours.len()),
-        incomplete: false,
-    };
+    let mut seen = ReadBack { found: HashMap::with_capacity(ours.len()), incomplete: false };
     let (mut next, mut empty) = (offsets.start, 0);
     while next < offsets.end {
         let fetched = session.fetch(partition, next, limits::FETCH_RECORDS).await?;
@@ -378,16 +345,17 @@ async fn read_back<S: Session>(
             // No proof of the end: faults of the log look like this too.
             empty += 1;
             if empty > EMPTY_ANSWERS {
-                return Err(Error::Unavailable(Some(
-                    "the log does not return what it says it has".into(),
-                )));
+                return Err(Error::Unavailable(Some("the log does not return what it says it has".into())));
             }
             tokio::time::sleep(EMPTY_ANSWER_WAIT).await;
             continue;
         };
         next = next.max(last.offset.next());
         let found = fetched.records.iter().filter(|record| ours.contains(&record.id));
-        seen.found.extend(found.map(|record| (record.id, record.offset)));
+        for record in found {
+            // The first copy is the one that consumers deliver.
+            seen.found.entry(record.id).or_insert(record.offset);
+        }
     }
     Ok(seen)
 }

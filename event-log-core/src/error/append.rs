@@ -61,9 +61,7 @@ impl<E> Rejected<E> {
 
 impl<E> fmt::Debug for Rejected<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rejected")
-            .field("reason", &self.reason)
-            .finish_non_exhaustive()
+        f.debug_struct("Rejected").field("reason", &self.reason).finish_non_exhaustive()
     }
 }
 
@@ -122,13 +120,7 @@ impl<E> AppendError<E> {
     /// The failure of an event that was queued with this id; for implementors of logs.
     #[must_use]
     pub fn new(event: E, id: EventId, failure: AppendFailure) -> Self {
-        Self {
-            inner: Box::new(AppendErrorInner {
-                event,
-                id: Some(id),
-                failure,
-            }),
-        }
+        Self { inner: Box::new(AppendErrorInner { event, id: Some(id), failure }) }
     }
 
     /// Why.
@@ -185,13 +177,7 @@ impl<E> AppendError<E> {
 impl<E> From<Rejected<E>> for AppendError<E> {
     fn from(Rejected { event, reason }: Rejected<E>) -> Self {
         let failure = AppendFailure::Rejected(reason);
-        Self {
-            inner: Box::new(AppendErrorInner {
-                event,
-                id: None,
-                failure,
-            }),
-        }
+        Self { inner: Box::new(AppendErrorInner { event, id: None, failure }) }
     }
 }
 
@@ -242,23 +228,15 @@ impl<E> BatchError<E> {
 
     /// The events that did not end in a receipt, with their places in the batch.
     pub fn failures(&self) -> impl Iterator<Item = (usize, &AppendError<E>)> {
-        self.outcomes
-            .iter()
-            .enumerate()
-            .filter_map(|(at, outcome)| Some((at, outcome.as_ref().err()?)))
+        self.outcomes.iter().enumerate().filter_map(|(at, outcome)| Some((at, outcome.as_ref().err()?)))
     }
 
     /// The failure that says most: an event's own, before the ones that only followed from it.
     fn cause(&self) -> Option<&AppendError<E>> {
         let follows = |error: &AppendError<E>| {
-            matches!(
-                error.failure(),
-                AppendFailure::Rejected(RejectReason::BatchRefused)
-            )
+            matches!(error.failure(), AppendFailure::Rejected(RejectReason::BatchRefused))
         };
-        self.failures()
-            .map(|(_, error)| error)
-            .min_by_key(|error| follows(error))
+        self.failures().map(|(_, error)| error).min_by_key(|error| follows(error))
     }
 
     /// Whether appending the failed events again may succeed.
@@ -282,14 +260,8 @@ impl<E> fmt::Debug for BatchError<E> {
 
 impl<E> fmt::Display for BatchError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} of {} events were not appended",
-            self.failures().count(),
-            self.outcomes.len()
-        )?;
-        self.cause()
-            .map_or(Ok(()), |error| write!(f, ", the first of them: {error}"))
+        write!(f, "{} of {} events were not appended", self.failures().count(), self.outcomes.len())?;
+        self.cause().map_or(Ok(()), |error| write!(f, ", the first of them: {error}"))
     }
 }
 

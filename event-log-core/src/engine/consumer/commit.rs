@@ -37,11 +37,7 @@ where
                 }
             }
         }
-        if failures.is_empty() {
-            Ok(())
-        } else {
-            Err(CommitError::new(stored, failures))
-        }
+        if failures.is_empty() { Ok(()) } else { Err(CommitError::new(stored, failures)) }
     }
 
     /// What the cursor asks to store, per partition: only what was delivered, and only what changes something.
@@ -55,21 +51,12 @@ where
                 Ok(Some(next)) => asked.push((lane.partition(), next)),
                 Ok(None) => {}
                 Err(delivered) => {
-                    failures.push((
-                        lane.partition(),
-                        CommitFailure::BeyondDelivered {
-                            asked: next,
-                            delivered,
-                        },
-                    ));
+                    failures
+                        .push((lane.partition(), CommitFailure::BeyondDelivered { asked: next, delivered }));
                 }
             }
         }
-        if failures.is_empty() {
-            Ok(asked)
-        } else {
-            Err(CommitError::new(Cursor::new(), failures))
-        }
+        if failures.is_empty() { Ok(asked) } else { Err(CommitError::new(Cursor::new(), failures)) }
     }
 
     async fn store(&mut self, partition: PartitionId, next: Offset) -> Result<(), CommitFailure> {

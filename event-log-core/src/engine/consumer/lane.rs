@@ -97,9 +97,7 @@ impl Lane {
             return Ok(None);
         }
         let count = (wanted - self.ahead.len()).max(limits::PREFETCH_RECORDS);
-        let fetched = member
-            .fetch(self.partition(), self.fetch_from, count, limits::FETCH_BYTES)
-            .await?;
+        let fetched = member.fetch(self.partition(), self.fetch_from, count, limits::FETCH_BYTES).await?;
         let asked = self.fetch_from;
         self.high = fetched.watermarks.high;
         if let Some(last) = fetched.records.last() {
@@ -114,11 +112,7 @@ impl Lane {
         if self.ahead.is_empty() {
             self.next = low;
         }
-        Ok(Some(Notice::Missing {
-            partition: self.partition(),
-            from: asked,
-            resumed_at: low,
-        }))
+        Ok(Some(Notice::Missing { partition: self.partition(), from: asked, resumed_at: low }))
     }
 
     /// Takes the head out as delivered, with the position of the first copy if it is a second one.
@@ -132,10 +126,7 @@ impl Lane {
 
     /// What [`put_back`](Self::put_back) needs, from before the head was taken.
     pub(super) const fn mark(&self) -> Mark {
-        Mark {
-            next: self.next,
-            delivered: self.delivered,
-        }
+        Mark { next: self.next, delivered: self.delivered }
     }
 
     /// Undoes taking the head.

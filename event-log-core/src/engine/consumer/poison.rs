@@ -33,16 +33,10 @@ pub(super) fn take<E: DeserializeOwned>(
     group: &str,
 ) -> Taken<E> {
     let before = lane.mark();
-    let Some((head, first)) = lane.take_head() else {
-        unreachable!("the lane was chosen for its head")
-    };
+    let Some((head, first)) = lane.take_head() else { unreachable!("the lane was chosen for its head") };
     let position = Position::new(lane.partition(), head.offset);
     if let Some(first) = first {
-        return Taken::Notice(Notice::Duplicate {
-            position,
-            first,
-            id: head.id,
-        });
+        return Taken::Notice(Notice::Duplicate { position, first, id: head.id });
     }
     let error = match codec.decode(&head.payload) {
         Ok(event) => return Taken::Record(Record::new(position, head.id, head.timestamp, Ok(event))),
@@ -54,10 +48,9 @@ pub(super) fn take<E: DeserializeOwned>(
             Taken::Record(Record::new(position, head.id, head.timestamp, Err(undecodable)))
         }
         PoisonPolicy::Skip => Taken::Notice(Notice::Skipped { position, error }),
-        PoisonPolicy::Park(_) if lane.is_parked(position.offset) => Taken::Notice(Notice::Parked {
-            position,
-            id: head.id,
-        }),
+        PoisonPolicy::Park(_) if lane.is_parked(position.offset) => {
+            Taken::Notice(Notice::Parked { position, id: head.id })
+        }
         PoisonPolicy::Park(log) => {
             let letter = letter(group, position, &head, &error);
             lane.put_back(head, before);
@@ -72,14 +65,7 @@ pub(super) fn take<E: DeserializeOwned>(
 
 fn letter(group: &str, position: Position, head: &StoredMessage, error: &CodecError) -> DeadLetter {
     let (group, reason) = (group.to_owned(), error.to_string());
-    DeadLetter::new(
-        group,
-        position,
-        head.id,
-        head.timestamp,
-        reason,
-        head.payload.clone(),
-    )
+    DeadLetter::new(group, position, head.id, head.timestamp, reason, head.payload.clone())
 }
 
 /// Appends the letter, and waits until it is in its log.
@@ -87,9 +73,6 @@ pub(super) async fn park(log: &dyn EventLog<DeadLetter>, letter: DeadLetter) -> 
     let position = letter.position;
     match log.append_committed(letter).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(Error::DeadLetter {
-            position,
-            error: Box::new(error),
-        }),
+        Err(error) => Err(Error::DeadLetter { position, error: Box::new(error) }),
     }
 }

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use super::Consumer;
 use super::lane::Lane;
 use crate::engine::transport::{Member, Transport};
+use crate::engine::writer::{EMPTY_ANSWER_WAIT, EMPTY_ANSWERS};
 use crate::error::Error;
 use crate::limits;
 use crate::position::{Cursor, Offset, PartitionId, SeekPosition, Timestamp};
@@ -52,10 +53,7 @@ where
             _ => None,
         };
         match unknown {
-            Some(partition) => Err(Error::invalid(
-                "seek",
-                format!("the log has no partition {partition}"),
-            )),
+            Some(partition) => Err(Error::invalid("seek", format!("the log has no partition {partition}"))),
             None => Ok(()),
         }
     }
@@ -98,10 +96,7 @@ async fn from_end<M: Member>(
     count: usize,
 ) -> Result<Cursor, Error> {
     if count > limits::FROM_END_RECORDS {
-        let problem = format!(
-            "FromEnd looks back over at most {} records",
-            limits::FROM_END_RECORDS
-        );
+        let problem = format!("FromEnd looks back over at most {} records", limits::FROM_END_RECORDS);
         return Err(Error::invalid("seek", problem));
     }
     let mut target = Cursor::new();
@@ -109,18 +104,12 @@ async fn from_end<M: Member>(
     for &partition in partitions {
         let (tail, high) = tail(member, partition, count).await?;
         target.set(partition, high);
-        tails.extend(
-            tail.into_iter()
-                .map(|(timestamp, offset)| (timestamp, partition, offset)),
-        );
+        tails.extend(tail.into_iter().map(|(timestamp, offset)| (timestamp, partition, offset)));
     }
     tails.sort_unstable();
     // From the newest backwards, so that each partition ends up at its oldest record among the last.
     for &(_, partition, offset) in tails.iter().rev().take(count) {
-        target.set(
-            partition,
-            target.get(partition).map_or(offset, |known| known.min(offset)),
-        );
+        target.set(partition, target.get(partition).map_or(offset, |known| known.min(offset)));
     }
     Ok(target)
 }
@@ -135,21 +124,25 @@ async fn tail<M: Member>(
     count: usize,
 ) -> Result<(Vec<(Timestamp, Offset)>, Offset), Error> {
     let marks = member.watermarks(partition).await?;
-    let mut window = count as u64;
+    let (mut window, mut empty) = (count as u64, 0);
     loop {
         let from = Offset(marks.high.0.saturating_sub(window)).max(marks.low);
         let mut found = Vec::new();
         let mut next = from;
         while next < marks.high {
-            let fetched = member
-                .fetch(partition, next, limits::FETCH_RECORDS, limits::FETCH_BYTES)
-                .await?;
-            let Some(last) = fetched.records.last() else { break };
+            let fetched = member.fetch(partition, next, limits::FETCH_RECORDS, limits::FETCH_BYTES).await?;
+            next = next.max(fetched.watermarks.low);
+            let Some(last) = fetched.records.last() else {
+                // No proof of the end: stopping here would pass over what is there.
+                empty += 1;
+                if empty > EMPTY_ANSWERS {
+                    return Err(Error::Unavailable(Some("the log does not return what it says it has".into())));
+                }
+                tokio::time::sleep(EMPTY_ANSWER_WAIT).await;
+                continue;
+            };
             next = last.offset.next();
-            let known = fetched
-                .records
-                .iter()
-                .take_while(|record| record.offset < marks.high);
+            let known = fetched.records.iter().take_while(|record| record.offset < marks.high);
             found.extend(known.map(|record| (record.timestamp, record.offset)));
         }
         if found.len() >= count || from == marks.low {

@@ -1,0 +1,60 @@
+//! `cargo xtask`: runs everything there is to run in this workspace. One file per command.
+
+mod bench;
+mod ci;
+mod integration;
+mod server;
+mod step;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+usage: cargo xtask COMMAND [ARGS]
+
+  test         every test and documentation test that needs no server; ARGS go to `cargo test`
+  integration  the same suites on a real iggy-server [--server PATH]
+  bench        the benchmarks; ARGS go to `cargo bench -p event-log-memory`
+  ci           what a change has to pass: format, lints, tests, docs, dependencies, the example
+
+environment:
+  EVENT_LOG_IGGY   required | auto (default) | off: whether a missing iggy-server is a failure,
+                   is announced, or is not looked for
+  IGGY_SERVER_BIN  the iggy-server to use, when it is not on PATH
+";
+
+/// What a command came to.
+enum Outcome {
+    Passed,
+    /// With the exit code.
+    Failed(u8),
+}
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let command = args.next();
+    let args: Vec<String> = args.collect();
+    if args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help" || arg == "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let outcome = match command.as_deref() {
+        Some("test") => test::run(&args),
+        Some("integration") => integration::run(&args),
+        Some("bench") => bench::run(&args),
+        Some("ci") => ci::run(&args),
+        Some("help" | "--help" | "-h") | None => {
+            print!("{HELP}");
+            Ok(Outcome::Passed)
+        }
+        Some(other) => Err(format!("there is no command {other:?}\n\n{HELP}")),
+    };
+    match outcome {
+        Ok(Outcome::Passed) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed(code)) => ExitCode::from(code),
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::from(2)
+        }
+    }
+}

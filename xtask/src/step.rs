@@ -1,0 +1,57 @@
+//! Running a command as one announced and timed step.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// One command line, from the root of the workspace.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    command: Command,
+}
+
+impl Step {
+    /// A step that runs cargo, the same one that runs this.
+    pub(crate) fn cargo(name: &'static str, args: &[&str]) -> Self {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command.args(args).current_dir(root());
+        Self { name, command }
+    }
+
+    pub(crate) fn args(mut self, args: &[String]) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs it, with its output going where ours goes. An error is a sentence.
+    pub(crate) fn run(mut self) -> Result<Duration, String> {
+        let shown: Vec<_> = self.command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        println!("\n=== {}: cargo {}", self.name, shown.join(" "));
+        let start = Instant::now();
+        let status = self.command.status().map_err(|error| format!("{}: {error}", self.name))?;
+        if status.success() { Ok(start.elapsed()) } else { Err(format!("{} failed: {status}", self.name)) }
+    }
+
+    /// Runs it and returns what it prints.
+    pub(crate) fn output(mut self) -> Result<String, String> {
+        let output = self.command.output().map_err(|error| format!("{}: {error}", self.name))?;
+        if !output.status.success() {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("{} failed: {}\n{stderr}", self.name, output.status));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// The root of the workspace.
+pub(crate) fn root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().map_or_else(|| manifest.clone(), PathBuf::from)
+}

@@ -3,7 +3,7 @@
 //! A backend implements [`Harness`] and writes one line in a test file; every case becomes a `#[test]` of
 //! its own, and a case that is added here enrols every backend by itself:
 //!
-//! ```ignore
+//! ```text
 //! event_log_core::conformance!(MyHarness::new());
 //! ```
 //!

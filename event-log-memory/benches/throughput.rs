@@ -10,11 +10,12 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use event_log_core::{EventConsumer, EventLog, EventLogExt, RawEvent};
+use event_log_memory::MemoryLog;
 use futures::FutureExt;
 use parking_lot::Mutex;
-use support::{BATCH, batches, event, open, runtime};
+use support::{BATCH, batches, open, runtime};
 use tokio::sync::{Notify, broadcast, oneshot};
 
 const EVENTS: usize = 100_000;
@@ -136,33 +137,40 @@ fn moving(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Appends from one thread to a log that is opened anew for every sample, so that memory is reused: growing
+/// into fresh memory is the operating system's cost, and shown by the growth benchmark.
 fn appending(criterion: &mut Criterion) {
     let runtime = runtime();
-    let _guard = runtime.enter();
-    let log = runtime.block_on(open());
     let mut group = criterion.benchmark_group("appending_one_thread");
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("append", |bencher| {
-        bencher.iter_batched(
-            || event(7),
-            |event| log.append(event).now_or_never().expect("nothing waits").expect("it is appended"),
-            BatchSize::SmallInput,
-        );
+    let mut measure = |name, append: &dyn Fn(&MemoryLog<RawEvent>, Vec<RawEvent>)| {
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| {
+                let _guard = runtime.enter();
+                let log = runtime.block_on(open());
+                let batches = batches((iterations as usize).div_ceil(BATCH) * BATCH);
+                let start = Instant::now();
+                for batch in batches {
+                    append(&log, batch);
+                }
+                start.elapsed()
+            });
+        });
+    };
+    measure("append", &|log, batch| {
+        for event in batch {
+            let receipt = log.append(event).now_or_never().expect("nothing waits");
+            black_box(receipt.expect("it is appended"));
+        }
     });
-    group.bench_function("submit", |bencher| {
-        bencher.iter_batched(
-            || event(7),
-            |event| log.submit(event).expect("it is taken"),
-            BatchSize::SmallInput,
-        );
+    measure("submit", &|log, batch| {
+        for event in batch {
+            drop(black_box(log.submit(event).expect("it is taken")));
+        }
     });
-    group.throughput(Throughput::Elements(BATCH as u64));
-    group.bench_function("append_batch_of_100", |bencher| {
-        bencher.iter_batched(
-            || batches(BATCH).remove(0),
-            |batch| log.append_batch(batch).now_or_never().expect("nothing waits").expect("it is appended"),
-            BatchSize::SmallInput,
-        );
+    measure("append_batch_of_100", &|log, batch| {
+        let receipts = log.append_batch(batch).now_or_never().expect("nothing waits");
+        black_box(receipts.expect("they are appended"));
     });
     group.finish();
 }
@@ -184,7 +192,7 @@ fn reading(criterion: &mut Criterion) {
     group.finish();
 }
 
-async fn read_all(log: &event_log_memory::MemoryLog<RawEvent>, max_count: usize) {
+async fn read_all(log: &MemoryLog<RawEvent>, max_count: usize) {
     let mut consumer = log.consumer("reader").await.expect("a consumer opens");
     let mut read = 0;
     while read < EVENTS {

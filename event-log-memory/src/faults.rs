@@ -50,6 +50,7 @@ impl Faults {
     pub fn disconnect(&self) {
         self.topic.switch(|plan| plan.down = true);
         self.topic.faults.cut_connections();
+        self.topic.groups.evict_all();
         // Whoever passed the gate before it was shut has left its partition when we get the lock.
         self.topic.wait_for_appends();
     }

@@ -28,6 +28,15 @@ impl Groups {
         (Arc::clone(group), member)
     }
 
+    /// Every connection has been cut: nobody is a member any more until it joins again.
+    pub(crate) fn evict_all(&self) {
+        for group in self.groups.lock().values() {
+            let mut state = group.state.lock();
+            state.members.clear();
+            group.rebalance(&mut state);
+        }
+    }
+
     /// Forgets the group, unless it has members. `false` when it has.
     pub(crate) fn delete(&self, name: &str) -> bool {
         let mut groups = self.groups.lock();

@@ -64,3 +64,8 @@ pub type MemoryLog<E> = Log<E, MemoryTransport>;
 pub fn builder<E: Partitionable + Serialize + Send + 'static>() -> Builder<E> {
     Builder::new()
 }
+
+/// The README's code is compiled and run with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

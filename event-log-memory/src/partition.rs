@@ -19,8 +19,12 @@ pub(crate) struct Partition {
     /// No segment is empty; each holds its records in offset order.
     segments: VecDeque<VecDeque<StoredMessage>>,
     records: u64,
-    /// What the next append gets.
+    /// The low watermark: one past the last record that was removed. A gap behind it is no loss.
+    low: Offset,
+    /// What the next append gets, but for the gap: the high watermark.
     next: Offset,
+    /// Offsets that the next append leaves out.
+    gap: u64,
     /// The time of the last append: time never goes back within a partition.
     latest: Timestamp,
 }
@@ -28,7 +32,8 @@ pub(crate) struct Partition {
 impl Partition {
     /// Appends messages and returns the offset of the first; the others follow it without a gap.
     pub(crate) fn append(&mut self, messages: impl Iterator<Item = Message>, now: Timestamp) -> Offset {
-        let base = self.next;
+        let base = self.next_offset();
+        (self.next, self.gap) = (base, 0);
         self.latest = self.latest.max(now);
         for Message { id, payload } in messages {
             let record = StoredMessage { offset: self.next, id, timestamp: self.latest, payload };
@@ -48,20 +53,17 @@ impl Partition {
 
     /// Leaves a gap before the next append.
     pub(crate) fn skip_offsets(&mut self, count: u64) {
-        self.next.0 = self.next.0.saturating_add(count);
+        self.gap = self.gap.saturating_add(count);
     }
 
     pub(crate) const fn next_offset(&self) -> Offset {
-        self.next
+        Offset(self.next.0.saturating_add(self.gap))
     }
 
     pub(crate) fn watermarks(&self) -> PartitionWatermarks {
-        let first = self.segments.front().and_then(VecDeque::front);
-        let last = self.segments.back().and_then(VecDeque::back);
         // A gap at the end is not there until an append makes it one: the high watermark is what a reader
         // that has read everything stands at.
-        let high = last.map_or(self.next, |record| record.offset.next());
-        PartitionWatermarks { low: first.map_or(high, |record| record.offset), high }
+        PartitionWatermarks { low: self.low, high: self.next }
     }
 
     pub(crate) fn fetch(&self, from: Offset, max_records: usize, max_bytes: usize) -> Fetched {
@@ -102,7 +104,7 @@ impl Partition {
 
     /// Removes everything; the offsets go on.
     pub(crate) fn purge(&mut self) {
-        self.next = self.watermarks().high.max(self.next);
+        self.low = self.next;
         self.segments.clear();
         self.records = 0;
     }
@@ -111,7 +113,8 @@ impl Partition {
         let Some(segment) = self.segments.front_mut() else {
             return;
         };
-        if segment.pop_front().is_some() {
+        if let Some(record) = segment.pop_front() {
+            self.low = record.offset.next();
             self.records -= 1;
         }
         if segment.is_empty() {

@@ -220,20 +220,16 @@ impl FromMembers for HookEvent {
         if upcast::is_old_hook(event_type, |name| fields.contains(name)) {
             fields = Members::from_map(&upcast::hook(fields.to_map()?))?;
         }
-        if !Self::TYPES.contains(&event_type) {
-            return Ok(Self::Unknown(UnknownEvent::new(event_type, fields)));
-        }
-        let context = HookContext::read(&fields)?;
         Ok(match event_type {
             "pre_tool_use" => Self::PreToolUse {
-                context,
+                context: HookContext::read(&fields)?,
                 permission_mode: fields.optional("permission_mode")?,
                 tool_name: fields.required("tool_name")?,
                 tool_input: fields.required_json("tool_input")?,
                 tool_use_id: fields.optional("tool_use_id")?,
             },
             "post_tool_use" => Self::PostToolUse {
-                context,
+                context: HookContext::read(&fields)?,
                 permission_mode: fields.optional("permission_mode")?,
                 tool_name: fields.required("tool_name")?,
                 tool_input: fields.optional_json("tool_input")?,
@@ -241,31 +237,39 @@ impl FromMembers for HookEvent {
                 tool_use_id: fields.optional("tool_use_id")?,
             },
             "stop" => Self::Stop {
-                context,
+                context: HookContext::read(&fields)?,
                 permission_mode: fields.optional("permission_mode")?,
                 stop_hook_active: fields.optional("stop_hook_active")?,
             },
-            "session_start" => Self::SessionStart { context, project_path: fields.optional("project_path")? },
-            "user_prompt_submit" => Self::UserPromptSubmit { context, prompt: fields.optional("prompt")? },
+            "session_start" => Self::SessionStart {
+                context: HookContext::read(&fields)?,
+                project_path: fields.optional("project_path")?,
+            },
+            "user_prompt_submit" => Self::UserPromptSubmit {
+                context: HookContext::read(&fields)?,
+                prompt: fields.optional("prompt")?,
+            },
             "permission_request" => Self::PermissionRequest {
-                context,
+                context: HookContext::read(&fields)?,
                 tool_name: fields.optional("tool_name")?,
                 tool_input: fields.optional_json("tool_input")?,
             },
             "notification" => Self::Notification {
-                context,
+                context: HookContext::read(&fields)?,
                 message: fields.required("message")?,
                 notification_type: fields.optional("notification_type")?,
             },
             "subagent_stop" => Self::SubagentStop {
-                context,
+                context: HookContext::read(&fields)?,
                 permission_mode: fields.optional("permission_mode")?,
                 stop_hook_active: fields.optional("stop_hook_active")?,
                 agent_id: fields.required("agent_id")?,
                 agent_transcript_path: fields.optional("agent_transcript_path")?,
             },
-            "pre_compact" => Self::PreCompact { context },
-            "session_end" => Self::SessionEnd { context, reason: fields.optional("reason")? },
+            "pre_compact" => Self::PreCompact { context: HookContext::read(&fields)? },
+            "session_end" => {
+                Self::SessionEnd { context: HookContext::read(&fields)?, reason: fields.optional("reason")? }
+            }
             _ => Self::Unknown(UnknownEvent::new(event_type, fields)),
         })
     }

@@ -1,4 +1,5 @@
 //! Every file under `golden` is read and written again as it is, and every variant has one.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

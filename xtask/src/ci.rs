@@ -54,14 +54,20 @@ pub(crate) fn run(args: &[String]) -> Result<Outcome, String> {
 fn steps_of_cargo() -> Vec<Step> {
     vec![
         Step::cargo("format", &["fmt", "--all", "--check"]),
-        Step::cargo("lints", &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]),
+        Step::cargo(
+            "lints",
+            &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
+        ),
         // As a user gets them, without what other members of the workspace switch on.
         Step::cargo("core alone", &["check", "--package", "event-log-core", "--no-default-features"]),
         Step::cargo("memory alone", &["check", "--package", "event-log-memory"]),
         Step::cargo("tests", &["test", "--workspace", "--all-features"]),
         Step::cargo("documentation", &["doc", "--workspace", "--no-deps", "--all-features"])
             .env("RUSTDOCFLAGS", "-D warnings"),
-        Step::cargo("the example", &["run", "--package", "vibes-events", "--example", "pipeline", "--", "--json"]),
+        Step::cargo(
+            "the example",
+            &["run", "--package", "vibes-events", "--example", "pipeline", "--", "--json"],
+        ),
     ]
 }
 
@@ -73,7 +79,9 @@ const UNWANTED: &[&str] =
 fn stray_dependencies() -> Result<Vec<String>, String> {
     let mut problems = Vec::new();
     let members = ["event-log-memory", "event-log-iggy", "vibes-events", "event-log-tests", "xtask"];
-    for (package, banned) in [("event-log-memory", UNWANTED), ("event-log-core", UNWANTED), ("event-log-core", &members)] {
+    for (package, banned) in
+        [("event-log-memory", UNWANTED), ("event-log-core", UNWANTED), ("event-log-core", &members)]
+    {
         let tree = ["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--all-features"];
         let tree = Step::cargo("cargo tree", &tree).output()?;
         let names = tree.lines().filter_map(|line| line.split_whitespace().next());
@@ -88,7 +96,12 @@ fn stray_dependencies() -> Result<Vec<String>, String> {
 /// Marks of unfinished work in the sources that git tracks.
 fn unfinished() -> Result<Vec<String>, String> {
     // Put together here, so that this file does not find itself.
-    let marks = [concat!("#[", "ignore"), concat!("todo", "!("), concat!("unimplemented", "!("), concat!("FIX", "ME")];
+    let marks = [
+        concat!("#[", "ignore"),
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+        concat!("FIX", "ME"),
+    ];
     let listed = Command::new("git").args(["ls-files", "*.rs"]).current_dir(root()).output();
     let listed = listed.map_err(|error| format!("git: {error}"))?;
     let mut problems = Vec::new();

@@ -57,7 +57,9 @@ pub(crate) fn announcement() -> Result<String, String> {
     let why = match Need::from_env()? {
         Need::Off => "EVENT_LOG_IGGY=off",
         // The place to call `integration` from, as soon as there is something to integrate.
-        Need::Required => return Err("EVENT_LOG_IGGY=required, but the backend is not written yet".to_owned()),
+        Need::Required => {
+            return Err("EVENT_LOG_IGGY=required, but the backend is not written yet".to_owned());
+        }
         Need::Auto => "the backend is not written yet",
     };
     Ok(format!("event-log-iggy: not run ({why})"))

@@ -47,6 +47,9 @@ pub(super) struct Consumer<E, T: Transport> {
     start: Cursor,
     position: Cursor,
     committed: Cursor,
+    /// Partitions that were taken from us with something delivered and not committed, and up to where it
+    /// was committed: a commit of more has to fail.
+    revoked: Cursor,
     /// Noticed, and not yet handed over with a batch.
     notices: Vec<Notice>,
 }
@@ -76,6 +79,7 @@ where
             start: Cursor::new(),
             position: Cursor::new(),
             committed: Cursor::new(),
+            revoked: Cursor::new(),
             notices: Vec::new(),
         };
         consumer.start = consumer.resolve_start().await?;
@@ -90,8 +94,17 @@ where
     async fn resolve_start(&mut self) -> Result<Cursor, Error> {
         let all = (0..self.transport.partitions()).map(PartitionId).collect::<Vec<_>>();
         let start = self.options.start.clone();
+        self.resolve(&all, &start).await
+    }
+
+    /// The offsets that a position means in these partitions.
+    async fn resolve(&mut self, partitions: &[PartitionId], to: &SeekPosition) -> Result<Cursor, Error> {
         let member = self.member.as_mut().ok_or(Error::Unavailable(None))?;
-        seek::resolve(member, &all, &start).await
+        let target = seek::resolve(member, partitions, to).await;
+        if let Err(error) = &target {
+            self.note_lost(error);
+        }
+        target
     }
 
     /// The member, after joining again if the connection was lost, with the lanes as the group has them now.
@@ -176,8 +189,11 @@ where
                     self.member = None;
                     return Err(error);
                 }
-                // A fault of one partition hides nothing of the others.
-                Err(error) => self.notices.push(Notice::Fault { partition: lane.partition(), error }),
+                // A fault of one partition hides nothing of the others, and is told once per poll.
+                Err(error) if lane.note_fault() => {
+                    self.notices.push(Notice::Fault { partition: lane.partition(), error });
+                }
+                Err(_) => {}
             }
         }
         Ok(())
@@ -225,14 +241,18 @@ where
     /// Waits for something to change, after a round that found nothing.
     async fn wait(&mut self, deadline: Instant) {
         let soon = Instant::now() + limits::REJOIN_INTERVAL;
-        let restless = self.lanes.iter().any(Lane::is_behind);
         match &mut self.member {
-            Some(member) => {
-                // A lane that is behind and got nothing (a fault, an empty answer that proves nothing) is
-                // asked again soon, since nobody may wake us for it.
-                member.wait(if restless { deadline.min(soon) } else { deadline }).await;
-            }
+            // What failed is tried again soon, but not at once.
             None => tokio::time::sleep_until(deadline.min(soon)).await,
+            Some(_) if self.lanes.iter().any(Lane::is_faulty) => {
+                tokio::time::sleep_until(deadline.min(soon)).await;
+            }
+            Some(member) => {
+                // A lane that is behind and got nothing (an empty answer proves nothing) is asked again soon
+                // too, since nobody may wake us for it.
+                let behind = self.lanes.iter().any(Lane::is_behind);
+                member.wait(if behind { deadline.min(soon) } else { deadline }).await;
+            }
         }
     }
 }
@@ -264,6 +284,7 @@ where
         }
         let max_count = max_count.min(limits::FETCH_RECORDS);
         let now = Instant::now();
+        self.lanes.iter_mut().for_each(Lane::clear_fault);
         let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400 * 365));
         loop {
             let filled = match self.fill_lanes(max_count).await {
@@ -295,14 +316,8 @@ where
 
     async fn end(&mut self) -> Result<Cursor, Error> {
         self.connected().await?;
-        let Some(member) = self.member.as_mut() else {
-            return Err(Error::Unavailable(None));
-        };
-        let mut end = Cursor::new();
-        for lane in &self.lanes {
-            end.set(lane.partition(), member.watermarks(lane.partition()).await?.high);
-        }
-        Ok(end)
+        let ours: Vec<_> = self.lanes.iter().map(Lane::partition).collect();
+        self.resolve(&ours, &SeekPosition::End).await
     }
 
     fn position(&self) -> &Cursor {

@@ -180,7 +180,7 @@ thread_local! {
 /// A longer scratch buffer is given back to the allocator.
 const SCRATCH_BYTES: usize = 1 << 20;
 
-pub(super) fn with_scratch<T>(encode: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+fn with_scratch<T>(encode: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let mut scratch = SCRATCH.take();
     let result = encode(&mut scratch);
     if scratch.capacity() <= SCRATCH_BYTES {
@@ -258,16 +258,37 @@ impl<E: Send + 'static, T: Transport> Inner<E, T> {
             Admission::Queued { buffered } => return buffered,
             Admission::Rejected(entries, reason) => reject(entries, &reason),
             Admission::Waiting { number, left } => {
-                // Without a deadline there is nothing to do: the tickets say when the events got in.
-                let Overflow::Block { deadline } = self.shared.config.overflow else {
-                    return false;
+                let room = InRoom { shared: &self.shared, number };
+                let deadline = match self.shared.config.overflow {
+                    Overflow::Block { deadline } => deadline,
+                    Overflow::DropOldest | Overflow::Reject => Duration::MAX,
                 };
                 if tokio::time::timeout(deadline, left).await.is_err() {
-                    reject(self.shared.give_up_waiting(number).unwrap_or_default(), &RejectReason::Full);
+                    reject(room.leave(), &RejectReason::Full);
                 }
             }
         }
         false
+    }
+}
+
+/// Events of a call that waits for space. If the call is dropped meanwhile they leave with it, so that the room
+/// never holds more than the calls under way.
+struct InRoom<'a, E> {
+    shared: &'a Shared<E>,
+    number: u64,
+}
+
+impl<E> InRoom<'_, E> {
+    /// What has not been let in yet.
+    fn leave(&self) -> Vec<Entry<E>> {
+        self.shared.give_up_waiting(self.number).unwrap_or_default()
+    }
+}
+
+impl<E> Drop for InRoom<'_, E> {
+    fn drop(&mut self) {
+        drop(self.leave());
     }
 }
 

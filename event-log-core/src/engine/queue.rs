@@ -71,6 +71,13 @@ pub(super) struct Queue<E> {
     overflow: Overflow,
 }
 
+impl<E> Waiting<E> {
+    /// Whether the `append` was dropped.
+    fn is_cancelled(&self) -> bool {
+        self.entries.iter().all(Entry::is_orphaned)
+    }
+}
+
 impl<E> Queue<E> {
     pub(super) fn new(config: &ProducerConfig, phase: Phase) -> Self {
         Self {
@@ -132,7 +139,8 @@ impl<E> Queue<E> {
             }
             Phase::Connected | Phase::Away => {}
         }
-        // Nobody overtakes those who wait already.
+        // Nobody overtakes those who wait already, but whoever has gone away is not waiting.
+        self.admit_waiting();
         if self.room.is_empty() && self.has_space_for(&entries) {
             self.push(entries);
             return Admission::Queued { buffered: self.phase == Phase::Away };
@@ -151,7 +159,10 @@ impl<E> Queue<E> {
     /// Takes back what still waits for space under this number; `None` when it has left the room.
     pub(super) fn give_up_waiting(&mut self, number: u64) -> Option<Vec<Entry<E>>> {
         let at = self.room.binary_search_by_key(&number, |waiting| waiting.number).ok()?;
-        self.room.remove(at).map(|waiting| waiting.entries)
+        let given_up = self.room.remove(at).map(|waiting| waiting.entries);
+        // It may have been what the others had to wait behind.
+        self.admit_waiting();
+        given_up
     }
 
     /// Takes the next events from the front, as many as fit. What was taken before is resolved by now.
@@ -180,9 +191,8 @@ impl<E> Queue<E> {
         self.fifo.iter_mut().for_each(Entry::tell_buffered);
         match self.overflow {
             Overflow::DropOldest => {
-                for mut waiting in std::mem::take(&mut self.room) {
-                    waiting.entries.iter_mut().for_each(Entry::tell_buffered);
-                    self.push_unless_cancelled(waiting.entries);
+                for waiting in std::mem::take(&mut self.room) {
+                    self.admit(waiting);
                 }
                 self.drop_oldest();
             }
@@ -254,25 +264,27 @@ impl<E> Queue<E> {
         }
     }
 
-    fn push_unless_cancelled(&mut self, entries: Vec<Entry<E>>) {
-        // An `append` that was dropped while it waited for space takes its events with it.
-        if !entries.iter().all(Entry::is_orphaned) {
-            self.push(entries);
+    /// Lets in from the front whatever fits. An `append` that was dropped while it waited for space takes its
+    /// events with it, so that nobody waits behind it.
+    fn admit_waiting(&mut self) {
+        while let Some(waiting) = self.room.front() {
+            if !waiting.is_cancelled() && !self.has_space_for(&waiting.entries) {
+                return;
+            }
+            if let Some(waiting) = self.room.pop_front() {
+                self.admit(waiting);
+            }
         }
     }
 
-    fn admit_waiting(&mut self) {
-        while let Some(waiting) = self.room.front() {
-            if !self.has_space_for(&waiting.entries) {
-                return;
-            }
-            if let Some(mut waiting) = self.room.pop_front() {
-                if self.phase == Phase::Away {
-                    waiting.entries.iter_mut().for_each(Entry::tell_buffered);
-                }
-                self.push_unless_cancelled(waiting.entries);
-            }
+    fn admit(&mut self, mut waiting: Waiting<E>) {
+        if waiting.is_cancelled() {
+            return;
         }
+        if self.phase == Phase::Away {
+            waiting.entries.iter_mut().for_each(Entry::tell_buffered);
+        }
+        self.push(waiting.entries);
     }
 
     fn drop_oldest(&mut self) {

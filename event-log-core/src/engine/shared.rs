@@ -92,7 +92,10 @@ impl<E> Shared<E> {
     }
 
     pub(super) fn give_up_waiting(&self, number: u64) -> Option<Vec<Entry<E>>> {
-        self.queue.lock().give_up_waiting(number)
+        let given_up = self.with_queue(|queue| queue.give_up_waiting(number));
+        // Others may have come in for it.
+        self.work.notify_one();
+        given_up
     }
 
     /// Completes when there may be something to take.

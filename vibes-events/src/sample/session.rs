@@ -92,7 +92,7 @@ impl Session {
             });
         }
         if opening >= 2 {
-            self.push_hook(|context, _| HookEvent::SessionStart {
+            self.push_hook("SessionStart", |context, _| HookEvent::SessionStart {
                 context,
                 project_path: Some("/home/dev/project".to_owned()),
             });
@@ -117,7 +117,7 @@ impl Session {
 
     fn close(&mut self) {
         if self.closing >= 2 {
-            self.push_hook(|context, place| HookEvent::SessionEnd {
+            self.push_hook("SessionEnd", |context, place| HookEvent::SessionEnd {
                 context,
                 reason: Some(mark("prompt_input_exit", place)),
             });
@@ -131,9 +131,8 @@ impl Session {
 
     /// A turn of exactly this many events.
     fn turn(&mut self, events: usize) {
-        self.user_input();
-        let prompt = self.rng.pick(PROMPTS);
-        self.push_hook(|context, place| HookEvent::UserPromptSubmit {
+        let prompt = self.user_input();
+        self.push_hook("UserPromptSubmit", |context, place| HookEvent::UserPromptSubmit {
             context,
             prompt: Some(mark(prompt, place)),
         });
@@ -152,7 +151,7 @@ impl Session {
             output_tokens: 10 + self.rng.below(5_000) as u32,
         };
         self.push_claude(|_| ClaudeEvent::TurnComplete { usage });
-        self.push_hook(|context, _| HookEvent::Stop {
+        self.push_hook("Stop", |context, _| HookEvent::Stop {
             context,
             permission_mode: Some("default".to_owned()),
             stop_hook_active: Some(false),
@@ -162,22 +161,20 @@ impl Session {
 
     /// Something that the agent does, in at most `budget` events.
     fn step(&mut self, budget: usize) {
+        // What the session cannot recover from ends the turn.
+        if budget == 1 && self.rng.one_in(8) {
+            return self.error("the context is full", false);
+        }
         match self.rng.below(100) {
             0..20 if budget >= TOOL_EVENTS + PERMISSION_EVENTS => self.tool(),
             20..35 => {
                 let text = self.rng.pick(THOUGHTS);
                 self.push_claude(|place| ClaudeEvent::ThinkingDelta { text: mark(text, place) });
             }
-            35..37 => {
-                let recoverable = !self.rng.one_in(4);
-                self.push_claude(|place| ClaudeEvent::Error {
-                    message: mark("the service is overloaded", place),
-                    recoverable,
-                });
-            }
+            35..37 => self.error("the service is overloaded", true),
             37..39 => self.notification(),
             39..41 => self.subagent_stop(),
-            41..42 => self.push_hook(|context, _| HookEvent::PreCompact { context }),
+            41..42 => self.push_hook("PreCompact", |context, _| HookEvent::PreCompact { context }),
             42..43 => {
                 let new_owner_id = format!("client-{}", 1 + self.rng.below(20));
                 self.push(|session_id, _| VibesEvent::OwnershipTransferred { session_id, new_owner_id });
@@ -201,36 +198,44 @@ impl Session {
         let id = call.clone();
         self.push_claude(|place| ClaudeEvent::ToolInputDelta { id, delta: input(place).to_string() });
         let tool_use_id = Some(call.clone());
-        self.push_hook(|context, place| HookEvent::PreToolUse {
+        self.push_hook("PreToolUse", |context, place| HookEvent::PreToolUse {
             context,
             permission_mode: Some("default".to_owned()),
             tool_name: tool.to_owned(),
             tool_input: input(place),
             tool_use_id,
         });
-        if self.rng.one_in(3) {
-            self.permission(tool, input);
+        let allowed = !self.rng.one_in(3) || self.permission(tool, input);
+        if !allowed {
+            self.push_claude(|place| ClaudeEvent::ToolResult {
+                id: call,
+                output: mark("the user said no", place),
+                is_error: true,
+            });
+            return;
         }
+        let output = if failed { "exit status 101" } else { "ok" };
         let tool_use_id = Some(call.clone());
-        self.push_hook(|context, place| HookEvent::PostToolUse {
+        self.push_hook("PostToolUse", |context, place| HookEvent::PostToolUse {
             context,
             permission_mode: None,
             tool_name: tool.to_owned(),
             tool_input: None,
-            tool_response: RawJson::from(json!({ "output": mark("ok", place) })),
+            tool_response: RawJson::from(json!({ "output": mark(output, place) })),
             tool_use_id,
         });
         self.push_claude(|place| ClaudeEvent::ToolResult {
             id: call,
-            output: mark(if failed { "exit status 101" } else { "ok" }, place),
+            output: mark(output, place),
             is_error: failed,
         });
     }
 
-    fn permission(&mut self, tool: &str, input: impl FnOnce(u64) -> RawJson) {
+    /// The user is asked whether the agent may use a tool, and gives the answer that is returned.
+    fn permission(&mut self, tool: &str, input: impl FnOnce(u64) -> RawJson) -> bool {
         let request = format!("permission_{:016x}", self.rng.next());
         let approved = !self.rng.one_in(10);
-        self.push_hook(|context, place| HookEvent::PermissionRequest {
+        self.push_hook("PermissionRequest", |context, place| HookEvent::PermissionRequest {
             context,
             tool_name: Some(tool.to_owned()),
             tool_input: Some(input(place)),
@@ -246,9 +251,11 @@ impl Session {
             request_id: request,
             approved,
         });
+        approved
     }
 
-    fn user_input(&mut self) {
+    /// The user says something: what is returned, without its place.
+    fn user_input(&mut self) -> &'static str {
         let content = self.rng.pick(PROMPTS);
         let source = match self.rng.below(10) {
             0 => InputSource::Unknown,
@@ -260,10 +267,15 @@ impl Session {
             content: mark(content, place),
             source,
         });
+        content
     }
 
     fn state(&mut self, state: &str) {
         self.push(|session_id, _| VibesEvent::SessionStateChanged { session_id, state: state.to_owned() });
+    }
+
+    fn error(&mut self, message: &str, recoverable: bool) {
+        self.push_claude(|place| ClaudeEvent::Error { message: mark(message, place), recoverable });
     }
 
     fn notification(&mut self) {
@@ -272,7 +284,7 @@ impl Session {
             1 => Some(NotificationType::PermissionPrompt),
             _ => Some(NotificationType::IdlePrompt),
         };
-        self.push_hook(|context, place| HookEvent::Notification {
+        self.push_hook("Notification", |context, place| HookEvent::Notification {
             context,
             message: mark("Claude is waiting for you", place),
             notification_type: kind,
@@ -281,7 +293,7 @@ impl Session {
 
     fn subagent_stop(&mut self) {
         let agent_id = format!("agent-{:08x}", self.rng.next() >> 32);
-        self.push_hook(|context, _| HookEvent::SubagentStop {
+        self.push_hook("SubagentStop", |context, _| HookEvent::SubagentStop {
             context,
             permission_mode: None,
             stop_hook_active: Some(false),
@@ -301,14 +313,14 @@ impl Session {
     }
 
     /// Every other hook script knows the session only from inside.
-    fn push_hook(&mut self, event: impl FnOnce(HookContext, u64) -> HookEvent) {
+    fn push_hook(&mut self, name: &str, event: impl FnOnce(HookContext, u64) -> HookEvent) {
         let outer = self.rng.one_in(2);
         self.push(|session_id, place| {
             let context = HookContext {
                 session_id: Some(session_id.clone()),
                 transcript_path: Some(format!("/home/dev/.claude/{session_id}.jsonl")),
                 cwd: Some("/home/dev/project".to_owned()),
-                hook_event_name: None,
+                hook_event_name: Some(name.to_owned()),
             };
             VibesEvent::Hook { session_id: outer.then_some(session_id), event: event(context, place) }
         });

@@ -15,11 +15,8 @@ where
     pub(super) async fn commit_up_to(&mut self, up_to: &Cursor) -> Result<(), CommitError> {
         // Asked before anything else, so that a mixed-up cursor stores nothing at all.
         let asked = self.offsets_to_store(up_to)?;
-        if asked.is_empty() {
-            return Ok(());
-        }
+        let mut failures = self.revoked_of(up_to);
         let mut stored = Cursor::new();
-        let mut failures = Vec::new();
         for (at, &(partition, next)) in asked.iter().enumerate() {
             match self.store(partition, next).await {
                 Ok(()) => stored.set(partition, next),
@@ -59,6 +56,17 @@ where
         if failures.is_empty() { Ok(asked) } else { Err(CommitError::new(Cursor::new(), failures)) }
     }
 
+    /// The partitions of the cursor that have gone to others with records that it would commit: they will be
+    /// read again there, and whoever commits them has to know.
+    fn revoked_of(&self, up_to: &Cursor) -> Vec<(PartitionId, CommitFailure)> {
+        let delivers =
+            |partition| self.lanes.iter().any(|lane| lane.partition() == partition && lane.delivers());
+        let revoked = self.revoked.iter().filter(|&(partition, committed)| {
+            up_to.get(partition).is_some_and(|next| next > committed) && !delivers(partition)
+        });
+        revoked.map(|(partition, _)| (partition, CommitFailure::Revoked)).collect()
+    }
+
     async fn store(&mut self, partition: PartitionId, next: Offset) -> Result<(), CommitFailure> {
         self.connected().await.map_err(CommitFailure::Failed)?;
         // Joining again may have brought a new lane, which has delivered nothing.
@@ -77,6 +85,7 @@ where
         }
         self.lanes[at].stored(next);
         self.committed.set(partition, next);
+        self.revoked.remove(partition);
         Ok(())
     }
 }

@@ -23,8 +23,12 @@ pub(super) struct Lane {
     delivered: Option<Offset>,
     /// What the group has stored.
     committed: Option<Offset>,
+    /// Where delivery began when we got the partition or last sought in it.
+    since: Offset,
     /// A seek went back behind what is committed, so that the next commit may go back too.
     rewound: bool,
+    /// The last fetch failed.
+    faulty: bool,
     /// The record at this offset is in the dead-letter log: it only has to be passed over.
     parked: Option<Offset>,
     window: DedupWindow,
@@ -47,7 +51,9 @@ impl Lane {
             high: Offset::ZERO,
             delivered: None,
             committed,
+            since: next,
             rewound: false,
+            faulty: false,
             parked: None,
             window: DedupWindow::default(),
         }
@@ -82,6 +88,19 @@ impl Lane {
         self.fetch_from < self.high
     }
 
+    pub(super) const fn is_faulty(&self) -> bool {
+        self.faulty
+    }
+
+    /// Whether this fault is news.
+    pub(super) const fn note_fault(&mut self) -> bool {
+        !std::mem::replace(&mut self.faulty, true)
+    }
+
+    pub(super) const fn clear_fault(&mut self) {
+        self.faulty = false;
+    }
+
     pub(super) fn has_run_dry(&self) -> bool {
         self.ahead.is_empty() && self.is_behind()
     }
@@ -98,6 +117,7 @@ impl Lane {
         }
         let count = (wanted - self.ahead.len()).max(limits::PREFETCH_RECORDS);
         let fetched = member.fetch(self.partition(), self.fetch_from, count, limits::FETCH_BYTES).await?;
+        self.faulty = false;
         let asked = self.fetch_from;
         self.high = fetched.watermarks.high;
         if let Some(last) = fetched.records.last() {
@@ -111,6 +131,8 @@ impl Lane {
         self.fetch_from = self.fetch_from.max(low);
         if self.ahead.is_empty() {
             self.next = low;
+            // What is gone is done with, so that the cursor of a batch can always be committed.
+            self.delivered = self.delivered.map(|_| low);
         }
         Ok(Some(Notice::Missing { partition: self.partition(), from: asked, resumed_at: low }))
     }
@@ -151,7 +173,8 @@ impl Lane {
         self.ahead.clear();
         self.delivered = None;
         self.parked = None;
-        self.rewound |= self.committed.is_some_and(|committed| next < committed);
+        self.since = next;
+        self.rewound = self.committed.is_some_and(|committed| next < committed);
     }
 
     /// What a commit up to `asked` would store: `Ok(None)` when it changes nothing, `Err` with what was
@@ -163,9 +186,22 @@ impl Lane {
         if asked > delivered {
             return Err(delivered);
         }
+        if asked <= self.since {
+            return Ok(None);
+        }
         let advances = self.committed.is_none_or(|committed| asked > committed);
         let goes_back = self.rewound && self.committed != Some(asked);
         Ok((advances || goes_back).then_some(asked))
+    }
+
+    /// Whether something was delivered since we got the partition or last sought in it.
+    pub(super) const fn delivers(&self) -> bool {
+        self.delivered.is_some()
+    }
+
+    /// Whether something was delivered that the group has not committed.
+    pub(super) fn has_uncommitted(&self) -> bool {
+        self.delivered.is_some() && self.delivered > self.committed
     }
 
     pub(super) fn stored(&mut self, next: Offset) {

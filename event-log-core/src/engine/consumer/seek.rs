@@ -25,16 +25,7 @@ where
                 return Err(Error::invalid("seek", problem));
             }
         }
-        let Some(member) = self.member.as_mut() else {
-            return Err(Error::Unavailable(None));
-        };
-        let target = match resolve(member, &ours, &to).await {
-            Ok(target) => target,
-            Err(error) => {
-                self.note_lost(&error);
-                return Err(error);
-            }
-        };
+        let target = self.resolve(&ours, &to).await?;
         for lane in &mut self.lanes {
             if let Some(next) = target.get(lane.partition()) {
                 lane.seek(next);
@@ -136,7 +127,9 @@ async fn tail<M: Member>(
                 // No proof of the end: stopping here would pass over what is there.
                 empty += 1;
                 if empty > EMPTY_ANSWERS {
-                    return Err(Error::Unavailable(Some("the log does not return what it says it has".into())));
+                    return Err(Error::Unavailable(Some(
+                        "the log does not return what it says it has".into(),
+                    )));
                 }
                 tokio::time::sleep(EMPTY_ANSWER_WAIT).await;
                 continue;

@@ -1,35 +1,43 @@
 //! The second line against duplicates: the ids of the records that were delivered lately.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::event::EventId;
 use crate::limits;
 use crate::position::Offset;
 
-/// Remembers where the last [`limits::DEDUP_WINDOW_RECORDS`] ids of a partition were first seen.
+type Seen = HashMap<EventId, Offset, BuildHasherDefault<IdHasher>>;
+
+/// Remembers where the ids of a partition were first seen: of the last [`limits::DEDUP_WINDOW_RECORDS`]
+/// records, and of at most as many before them.
 ///
 /// An id at the offset where it was first seen is the same record read again (after a seek, say) and not a
 /// duplicate; at any other offset it is a second copy.
+///
+/// Two generations instead of a queue: a record costs one look-up and one insertion, and forgetting costs
+/// nothing until a generation is full.
 #[derive(Default)]
 pub(super) struct DedupWindow {
-    first: HashMap<EventId, Offset, BuildHasherDefault<IdHasher>>,
-    order: VecDeque<EventId>,
+    current: Seen,
+    previous: Seen,
 }
 
 impl DedupWindow {
     /// Where the first copy of this record is, if it is not the first itself. Remembers it otherwise.
     pub(super) fn first_copy(&mut self, id: EventId, offset: Offset) -> Option<Offset> {
-        if let Some(&first) = self.first.get(&id) {
+        if let Some(&first) = self.previous.get(&id) {
             return (first != offset).then_some(first);
         }
-        if self.order.len() == limits::DEDUP_WINDOW_RECORDS {
-            if let Some(oldest) = self.order.pop_front() {
-                self.first.remove(&oldest);
-            }
+        match self.current.entry(id) {
+            Entry::Occupied(first) => return (*first.get() != offset).then_some(*first.get()),
+            Entry::Vacant(entry) => _ = entry.insert(offset),
         }
-        self.first.insert(id, offset);
-        self.order.push_back(id);
+        if self.current.len() == limits::DEDUP_WINDOW_RECORDS {
+            std::mem::swap(&mut self.current, &mut self.previous);
+            self.current.clear();
+        }
         None
     }
 }
@@ -67,13 +75,16 @@ mod tests {
     }
 
     #[test]
-    fn the_window_is_bounded() {
+    fn the_window_remembers_what_it_promises_and_is_bounded() {
         let mut window = DedupWindow::default();
-        for n in 0..limits::DEDUP_WINDOW_RECORDS as u128 + 1 {
-            assert_eq!(window.first_copy(EventId::from_u128(n), Offset(n as u64)), None);
+        for n in 0..10 * limits::DEDUP_WINDOW_RECORDS as u64 {
+            assert_eq!(window.first_copy(EventId::from_u128(n.into()), Offset(n)), None);
+            let oldest = n.saturating_sub(limits::DEDUP_WINDOW_RECORDS as u64 - 1);
+            assert_eq!(
+                window.first_copy(EventId::from_u128(oldest.into()), Offset(u64::MAX)),
+                Some(Offset(oldest))
+            );
+            assert!(window.current.len() + window.previous.len() <= 2 * limits::DEDUP_WINDOW_RECORDS);
         }
-        assert_eq!(window.order.len(), limits::DEDUP_WINDOW_RECORDS);
-        assert_eq!(window.first.len(), limits::DEDUP_WINDOW_RECORDS);
-        assert!(!window.first.contains_key(&EventId::from_u128(0)));
     }
 }

@@ -1,0 +1,1 @@
+//! Deliberately broken logs, to prove the conformance suite.

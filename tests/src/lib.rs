@@ -1,0 +1,4 @@
+//! What the workspace's cross-backend tests share.
+
+pub mod broken;
+pub mod model;

@@ -1,0 +1,97 @@
+//! Committing: exactly what was delivered and asked for is stored, and nothing else.
+
+use event_log_core::{Cursor, Offset, PartitionId};
+
+use super::super::lane::Store;
+use super::super::{Verdict, ensure};
+use super::{Groups, Reader, check_committed};
+use crate::model::history::{Committing, Reading};
+
+impl Groups<'_> {
+    pub(super) fn committed(
+        &mut self,
+        consumer: usize,
+        up_to: &Cursor,
+        seen: &Reading<Committing>,
+        stored: Option<&[Option<Offset>]>,
+    ) -> Verdict {
+        let Some(mut reader) = self.begin(consumer) else { return Ok(()) };
+        let Ok(result) = &seen.result else { return Ok(()) };
+        let (asked, beyond) = expected(&reader, up_to);
+        let reported: Vec<_> =
+            result.beyond.iter().map(|&(partition, asked, _)| (partition, asked)).collect();
+        ensure!(
+            reported == beyond,
+            "commit",
+            "of {up_to} by consumer {consumer}: {reported:?} were said to be beyond what was delivered, {beyond:?} are"
+        );
+        if beyond.is_empty() {
+            if !asked.is_empty() {
+                self.store(&mut reader, &asked, result)?;
+            }
+        } else {
+            ensure!(result.stored.is_empty(), "commit", "of a mixed-up cursor stored {}", result.stored);
+        }
+        let group = &mut self.groups[reader.group];
+        if let Some(stored) = stored {
+            let expected = &group.stored;
+            ensure!(stored == expected, "commit", "of {up_to}: the broker has {stored:?}, not {expected:?}");
+        }
+        self.sync(&mut reader, seen)?;
+        check_committed(&reader, &seen.committed)?;
+        self.readers.insert(consumer, reader);
+        Ok(())
+    }
+
+    /// Every partition that was asked for is either stored or has a reason.
+    fn store(
+        &mut self,
+        reader: &mut Reader,
+        asked: &[(PartitionId, Offset)],
+        result: &Committing,
+    ) -> Verdict {
+        let shaken = reader.cut > 0 || !self.link_up;
+        let unreachable = result.failed.iter().any(|&(_, unavailable)| unavailable);
+        ensure!(shaken || !unreachable, "errors", "a commit did not reach the log: {result:?}");
+        if reader.cut > 0 {
+            self.groups[reader.group].claims.clear();
+        }
+        for &(partition, _) in result.failed.iter().filter(|(_, unavailable)| !unavailable) {
+            let (armed, met) = self.failing_commits.entry(partition).or_default();
+            *met += 1;
+            ensure!(met <= armed, "faults", "commit of partition {partition} failed by itself");
+        }
+        ensure!(result.revoked.is_empty() || !reader.solo, "ownership", "of the only member: {result:?}");
+        let failed: Vec<_> = result.failed.iter().map(|&(partition, _)| partition).collect();
+        for &(partition, next) in asked {
+            let not_stored = failed.contains(&partition) || result.revoked.contains(&partition);
+            let said = result.is_ok() || result.stored.get(partition) == Some(next);
+            ensure!(said != not_stored, "commit", "partition {partition}: {next} of {result:?}");
+            if said {
+                self.groups[reader.group].stored[partition.0 as usize] = Some(next);
+                if let Some(lane) = reader.lanes.get_mut(&partition) {
+                    lane.stored(next);
+                }
+            }
+        }
+        let strange = result.stored.iter().find(|one| !asked.contains(one));
+        ensure!(strange.is_none(), "commit", "stored what it should not: {strange:?}");
+        Ok(())
+    }
+}
+
+type Offsets = Vec<(PartitionId, Offset)>;
+
+/// What a commit stores, and what it cannot.
+fn expected(reader: &Reader, up_to: &Cursor) -> (Offsets, Offsets) {
+    let (mut asked, mut beyond) = (Vec::new(), Vec::new());
+    for (&partition, lane) in &reader.lanes {
+        let Some(next) = up_to.get(partition) else { continue };
+        match lane.store(next) {
+            Store::Nothing => {}
+            Store::Advance => asked.push((partition, next)),
+            Store::Beyond => beyond.push((partition, next)),
+        }
+    }
+    (asked, beyond)
+}

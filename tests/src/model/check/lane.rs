@@ -1,0 +1,134 @@
+//! The model of one partition of one consumer: what comes next, and what a commit may store.
+
+use std::collections::{BTreeMap, HashMap};
+
+use event_log_core::{EventId, Offset, PartitionId, Position};
+
+use super::ledger::Ledger;
+use super::{Verdict, ensure};
+
+/// Where a consumer is in a partition, as the documentation of `EventConsumer` says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lane {
+    /// The next offset to be delivered.
+    pub(super) next: Offset,
+    /// One past what was delivered since the consumer got the partition or last sought.
+    pub(super) delivered: Option<Offset>,
+    /// What the consumer knows to be stored.
+    pub(super) committed: Option<Offset>,
+    /// It has sought behind that, so that a commit may go back.
+    pub(super) rewound: bool,
+    /// It has sought at all.
+    pub(super) sought: bool,
+    /// Where each id was first delivered.
+    first: HashMap<EventId, Offset>,
+    /// What is known to be gone: from, resumed at.
+    pub(super) missing: Vec<(Offset, Offset)>,
+    /// The consumer got it in a call that could not say so yet.
+    pub(super) unannounced: bool,
+    /// A call since the last batch may have brought it, which nobody outside can see.
+    pub(super) doubtful: bool,
+}
+
+/// What a commit means for a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Store {
+    Nothing,
+    Advance,
+    Beyond,
+}
+
+impl Lane {
+    pub(super) fn new(next: Offset, committed: Option<Offset>) -> Self {
+        Self { next, committed, ..Self::default() }
+    }
+
+    pub(super) fn seek(&mut self, next: Offset) {
+        self.next = next;
+        self.delivered = None;
+        self.sought = true;
+        self.missing.clear();
+        self.rewound |= self.committed.is_some_and(|committed| next < committed);
+    }
+
+    /// What committing up to `asked` does.
+    pub(super) fn store(&self, asked: Offset) -> Store {
+        match (self.delivered, self.committed) {
+            (None, _) => Store::Nothing,
+            (Some(delivered), _) if asked > delivered => Store::Beyond,
+            (_, Some(committed)) if asked <= committed && !self.rewound => Store::Nothing,
+            (_, Some(committed)) if asked == committed => Store::Nothing,
+            _ => Store::Advance,
+        }
+    }
+
+    pub(super) fn stored(&mut self, next: Offset) {
+        self.committed = Some(next);
+        self.rewound = false;
+    }
+
+    /// Checks what a poll brought of this partition, and moves on to `position`: every record of the log from
+    /// here to there was delivered, or dropped as a second copy, or is gone.
+    pub(super) fn advance(&mut self, brought: &Brought<'_>, position: Offset, ledger: &Ledger) -> Verdict {
+        let Brought { partition, records, copies } = *brought;
+        let mut reached = self.next;
+        for (&offset, &id) in records {
+            ensure!(
+                offset >= reached,
+                "no repeat",
+                "{partition}@{offset} was delivered again ({reached} was next)"
+            );
+            let first =
+                *self.first.entry(id).and_modify(|first| *first = (*first).min(offset)).or_insert(offset);
+            ensure!(
+                first == offset,
+                "no second delivery",
+                "{id} was delivered from {partition}@{first} and again from {offset}"
+            );
+            reached = offset.next();
+        }
+        for (&copy, &(first, id)) in copies {
+            ensure!(
+                first.partition == partition && first.offset < copy,
+                "no gap",
+                "{partition}@{copy} was dropped as a copy of {first}, which is not before it"
+            );
+            let same = ledger.id_at(first).is_none_or(|known| known == id)
+                && ledger.id_at(Position::new(partition, copy)).is_none_or(|known| known == id);
+            ensure!(same, "no gap", "{partition}@{copy} was dropped as a copy of {first}, which it is not");
+            let delivered = self.first.get(&id).is_some_and(|known| *known < copy);
+            ensure!(delivered, "no gap", "{partition}@{copy} was dropped, but {id} was never delivered here");
+        }
+        for (expected, _) in ledger.range(partition, self.next..position) {
+            let offset = expected.offset;
+            let came = records.contains_key(&offset) || copies.contains_key(&offset);
+            ensure!(came || self.is_missing(offset), "no gap", "{expected} was passed over");
+        }
+        let last = records.keys().chain(copies.keys()).max().map(|last| last.next());
+        let resumed = self.missing.iter().map(|&(_, to)| to).max().filter(|&to| to == position);
+        let reached = last.unwrap_or(self.next).max(self.next);
+        ensure!(
+            position == reached || resumed.is_some(),
+            "position",
+            "of partition {partition} is {position} instead of {reached}"
+        );
+        if last.is_some() || self.delivered.is_some() {
+            self.delivered = Some(position);
+        }
+        self.next = position;
+        Ok(())
+    }
+
+    fn is_missing(&self, offset: Offset) -> bool {
+        self.missing.iter().any(|&(from, to)| from <= offset && offset < to)
+    }
+}
+
+/// What a poll brought of one partition.
+#[derive(Debug)]
+pub(super) struct Brought<'a> {
+    pub(super) partition: PartitionId,
+    pub(super) records: &'a BTreeMap<Offset, EventId>,
+    /// Second copies that were dropped: where the first one is, and the id.
+    pub(super) copies: &'a BTreeMap<Offset, (Position, EventId)>,
+}

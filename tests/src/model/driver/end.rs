@@ -1,0 +1,137 @@
+//! The end of every run: the disturbances stop, everything settles, and the whole log is read.
+
+use std::time::Duration;
+
+use event_log_core::{ConsumerOptions, EventLog, Notice, PartitionId, SeekPosition};
+
+use super::consume::seen;
+use super::{PATIENCE, World};
+use crate::model::history::{Seen, What};
+use crate::model::op::{GROUPS, SLOTS, Start, Which};
+
+impl World {
+    pub(super) async fn end(&mut self) {
+        self.calm_down().await;
+        self.share_out().await;
+        for group in 0..GROUPS {
+            for slot in 0..SLOTS {
+                self.leave(group, slot, false).await;
+            }
+            self.join(group, 0, Start::Beginning).await;
+            self.read_dry(group, 0).await;
+            self.commit(group, 0, &Which::Batch(0)).await;
+            self.look().await;
+        }
+        self.read_everything().await;
+    }
+
+    async fn calm_down(&mut self) {
+        if self.history.settings.seed % 2 == 0 {
+            let count = self.faults.deliver_held_requests();
+            self.saw(What::Delivered(count));
+        }
+        let faults = self.faults.clone();
+        faults.lose_replies(0);
+        faults.lose_requests(0);
+        faults.hold_requests(0);
+        faults.slow_appends(Duration::ZERO);
+        faults.empty_fetches(0);
+        for partition in (0..self.history.settings.partitions).map(PartitionId) {
+            faults.fail_fetches(partition, 0);
+            faults.fail_commits(partition, 0);
+        }
+        faults.reconnect();
+        self.saw(What::Link { up: true, cut: false });
+        self.saw(What::Calm);
+        let mut state = self.log.state();
+        let connected = state.wait_for(event_log_core::LogState::is_connected);
+        if tokio::time::timeout(PATIENCE, connected).await.is_err() {
+            self.saw(What::Stuck("reconnect"));
+        }
+        self.finish_running().await;
+        self.flush(PATIENCE).await;
+        self.settle().await;
+        self.look().await;
+    }
+
+    /// Lets the members that are left find out which partitions they have; in some runs they read and commit
+    /// what there is.
+    async fn share_out(&mut self) {
+        let read = self.history.settings.seed % 3 == 0;
+        for group in 0..GROUPS {
+            for round in 0..40 {
+                let mut count = 0;
+                for slot in 0..SLOTS {
+                    count += self.poll(group, slot, if read { 20 } else { 1 }, Some(Duration::ZERO)).await;
+                    if read {
+                        self.commit(group, slot, &Which::Batch(0)).await;
+                    }
+                }
+                // The first rounds are for joining again.
+                if round > 3 && (count == 0 || !read) {
+                    break;
+                }
+            }
+            let members = self.members[group].iter().flatten();
+            let partitions: Vec<Vec<_>> = members
+                .map(|member| member.consumer.position().iter().map(|(partition, _)| partition).collect())
+                .collect();
+            if !partitions.is_empty() {
+                self.saw(What::Shared { group, partitions });
+            }
+        }
+        self.look().await;
+    }
+
+    async fn read_dry(&mut self, group: usize, slot: usize) {
+        // Polls that only drop second copies return nothing, though there is more.
+        let mut empty = 0;
+        while empty < 3 {
+            let count = self.poll(group, slot, 7, Some(Duration::ZERO)).await;
+            empty = if count == 0 { empty + 1 } else { 0 };
+        }
+        if let Some(member) = &self.members[group][slot] {
+            let consumer = member.number;
+            self.saw(What::Dry { consumer });
+        }
+    }
+
+    /// Reads the log with a group of its own, and then each second copy by itself: a consumer that has not
+    /// seen the first one delivers it.
+    async fn read_everything(&mut self) {
+        let mut records: Vec<Seen> = Vec::new();
+        let mut copies = Vec::new();
+        if let Ok(mut reader) = self.log.consumer_with("everything", ConsumerOptions::default()).await {
+            loop {
+                let Ok(batch) = reader.poll(1_000, Duration::ZERO).await else { break };
+                records.extend(batch.records.iter().map(seen));
+                let duplicates = batch.notices.iter().filter_map(|notice| match notice {
+                    Notice::Duplicate { position, .. } => Some(*position),
+                    _ => None,
+                });
+                let before = copies.len();
+                copies.extend(duplicates);
+                if batch.is_empty() && copies.len() == before {
+                    break;
+                }
+            }
+        }
+        for position in copies {
+            let start = ConsumerOptions::starting_at(SeekPosition::Position(position));
+            let Ok(mut reader) = self.log.consumer_with("copies", start).await else { continue };
+            loop {
+                let Ok(batch) = reader.poll(1, Duration::ZERO).await else { break };
+                if batch.is_empty() {
+                    break;
+                }
+                if let Some(copy) = batch.records.iter().find(|record| record.position == position) {
+                    records.push(seen(copy));
+                    break;
+                }
+            }
+        }
+        records.sort_by_key(|record| record.position);
+        let marks = self.marks().await.unwrap_or_default();
+        self.saw(What::Content { records, marks });
+    }
+}

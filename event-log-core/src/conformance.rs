@@ -210,9 +210,40 @@ macro_rules! cases {
 cases! { $
     append {
         a1_positions_are_the_logs_own,
+        a2_events_of_a_key_keep_their_order,
+        a2_a_completed_append_precedes_a_later_one,
+        a3_offsets_may_have_gaps,
+        a4_every_append_has_one_outcome,
+        a4_tickets_resolve_when_the_log_is_dropped,
+        a9_a_lone_append_does_not_wait_for_company,
+        a9_waiting_appends_travel_together,
+        a10_a_slow_log_pushes_back,
+        a11_an_oversized_event_comes_back,
+        a11_an_unencodable_event_comes_back,
+        a11_a_batch_is_taken_whole_or_not_at_all,
+        a11_any_key_is_legal,
+        a12_keyless_events_are_spread,
+        a13_keys_go_where_the_partitioner_says,
+        a14_a_dropped_append_leaves_the_log_usable,
+        a15_appending_asks_nothing_of_decoding,
     }
     outage {
+        a2_order_survives_a_reconnection,
+        a4_an_expired_event_comes_back,
+        a5_a_full_buffer_drops_exactly_the_oldest,
+        a5_drops_are_counted_in_the_state,
+        a5_the_byte_bound_counts,
+        a5_a_full_buffer_can_reject,
+        a5_a_full_buffer_can_block_until_a_deadline,
         a6_nothing_blocks_while_the_log_is_away,
+        a6_an_append_under_way_learns_that_it_is_buffered,
+        a7_the_buffer_drains_in_order,
+        a7_a_failure_half_way_through_a_drain_loses_nothing,
+        a7_reconnecting_is_visible_in_the_state,
+        a8_a_lost_reply_makes_no_second_copy,
+        a8_a_lost_request_is_sent_again,
+        a8_a_late_request_is_delivered_once,
+        a8_an_event_keeps_its_id,
     }
     consume {
         c1_poll_returns_as_soon_as_something_is_there,
@@ -225,5 +256,17 @@ cases! { $
     }
     lifecycle {
         l1_opening_again_finds_the_same_log,
+        l1_opening_at_once_from_many_sides_is_safe,
+        l1_another_partition_count_is_a_mismatch,
+        l1_another_retention_is_a_mismatch,
+        l2_errors_answer_both_questions,
+        l3_flush_waits_for_every_ticket,
+        l3_close_drains,
+        l3_close_returns_what_it_could_not_send,
+        l3_nothing_is_accepted_after_close,
+        l3_closing_twice_is_fine,
+        l4_committed_events_survive_their_handles,
+        l5_debug_output_shows_no_events,
+        l6_the_buffer_is_bounded,
     }
 }

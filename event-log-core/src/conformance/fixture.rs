@@ -147,6 +147,13 @@ pub(super) async fn append(log: &Log, event: Probe) -> Committed {
     log.append_committed(event).await.expect("the event is appended")
 }
 
+/// Waits until the log has noticed that it is away, or that it is back.
+pub(super) async fn until_connected(log: &Log, connected: bool) {
+    let mut state = log.state();
+    let change = state.wait_for(|state| state.is_connected() == connected);
+    tokio::time::timeout(4 * PATIENCE, change).await.expect("the state changes").expect("the log is open");
+}
+
 /// Polls until `count` records have come, and asserts that no more come than that.
 pub(super) async fn read(reader: &mut Reader, count: usize) -> Vec<Record<Probe>> {
     let mut records = Vec::new();

@@ -161,7 +161,10 @@ where
         let gained: Vec<_> = fresh.iter().map(Lane::partition).collect();
         let stays = |lane: &Lane| ours(lane.partition()) && !gained.contains(&lane.partition());
         let gone = self.lanes.iter().filter(|lane| !stays(lane));
-        let revoked: Vec<_> = gone.map(Lane::partition).collect();
+        let revoked: Vec<_> = gone.clone().map(Lane::partition).collect();
+        for lane in gone.filter(|lane| lane.has_uncommitted()) {
+            self.revoked.set(lane.partition(), lane.committed().unwrap_or_default());
+        }
         self.lanes.retain(stays);
         self.lanes.extend(fresh);
         self.lanes.sort_by_key(Lane::partition);

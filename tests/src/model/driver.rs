@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use event_log_core::conformance::Probe;
 use event_log_core::engine::{Clock, TokioClock};
-use event_log_core::{Connection, EventLog, ProducerConfig, Ticket, Timestamp};
+use event_log_core::{EventLog, PartitionId, ProducerConfig, Ticket, Timestamp};
 use event_log_memory::{Faults, MemoryBroker, MemoryLog, Retention};
 
 use self::consume::Member;
 use self::produce::Running;
 use super::history::{Arming, History, Marks, Observation, What};
 use super::op::{Event, GROUPS, Op, Program, SLOTS, Settings};
-use event_log_core::PartitionId;
 
 const TOPIC: &str = "model";
 
@@ -219,10 +218,6 @@ impl World {
             }
         }
         self.saw(What::Link { up, cut });
-    }
-
-    fn connection(&self) -> Connection {
-        self.log.state().borrow().connection
     }
 }
 

@@ -198,6 +198,15 @@ fn a_refusal_without_need() {
         let (event, fate) = dropped.expect("an event is dropped");
         *fate = Fate::Rejected { why: Reject::Full, back: event as u64 };
         remove(history, |what| matches!(what, What::Accepted { event: other } if *other == event));
+        // A refusal comes at once.
+        let find = |history: &History, is: fn(&What, usize) -> bool| {
+            history.observed.iter().position(|seen| is(&seen.what, event)).expect("the event is there")
+        };
+        let at =
+            find(history, |what, event| matches!(what, What::Resolved { event: of, .. } if *of == event));
+        let refusal = history.observed.remove(at);
+        let at = find(history, |what, event| matches!(what, What::Called { event: of, .. } if *of == event));
+        history.observed.insert(at + 1, refusal);
         for what in whats(history) {
             if let What::State { dropped, handle: 0, .. } = what {
                 *dropped = dropped.saturating_sub(1);
@@ -234,12 +243,29 @@ fn swap_fates(history: &mut History, one: usize, other: usize) {
 #[test]
 fn a_newer_event_dropped_instead_of_the_oldest() {
     found_out("drops the oldest", |history| {
-        let fate_of = |history: &mut History, is: fn(&Fate) -> bool| {
-            fates(history).filter(|(_, fate)| is(fate)).map(|(event, _)| event).max().expect("such an event")
+        let events_of = |history: &mut History, is: fn(&Fate) -> bool| -> Vec<usize> {
+            fates(history).filter(|(event, fate)| *event > 3 && is(fate)).map(|(event, _)| event).collect()
         };
-        let dropped = fate_of(history, |fate| matches!(fate, Fate::Dropped { .. }));
-        let committed = fate_of(history, |fate| matches!(fate, Fate::Committed { .. }));
-        swap_fates(history, dropped, committed);
+        let dropped = events_of(history, |fate| matches!(fate, Fate::Dropped { .. }));
+        let kept = events_of(history, |fate| matches!(fate, Fate::Committed { .. }));
+        let (oldest, newer) = (dropped[0], kept[0]);
+        assert_eq!((oldest, newer), (4, 7), "{history}");
+        // The two swap their names, so that everything else still fits.
+        for what in whats(history) {
+            if let What::Resolved { event, fate } = what {
+                *event = match *event {
+                    event if event == oldest => newer,
+                    event if event == newer => oldest,
+                    event => event,
+                };
+                if let Fate::Dropped { back, .. } = fate {
+                    *back = *event as u64;
+                }
+            }
+        }
+        for record in records(history).filter(|record| record.content == Content::Event(newer as u64)) {
+            record.content = Content::Event(oldest as u64);
+        }
     });
 }
 
@@ -268,18 +294,12 @@ fn a_state_that_hides_who_waits() {
 #[test]
 fn an_append_that_waits_while_the_log_is_away() {
     found_out("never waits while away", |history| {
-        let mut away = false;
         let waiting = history.observed.iter().find_map(|seen| match &seen.what {
-            What::Called { event, connection: Connection::Reconnecting { .. }, .. } => {
-                away = true;
-                Some(*event)
-            }
+            What::Called { event, connection: Connection::Reconnecting { .. }, .. } => Some(*event),
             _ => None,
         });
         let waiting = waiting.expect("something is offered during the outage");
         remove(history, |what| matches!(what, What::Accepted { event } if *event == waiting));
-        // It would come out as hanging only while it has no outcome.
-        let _ = away;
     });
 }
 
@@ -566,7 +586,27 @@ fn ids_that_change() {
 #[test]
 fn a_record_beyond_the_end() {
     found_out("watermarks", |history| {
-        let beyond = Position::new(PartitionId(0), Offset(1_000));
-        content(history)[0].position = beyond;
+        let last = content(history).last().expect("there are records").position;
+        let beyond = Position::new(last.partition, Offset(1_000));
+        content(history)
+            .iter_mut()
+            .filter(|seen| seen.position == last)
+            .for_each(|seen| seen.position = beyond);
+        for what in whats(history) {
+            match what {
+                What::Resolved { fate: Fate::Committed { position, .. }, .. } if *position == last => {
+                    *position = beyond
+                }
+                What::Polled { reading, .. } => {
+                    if let Ok(Some((records, ..))) = &mut reading.result {
+                        records
+                            .iter_mut()
+                            .filter(|seen| seen.position == last)
+                            .for_each(|seen| seen.position = beyond);
+                    }
+                }
+                _ => {}
+            }
+        }
     });
 }

@@ -99,7 +99,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<A
 
 fn value(parser: &mut lexopt::Parser) -> Result<String, String> {
     let value = parser.value().map_err(|error| error.to_string())?;
-    value.into_string().map_err(|value| format!("{} is not text", value.display()))
+    value.into_string().map_err(|value| format!("{value:?} is not text"))
 }
 
 fn destination(url: &str) -> Result<Destination, String> {

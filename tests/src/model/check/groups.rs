@@ -39,6 +39,21 @@ struct Reader {
     /// Where it starts in partitions that were never committed; `None` when nobody outside can know.
     start: Option<Cursor>,
     lanes: BTreeMap<PartitionId, Lane>,
+    /// Partitions that went away with something delivered and not committed, and what was committed then.
+    lost: BTreeMap<PartitionId, Option<Offset>>,
+}
+
+impl Reader {
+    /// Lets go of the partitions that the consumer no longer shows.
+    fn keep(&mut self, position: &Cursor) {
+        for (partition, lane) in std::mem::take(&mut self.lanes) {
+            if position.get(partition).is_some() {
+                self.lanes.insert(partition, lane);
+            } else if lane.uncommitted().is_some() {
+                self.lost.insert(partition, lane.committed);
+            }
+        }
+    }
 }
 
 struct Groups<'a> {
@@ -147,7 +162,8 @@ impl Groups<'_> {
         self.membership_changed(group);
         self.groups[group].members.insert(consumer);
         self.groups[group].skipped |= *start != SeekPosition::Beginning;
-        let mut reader = Reader { group, solo, cut: 0, start: resolved, lanes: BTreeMap::new() };
+        let mut reader =
+            Reader { group, solo, cut: 0, start: resolved, lanes: BTreeMap::new(), lost: BTreeMap::new() };
         for (partition, next) in seen.position.iter() {
             self.check_start(&reader, partition, next, seen)?;
             let committed = self.groups[group].stored[partition.0 as usize];
@@ -243,7 +259,7 @@ impl Groups<'_> {
             self.steady(seen).and_then(|marks| resolve(to, &partitions, marks, self.ledger, complete));
         let stored = &self.groups[reader.group].stored;
         if !reader.solo {
-            reader.lanes.retain(|partition, _| partitions.contains(partition));
+            reader.keep(&seen.position);
         }
         for (partition, next) in seen.position.iter() {
             let solo = reader.solo;
@@ -338,10 +354,9 @@ impl Groups<'_> {
     /// A group that never passed over anything on purpose was delivered everything that is still there.
     fn check_coverage(&self) -> Verdict {
         for (number, group) in self.groups.iter().enumerate().filter(|(_, group)| !group.skipped) {
-            for (&position, entry) in &self.ledger.records {
+            for &position in self.ledger.records.keys() {
                 let low = self.ledger.marks[position.partition.0 as usize].0;
-                let copy = entry.id.is_some_and(|id| self.ledger.first.get(&id) != Some(&position));
-                let due = !copy && position.offset >= low;
+                let due = !self.ledger.is_copy(position) && position.offset >= low;
                 ensure!(
                     !due || group.delivered.contains(&position),
                     "nothing lost",
@@ -379,7 +394,7 @@ impl Groups<'_> {
     fn sync<T>(&self, reader: &mut Reader, seen: &Reading<T>) -> Verdict {
         let position = &seen.position;
         if !reader.solo {
-            reader.lanes.retain(|partition, _| position.get(*partition).is_some());
+            reader.keep(position);
         }
         ensure!(
             reader.lanes.keys().copied().eq(position.iter().map(|(partition, _)| partition)) || !reader.solo,
@@ -393,7 +408,7 @@ impl Groups<'_> {
                 // Second copies were dropped, or something was found missing, and the batch that says so is yet
                 // to come: `next` stays, so that what was passed over is accounted for then.
                 Some(lane) if lane.next < next && self.is_passable(partition, lane.next, next) => {
-                    let passed = self.ledger.range(partition, lane.next..next).next().is_some();
+                    let passed = self.ledger.range(partition, lane.next..next).any(|(at, _)| self.ledger.is_copy(at));
                     if passed || lane.delivered.is_some() {
                         lane.delivered = Some(next);
                     }
@@ -414,9 +429,8 @@ impl Groups<'_> {
 
     /// Whether a consumer may pass these offsets without delivering any of them.
     fn is_passable(&self, partition: PartitionId, from: Offset, to: Offset) -> bool {
-        let is_copy = |id| self.ledger.first.get(&id).is_some_and(|first| first.offset < from);
         let gone = self.settings.retention.is_some();
-        gone || self.ledger.range(partition, from..to).all(|(_, entry)| entry.id.is_some_and(is_copy))
+        gone || self.ledger.range(partition, from..to).all(|(position, _)| self.ledger.is_copy(position))
     }
 }
 

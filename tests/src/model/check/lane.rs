@@ -12,6 +12,8 @@ use super::{Verdict, ensure};
 pub(super) struct Lane {
     /// The next offset to be delivered.
     pub(super) next: Offset,
+    /// Where delivery began when the consumer got the partition or last sought.
+    since: Offset,
     /// One past what was delivered since the consumer got the partition or last sought.
     pub(super) delivered: Option<Offset>,
     /// What the consumer knows to be stored.
@@ -40,15 +42,15 @@ pub(super) enum Store {
 
 impl Lane {
     pub(super) fn new(next: Offset, committed: Option<Offset>) -> Self {
-        Self { next, committed, ..Self::default() }
+        Self { next, since: next, committed, ..Self::default() }
     }
 
     pub(super) fn seek(&mut self, next: Offset) {
-        self.next = next;
+        (self.next, self.since) = (next, next);
         self.delivered = None;
         self.sought = true;
         self.missing.clear();
-        self.rewound |= self.committed.is_some_and(|committed| next < committed);
+        self.rewound = self.committed.is_some_and(|committed| next < committed);
     }
 
     /// What committing up to `asked` does.
@@ -56,10 +58,27 @@ impl Lane {
         match (self.delivered, self.committed) {
             (None, _) => Store::Nothing,
             (Some(delivered), _) if asked > delivered => Store::Beyond,
+            // Nothing of what was delivered is before it.
+            _ if asked <= self.since => Store::Nothing,
             (_, Some(committed)) if asked <= committed && !self.rewound => Store::Nothing,
             (_, Some(committed)) if asked == committed => Store::Nothing,
             _ => Store::Advance,
         }
+    }
+
+    /// What was delivered and not committed, which others will read again when the partition goes to them.
+    pub(super) fn uncommitted(&self) -> Option<Offset> {
+        self.delivered.filter(|_| self.delivered > self.committed)
+    }
+
+    /// The lane that a consumer has if it got the partition in a call that nobody could see, and then made the
+    /// same seek.
+    pub(super) fn renewed(&self, committed: Option<Offset>) -> Self {
+        let rewound = self.sought && committed.is_some_and(|committed| self.next < committed);
+        let mut lane = Self::new(self.next, committed);
+        (lane.sought, lane.rewound) = (self.sought, rewound);
+        lane.missing.clone_from(&self.missing);
+        lane
     }
 
     pub(super) fn stored(&mut self, next: Offset) {

@@ -199,6 +199,11 @@ impl Ledger {
         self.records.range(range).map(|(&position, entry)| (position, entry))
     }
 
+    /// Whether the record is not the first with its id.
+    pub(super) fn is_copy(&self, position: Position) -> bool {
+        self.id_at(position).is_some_and(|id| self.first.get(&id) != Some(&position))
+    }
+
     pub(super) fn id_at(&self, position: Position) -> Option<EventId> {
         self.records.get(&position)?.id
     }

@@ -26,9 +26,8 @@ impl Groups<'_> {
             "of {up_to} by consumer {consumer}: {reported:?} were said to be beyond what was delivered, {beyond:?} are"
         );
         if beyond.is_empty() {
-            if !asked.is_empty() {
-                self.store(&mut reader, &asked, result)?;
-            }
+            check_revoked(&reader, up_to, result)?;
+            self.store(&mut reader, &asked, result)?;
         } else {
             ensure!(result.stored.is_empty(), "commit", "of a mixed-up cursor stored {}", result.stored);
         }
@@ -53,7 +52,7 @@ impl Groups<'_> {
         let shaken = reader.cut > 0 || !self.link_up;
         let unreachable = result.failed.iter().any(|&(_, unavailable)| unavailable);
         ensure!(shaken || !unreachable, "errors", "a commit did not reach the log: {result:?}");
-        if reader.cut > 0 {
+        if reader.cut > 0 && !asked.is_empty() {
             self.groups[reader.group].claims.clear();
         }
         for &(partition, _) in result.failed.iter().filter(|(_, unavailable)| !unavailable) {
@@ -61,7 +60,6 @@ impl Groups<'_> {
             *met += 1;
             ensure!(met <= armed, "faults", "commit of partition {partition} failed by itself");
         }
-        ensure!(result.revoked.is_empty() || !reader.solo, "ownership", "of the only member: {result:?}");
         let failed: Vec<_> = result.failed.iter().map(|&(partition, _)| partition).collect();
         for &(partition, next) in asked {
             let not_stored = failed.contains(&partition) || result.revoked.contains(&partition);
@@ -69,6 +67,7 @@ impl Groups<'_> {
             ensure!(said != not_stored, "commit", "partition {partition}: {next} of {result:?}");
             if said {
                 self.groups[reader.group].stored[partition.0 as usize] = Some(next);
+                reader.lost.remove(&partition);
                 if let Some(lane) = reader.lanes.get_mut(&partition) {
                     lane.stored(next);
                 }
@@ -78,6 +77,23 @@ impl Groups<'_> {
         ensure!(strange.is_none(), "commit", "stored what it should not: {strange:?}");
         Ok(())
     }
+}
+
+/// Whoever commits records that others will read again is told; and nobody else is.
+fn check_revoked(reader: &Reader, up_to: &Cursor, result: &Committing) -> Verdict {
+    let strange = result.revoked.iter().find(|partition| up_to.get(**partition).is_none());
+    let possible = strange.is_none() && (!reader.solo || result.revoked.is_empty());
+    ensure!(possible, "ownership", "commit of {up_to}: {result:?}");
+    for (partition, committed) in &reader.lost {
+        let due = up_to.get(*partition).is_some_and(|next| next > committed.unwrap_or_default());
+        let told = result.revoked.contains(partition);
+        ensure!(
+            told || !due || reader.lanes.contains_key(partition),
+            "commit",
+            "of {up_to} said nothing of partition {partition}, which went to others"
+        );
+    }
+    Ok(())
 }
 
 type Offsets = Vec<(PartitionId, Offset)>;

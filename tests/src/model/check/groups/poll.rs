@@ -109,7 +109,7 @@ impl Groups<'_> {
     ) -> Verdict {
         let position = &seen.position;
         if !reader.solo {
-            reader.lanes.retain(|partition, _| position.get(*partition).is_some());
+            reader.keep(position);
         }
         let strange = sorted.records.keys().find(|partition| position.get(**partition).is_none());
         ensure!(strange.is_none(), "ownership", "a record came of partition {strange:?}: {position}");
@@ -159,20 +159,18 @@ impl Groups<'_> {
         seen: &Reading<Option<Batch>>,
     ) -> Result<Lane, Violation> {
         let partition = brought.partition;
+        let committed = self.groups[reader.group].stored[partition.0 as usize];
         // An earlier call may have got it already, and a seek may have moved it since.
-        if let Some(mut lane) =
-            reader.lanes.remove(&partition).filter(|lane| lane.unannounced || lane.doubtful)
-        {
-            (lane.unannounced, lane.doubtful) = (false, false);
+        let before = reader.lanes.remove(&partition);
+        if let Some(lane) = before.filter(|lane| lane.unannounced || lane.doubtful) {
+            let mut lane = lane.renewed(committed);
             lane.missing.extend_from_slice(missing);
-            if lane.clone().advance(brought, next, self.ledger).is_ok() {
-                lane.advance(brought, next, self.ledger)?;
+            if lane.advance(brought, next, self.ledger).is_ok() {
                 return Ok(lane);
             }
         }
         // Where it began is not shown; it must fit what came, and then be the right place.
         let came = brought.records.keys().chain(brought.copies.keys()).min().copied();
-        let committed = self.groups[reader.group].stored[partition.0 as usize];
         let start = match committed {
             Some(committed) => committed,
             None => {

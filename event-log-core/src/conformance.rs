@@ -14,11 +14,13 @@
 //! The suite uses no network. On a harness with [virtual time](Harness::virtual_time) it takes no time either.
 
 mod append;
+mod commit;
 mod consume;
 mod fixture;
 mod groups;
 mod lifecycle;
 mod outage;
+mod poison;
 mod seek;
 
 use std::future::Future;
@@ -247,12 +249,60 @@ cases! { $
     }
     consume {
         c1_poll_returns_as_soon_as_something_is_there,
+        c1_poll_returns_at_most_what_was_asked,
+        c1_an_empty_poll_takes_its_timeout,
+        c1_a_zero_timeout_polls_once,
+        c1_an_empty_answer_is_not_the_end,
+        c1_a_consumer_survives_a_lost_connection,
+        c2_partitions_are_read_in_offset_order,
+        c2_partitions_are_merged_by_append_time,
+        c2_no_partition_starves,
+        c3_a_new_group_starts_where_it_is_told,
+        c3_a_known_group_resumes,
+        c3_lag_counts_from_the_committed_cursor,
+        c7_retention_is_reported_not_hidden,
+        c7_retention_by_age,
+        c7_a_purge_is_reported,
+        c9_a_dropped_poll_loses_nothing,
+        c10_history_then_tail_misses_and_repeats_nothing,
+        c11_a_fault_is_reported_and_hides_nothing,
+    }
+    commit {
+        c4_commit_stores_only_what_was_delivered,
+        c4_commit_is_inclusive_of_the_last_named_record,
+        c4_committing_again_changes_nothing,
+        c4_an_older_cursor_changes_nothing,
+        c4_only_a_seek_back_lets_a_commit_go_back,
+        c4_an_untouched_partition_is_not_committed,
+        c4_a_partial_failure_says_what_is_stored,
+        c4_uncommitted_records_come_back,
+        c4_a_deleted_group_is_new_again,
+        c4_nothing_is_committed_for_the_application,
+    }
+    poison {
+        c6_a_poisoned_record_is_delivered_as_such,
+        c6_a_poisoned_record_can_be_skipped,
+        c6_a_poisoned_record_can_be_parked,
+        c6_a_poisoned_record_can_halt,
+        c6_a_foreign_message_stops_nothing,
     }
     seek {
         c5_seek_to_the_beginning_reads_everything_again,
+        c5_seek_to_the_end_reads_only_what_follows,
+        c5_seek_to_a_position,
+        c5_seek_to_a_cursor,
+        c5_seek_to_a_timestamp,
+        c5_seek_from_the_end,
+        c5_seek_from_the_end_counts_records_and_not_offsets,
+        c5_seek_to_an_unknown_partition_is_refused,
+        c5_seek_moves_no_committed_cursor,
     }
     groups {
         c8_groups_are_independent,
+        c8_a_single_member_has_every_partition,
+        c8_members_share_the_partitions,
+        c8_a_leaving_member_hands_over,
+        c8_a_revoked_partition_cannot_be_committed,
     }
     lifecycle {
         l1_opening_again_finds_the_same_log,

@@ -58,6 +58,9 @@ pub const FETCH_RECORDS: usize = 1_024;
 /// Records that a consumer fetches at least, so that polling for single records does not fetch single records.
 pub const PREFETCH_RECORDS: usize = 128;
 
+/// Records that a consumer delivers from one partition before another one that is equally old has its turn.
+pub const TURN_RECORDS: usize = 64;
+
 /// Payload bytes that one fetch takes of one partition (at least one record, however long).
 pub const FETCH_BYTES: usize = 4 << 20;
 

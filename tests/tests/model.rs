@@ -185,3 +185,19 @@ fn the_cursor_of_a_batch_can_be_committed_after_a_purge() {
     ];
     judge(Settings { retention: Some(3), ..settings(1) }, ops);
 }
+
+#[test]
+fn the_first_copy_is_delivered_although_the_second_was_seen_before() {
+    let ops = vec![
+        Op::HoldRequests(1),
+        Op::Submit(event(0)),
+        Op::Advance(4_000),
+        Op::Append(event(0), true),
+        Op::Join(0, 0, Start::End),
+        Op::DeliverHeld,
+        Op::Poll(0, 0, 20, 0),
+        Op::Seek(0, 0, Seek::Beginning),
+        Op::Poll(0, 0, 20, 0),
+    ];
+    judge(settings(1), ops);
+}

@@ -9,8 +9,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::fixture::{
-    Log, PATIENCE, Probe, append, assert_dry, assert_partition_order, numbers, numbers_by_key, open, open_with,
-    partitions, read, reader, until_connected,
+    Log, PATIENCE, Probe, append, assert_dry, assert_partition_order, numbers, numbers_by_key, open,
+    open_with, partitions, read, reader, until_connected,
 };
 use super::{CaseResult, Defect, Fault, Harness, Spec};
 use crate::error::{AppendFailure, RejectReason, Rejected};
@@ -141,7 +141,8 @@ pub(super) async fn a4_every_append_has_one_outcome(harness: &dyn Harness) -> Ca
     assert_dry(&mut reader).await;
     for record in &records {
         let number = numbers([record])[0];
-        let place = committed.remove(&number).unwrap_or_else(|| panic!("{number} is there twice, or should not be"));
+        let place =
+            committed.remove(&number).unwrap_or_else(|| panic!("{number} is there twice, or should not be"));
         assert_eq!(place.id, record.id);
         assert!(place.position().is_none_or(|position| position == record.position));
     }
@@ -180,7 +181,10 @@ pub(super) async fn a9_waiting_appends_travel_together(harness: &dyn Harness) ->
     let appends = (0..1_000).map(|number| append(&log, Probe::new(&format!("key-{}", number % 50), number)));
     join_all(appends).await;
     let took = start.elapsed();
-    assert!(took < Duration::from_secs(2), "1,000 appends at 20 ms a request took {took:?}: they travel alone");
+    assert!(
+        took < Duration::from_secs(2),
+        "1,000 appends at 20 ms a request took {took:?}: they travel alone"
+    );
     harness.inject(Fault::SlowAppends(Duration::ZERO)).await?;
     assert_eq!(read(&mut reader(&log, "readers").await, 1_000).await.len(), 1_000);
     Ok(())
@@ -266,8 +270,14 @@ pub(super) async fn a11_a_batch_is_taken_whole_or_not_at_all(harness: &dyn Harne
 
 pub(super) async fn a11_any_key_is_legal(harness: &dyn Harness) -> CaseResult {
     let log = open(harness).await;
-    let keys =
-        [String::new(), "x".repeat(255), "y".repeat(256), "z".repeat(1_000), "größe \u{1f980}".into(), "a\0b".into()];
+    let keys = [
+        String::new(),
+        "x".repeat(255),
+        "y".repeat(256),
+        "z".repeat(1_000),
+        "größe \u{1f980}".into(),
+        "a\0b".into(),
+    ];
     for number in 0..30 {
         append(&log, Probe::new(&keys[number as usize % keys.len()], number)).await;
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::fixture::{PATIENCE, Probe, append, assert_dry, numbers, open, open_with, partitions, read, reader, until_connected};
+use super::fixture::{
+    PATIENCE, Probe, append, assert_dry, numbers, open, open_with, partitions, read, reader, until_connected,
+};
 use super::{CaseResult, Fault, Harness, Spec};
 use crate::error::{AppendFailure, Error, RejectReason};
 use crate::receipt::Ticket;
@@ -81,7 +83,8 @@ pub(super) async fn l2_errors_answer_both_questions(harness: &dyn Harness) -> Ca
 pub(super) async fn l3_flush_waits_for_every_ticket(harness: &dyn Harness) -> CaseResult {
     let log = open_with(harness, &partitions(2)).await;
     harness.inject(Fault::SlowAppends(Duration::from_millis(20))).await?;
-    let submit = |number| log.submit(Probe::new(&format!("key-{}", number % 5), number)).expect("it is taken");
+    let submit =
+        |number| log.submit(Probe::new(&format!("key-{}", number % 5), number)).expect("it is taken");
     let tickets: Vec<_> = (0..50).map(submit).collect();
     log.flush().await.expect("the log is open");
     for ticket in tickets {
@@ -93,7 +96,8 @@ pub(super) async fn l3_flush_waits_for_every_ticket(harness: &dyn Harness) -> Ca
 pub(super) async fn l3_close_drains(harness: &dyn Harness) -> CaseResult {
     let log = open_with(harness, &partitions(1)).await;
     harness.inject(Fault::SlowAppends(Duration::from_millis(10))).await?;
-    let tickets: Vec<_> = (0..20).map(|number| log.submit(Probe::new("k", number)).expect("it is taken")).collect();
+    let tickets: Vec<_> =
+        (0..20).map(|number| log.submit(Probe::new("k", number)).expect("it is taken")).collect();
     log.close(PATIENCE).await.expect("there is time enough");
     join_all(tickets).await.into_iter().for_each(|outcome| _ = outcome.expect("it was sent before closing"));
     harness.inject(Fault::SlowAppends(Duration::ZERO)).await?;

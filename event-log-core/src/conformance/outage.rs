@@ -6,8 +6,8 @@ use futures::FutureExt;
 use futures::future::join_all;
 
 use super::fixture::{
-    Log, PATIENCE, Probe, Reader, append, assert_dry, numbers, numbers_by_key, open, open_with, partitions, poll, read,
-    reader, until_connected,
+    Log, PATIENCE, Probe, Reader, append, assert_dry, numbers, numbers_by_key, open, open_with, partitions,
+    poll, read, reader, until_connected,
 };
 use super::{CaseResult, Fault, Harness, Spec};
 use crate::config::Overflow;
@@ -46,7 +46,8 @@ pub(super) async fn a2_order_survives_a_reconnection(harness: &dyn Harness) -> C
     let mut number = 0;
     let mut submit = |tickets: &mut Vec<_>| {
         for _ in 0..25 {
-            tickets.push(log.submit(Probe::new(&format!("key-{}", number % 4), number)).expect("it is taken"));
+            tickets
+                .push(log.submit(Probe::new(&format!("key-{}", number % 4), number)).expect("it is taken"));
             number += 1;
         }
     };
@@ -78,7 +79,8 @@ pub(super) async fn a4_an_expired_event_comes_back(harness: &dyn Harness) -> Cas
     let log = open_with(harness, &spec).await;
     harness.inject(Fault::Disconnect).await?;
     let ticket = log.submit(Probe::new("k", 1)).expect("it is buffered");
-    let error = tokio::time::timeout(PATIENCE, ticket).await.expect("it expires").expect_err("it was not sent");
+    let error =
+        tokio::time::timeout(PATIENCE, ticket).await.expect("it expires").expect_err("it was not sent");
     assert!(matches!(error.failure(), AppendFailure::Expired(_)) && !error.may_have_taken_effect());
     harness.inject(Fault::Reconnect).await?;
     until_connected(&log, true).await;
@@ -194,7 +196,8 @@ pub(super) async fn a6_an_append_under_way_learns_that_it_is_buffered(harness: &
     let mut under_way = log.append(Probe::new("k", 1)).boxed();
     assert!(under_way.as_mut().now_or_never().is_none(), "the append is under way");
     harness.inject(Fault::Disconnect).await?;
-    let receipt = tokio::time::timeout(PATIENCE, under_way).await.expect("it does not wait for the reconnection");
+    let receipt =
+        tokio::time::timeout(PATIENCE, under_way).await.expect("it does not wait for the reconnection");
     let receipt = receipt.expect("the event is not lost");
     harness.inject(Fault::SlowAppends(Duration::ZERO)).await?;
     harness.inject(Fault::Reconnect).await?;
@@ -239,9 +242,8 @@ pub(super) async fn a7_reconnecting_is_visible_in_the_state(harness: &dyn Harnes
     assert_eq!(log.state().borrow().connection, Connection::Connected);
     harness.inject(Fault::Disconnect).await?;
     let mut state = log.state();
-    let failing = state.wait_for(|state| {
-        matches!(state.connection, Connection::Reconnecting { attempt: 2.., .. })
-    });
+    let failing =
+        state.wait_for(|state| matches!(state.connection, Connection::Reconnecting { attempt: 2.., .. }));
     let state = tokio::time::timeout(4 * PATIENCE, failing).await.expect("attempts are made and counted");
     drop(state.expect("the log is open"));
     harness.inject(Fault::Reconnect).await?;
@@ -289,7 +291,8 @@ pub(super) async fn a8_a_late_request_is_delivered_once(harness: &dyn Harness) -
         notices.extend(batch.notices);
     }
     assert_eq!(seen, [1, 2], "the second copy is not delivered");
-    let copies = notices.iter().filter(|notice| matches!(notice, Notice::Duplicate { id, .. } if *id == committed.id));
+    let copies =
+        notices.iter().filter(|notice| matches!(notice, Notice::Duplicate { id, .. } if *id == committed.id));
     assert_eq!(copies.count(), 1, "the second copy is counted: {notices:?}");
     Ok(())
 }

@@ -26,7 +26,7 @@ use crate::codec::Codec;
 use crate::consumer::{ConsumerOptions, EventConsumer};
 use crate::error::{CommitError, Error};
 use crate::limits;
-use crate::position::{Cursor, Offset, PartitionId, SeekPosition};
+use crate::position::{Cursor, Offset, PartitionId, SeekPosition, Timestamp};
 use crate::record::{EventBatch, Notice, Record};
 
 /// A consumer over a [`Transport`].
@@ -43,6 +43,8 @@ pub(super) struct Consumer<E, T: Transport> {
     assigned: Option<Vec<Assigned>>,
     /// Sorted by partition.
     lanes: Vec<Lane>,
+    /// How many turns the lanes have had.
+    turns: u64,
     /// Where each partition starts if the group has never committed it.
     start: Cursor,
     position: Cursor,
@@ -76,6 +78,7 @@ where
             member: Some(member),
             assigned: None,
             lanes: Vec::new(),
+            turns: 0,
             start: Cursor::new(),
             position: Cursor::new(),
             committed: Cursor::new(),
@@ -212,7 +215,11 @@ where
                 break;
             };
             let lane = &mut self.lanes[at];
-            while records.len() < max_count && lane.head().is_some_and(|head| head.timestamp <= run_until) {
+            self.turns += 1;
+            lane.take_turn(self.turns);
+            // Longer than one record although others may be as old: turns are cheaper than records.
+            let most = max_count.min(records.len() + limits::TURN_RECORDS);
+            while records.len() < most && lane.head().is_some_and(|head| head.timestamp <= run_until) {
                 match poison::take(lane, &*self.codec, &self.options.poison, &self.group) {
                     poison::Taken::Record(record) => records.push(record),
                     poison::Taken::Notice(notice) => self.notices.push(notice),
@@ -260,16 +267,20 @@ where
     }
 }
 
-/// The lane with the oldest head, and until which time it may deliver before another one is older.
-fn next_run(lanes: &[Lane]) -> Option<(usize, crate::position::Timestamp)> {
-    let mut heads = lanes.iter().enumerate().filter_map(|(at, lane)| Some((lane.head()?.timestamp, at)));
-    let (mut oldest, mut second) = (heads.next()?, crate::position::Timestamp(u64::MAX));
+/// The lane with the oldest head, and until which time it may deliver before another one is older. Of lanes
+/// that are equally old it is the one whose last turn is the longest ago.
+fn next_run(lanes: &[Lane]) -> Option<(usize, Timestamp)> {
+    let mut heads = lanes
+        .iter()
+        .enumerate()
+        .filter_map(|(at, lane)| Some(((lane.head()?.timestamp, lane.last_turn()), at)));
+    let (mut oldest, mut second) = (heads.next()?, Timestamp(u64::MAX));
     for head in heads {
         if head.0 < oldest.0 {
-            second = oldest.0;
+            second = oldest.0.0;
             oldest = head;
         } else {
-            second = second.min(head.0);
+            second = second.min(head.0.0);
         }
     }
     Some((oldest.1, second))

@@ -29,6 +29,8 @@ pub(super) struct Lane {
     rewound: bool,
     /// The last fetch failed.
     faulty: bool,
+    /// When it delivered last, in turns of its consumer.
+    last_turn: u64,
     /// The record at this offset is in the dead-letter log: it only has to be passed over.
     parked: Option<Offset>,
     window: DedupWindow,
@@ -54,6 +56,7 @@ impl Lane {
             since: next,
             rewound: false,
             faulty: false,
+            last_turn: 0,
             parked: None,
             window: DedupWindow::default(),
         }
@@ -86,6 +89,14 @@ impl Lane {
     /// Whether the partition has more than was fetched.
     pub(super) fn is_behind(&self) -> bool {
         self.fetch_from < self.high
+    }
+
+    pub(super) const fn last_turn(&self) -> u64 {
+        self.last_turn
+    }
+
+    pub(super) const fn take_turn(&mut self, turn: u64) {
+        self.last_turn = turn;
     }
 
     pub(super) const fn is_faulty(&self) -> bool {

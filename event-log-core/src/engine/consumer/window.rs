@@ -10,11 +10,12 @@ use crate::position::Offset;
 
 type Seen = HashMap<EventId, Offset, BuildHasherDefault<IdHasher>>;
 
-/// Remembers where the ids of a partition were first seen: of the last [`limits::DEDUP_WINDOW_RECORDS`]
+/// Remembers where the ids of a partition first are, as far as it was seen: of the last [`limits::DEDUP_WINDOW_RECORDS`]
 /// records, and of at most as many before them.
 ///
-/// An id at the offset where it was first seen is the same record read again (after a seek, say) and not a
-/// duplicate; at any other offset it is a second copy.
+/// An id at the offset where it first is, is the same record read again (after a seek, say) and not a
+/// duplicate; at any later offset it is a second copy. Before that offset (a seek went back behind the only
+/// copy that was seen so far) it is the first one, which keeps the order of its key.
 ///
 /// Two generations instead of a queue: a record costs one look-up and one insertion, and forgetting costs
 /// nothing until a generation is full.
@@ -27,12 +28,19 @@ pub(super) struct DedupWindow {
 impl DedupWindow {
     /// Where the first copy of this record is, if it is not the first itself. Remembers it otherwise.
     pub(super) fn first_copy(&mut self, id: EventId, offset: Offset) -> Option<Offset> {
-        if let Some(&first) = self.previous.get(&id) {
-            return (first != offset).then_some(first);
-        }
-        match self.current.entry(id) {
-            Entry::Occupied(first) => return (*first.get() != offset).then_some(*first.get()),
-            Entry::Vacant(entry) => _ = entry.insert(offset),
+        let known = match self.previous.get_mut(&id) {
+            Some(known) => Some(known),
+            None => match self.current.entry(id) {
+                Entry::Occupied(known) => Some(known.into_mut()),
+                Entry::Vacant(entry) => {
+                    entry.insert(offset);
+                    None
+                }
+            },
+        };
+        if let Some(first) = known {
+            *first = offset.min(*first);
+            return (*first < offset).then_some(*first);
         }
         if self.current.len() == limits::DEDUP_WINDOW_RECORDS {
             std::mem::swap(&mut self.current, &mut self.previous);
@@ -70,6 +78,15 @@ mod tests {
         let mut window = DedupWindow::default();
         let id = EventId::from_u128(1);
         assert_eq!(window.first_copy(id, Offset(5)), None);
+        assert_eq!(window.first_copy(id, Offset(5)), None);
+        assert_eq!(window.first_copy(id, Offset(9)), Some(Offset(5)));
+    }
+
+    #[test]
+    fn whichever_copy_is_seen_first_the_earlier_one_counts() {
+        let mut window = DedupWindow::default();
+        let id = EventId::from_u128(1);
+        assert_eq!(window.first_copy(id, Offset(9)), None);
         assert_eq!(window.first_copy(id, Offset(5)), None);
         assert_eq!(window.first_copy(id, Offset(9)), Some(Offset(5)));
     }

@@ -408,7 +408,8 @@ impl Groups<'_> {
                 // Second copies were dropped, or something was found missing, and the batch that says so is yet
                 // to come: `next` stays, so that what was passed over is accounted for then.
                 Some(lane) if lane.next < next && self.is_passable(partition, lane.next, next) => {
-                    let passed = self.ledger.range(partition, lane.next..next).any(|(at, _)| self.ledger.is_copy(at));
+                    let passed =
+                        self.ledger.range(partition, lane.next..next).any(|(at, _)| self.ledger.is_copy(at));
                     if passed || lane.delivered.is_some() {
                         lane.delivered = Some(next);
                     }

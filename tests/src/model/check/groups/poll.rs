@@ -43,7 +43,8 @@ impl Groups<'_> {
                 );
                 let sorted = self.sort(&reader, records, notices, seen)?;
                 self.advance(&mut reader, &sorted, shaken, seen)?;
-                if records.is_empty() {
+                // A batch that only says which copies were dropped has got on, and the next one goes on from there.
+                if records.is_empty() && sorted.copies.is_empty() {
                     self.check_prompt(consumer, shaken, seen)?;
                 }
                 if !shaken {

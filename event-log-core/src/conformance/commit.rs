@@ -179,6 +179,8 @@ pub(super) async fn c4_nothing_is_committed_for_the_application(harness: &dyn Ha
             "polling and seeking commit nothing"
         );
     }
+    reader.seek(SeekPosition::Beginning).await.expect("the seek succeeds");
+    read(&mut reader, 1).await;
     reader.leave().await.expect("it leaves");
     assert_eq!(log.lag("readers").await.expect("the lag is known").total(), 1);
     Ok(())

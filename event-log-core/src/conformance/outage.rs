@@ -212,7 +212,9 @@ pub(super) async fn a7_the_buffer_drains_in_order(harness: &dyn Harness) -> Case
     let log = open_with(harness, &spec).await;
     let mut tickets = submit(&log, 0..5);
     harness.inject(Fault::Disconnect).await?;
-    tickets.extend(submit(&log, 5..60));
+    tickets.extend(submit(&log, 5..20));
+    until_connected(&log, false).await;
+    tickets.extend(submit(&log, 20..60));
     harness.inject(Fault::SlowAppends(Duration::from_millis(10))).await?;
     harness.inject(Fault::Reconnect).await?;
     until_connected(&log, true).await;

@@ -231,7 +231,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             let high = watermarks.get(partition).map_or(from, |marks| marks.high);
             let ours = request.messages.iter().map(|message| message.id).collect();
             let seen = read_back(session, partition, &ours, from..high).await?;
-            self.settle(at, seen);
+            self.settle(at, &seen);
         }
         self.round.retain(|request| !request.entries.is_empty());
         for (partition, marks) in watermarks.iter() {
@@ -243,7 +243,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
     }
 
     /// Resolves what was seen of the request at `at`, and keeps what is to be sent again.
-    fn settle(&mut self, at: usize, seen: ReadBack) {
+    fn settle(&mut self, at: usize, seen: &ReadBack) {
         let request = &mut self.round[at];
         request.may_have_arrived = false;
         request.messages.clear();

@@ -215,13 +215,11 @@ impl<E> BatchError<E> {
     }
 
     /// The outcome of each event, in the order of the batch.
-    #[must_use]
     pub fn outcomes(&self) -> &[Result<Receipt<E>, AppendError<E>>] {
         &self.outcomes
     }
 
     /// Takes the outcomes out.
-    #[must_use]
     pub fn into_outcomes(self) -> Vec<Result<Receipt<E>, AppendError<E>>> {
         self.outcomes
     }

@@ -113,7 +113,7 @@ impl Handler for Notifications {
         match event.event() {
             VibesEvent::Claude { event: ClaudeEvent::PermissionRequest { .. }, .. }
             | VibesEvent::Hook { event: HookEvent::PermissionRequest { .. }, .. } => {
-                self.permission_requests += 1
+                self.permission_requests += 1;
             }
             VibesEvent::Claude { event: ClaudeEvent::Error { .. }, .. } => self.errors += 1,
             VibesEvent::SessionRemoved { .. } => self.finished_sessions += 1,

@@ -124,10 +124,10 @@ impl Lane {
             ensure!(came || self.is_missing(offset), "no gap", "{expected} was passed over");
         }
         let last = records.keys().chain(copies.keys()).max().map(|last| last.next());
-        let resumed = self.missing.iter().map(|&(_, to)| to).max().filter(|&to| to == position);
+        let resumed = self.missing.iter().any(|&(_, to)| to == position);
         let reached = last.unwrap_or(self.next).max(self.next);
         ensure!(
-            position == reached || resumed.is_some(),
+            position == reached || (resumed && position > reached),
             "position",
             "of partition {partition} is {position} instead of {reached}"
         );

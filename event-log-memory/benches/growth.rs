@@ -1,0 +1,133 @@
+//! What stays the same however much is retained: an append, a new consumer, the last hundred records, and
+//! dropping the oldest buffered event. And how many bytes a retained event takes.
+//!
+//! `cargo bench -p event-log-memory --bench growth`
+
+#[allow(dead_code, reason = "shared with the other benchmark")]
+mod support;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use event_log_core::{
+    ConsumerOptions, EventConsumer, EventLog, EventLogExt, ProducerConfig, RawCodec, RawEvent, SeekPosition,
+};
+use event_log_memory::{MemoryBroker, MemoryLog};
+use futures::FutureExt;
+use support::{BATCH, PAYLOAD_BYTES, batches, event, open, runtime};
+
+const RETAINED: [usize; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
+
+/// Appends until the log retains this many, and returns how long the last ten thousand took.
+async fn fill(log: &MemoryLog<RawEvent>, from: usize, to: usize) {
+    let mut left = to - from;
+    while left > 0 {
+        let count = left.min(100_000);
+        for batch in batches(count) {
+            drop(log.append_batch(batch).await.expect("the batch is appended"));
+        }
+        left -= count;
+    }
+}
+
+/// The process's resident memory, where the operating system tells it.
+fn resident_bytes() -> Option<usize> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: usize = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * 4_096)
+}
+
+fn retained(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let _guard = runtime.enter();
+    let log = runtime.block_on(open());
+    let before = resident_bytes();
+    let mut filled = 0;
+    for count in RETAINED {
+        runtime.block_on(fill(&log, filled, count));
+        filled = count;
+        if let (Some(before), Some(now)) = (before, resident_bytes()) {
+            let each = now.saturating_sub(before) as f64 / count as f64;
+            println!("{count} retained events of {PAYLOAD_BYTES} bytes: {each:.0} bytes resident for each");
+        }
+        append(criterion, &log, count);
+        read(criterion, &runtime, &log, count);
+    }
+}
+
+/// A hundred batches of a hundred at a time: the log hardly grows by them.
+fn append(criterion: &mut Criterion, log: &MemoryLog<RawEvent>, retained: usize) {
+    let mut group = criterion.benchmark_group("append_with_retained");
+    group.throughput(Throughput::Elements(BATCH as u64)).sample_size(20);
+    group.bench_with_input(BenchmarkId::from_parameter(retained), &retained, |bencher, _| {
+        bencher.iter_custom(|iterations| {
+            let batches = batches(iterations as usize * BATCH);
+            let start = Instant::now();
+            for batch in batches {
+                let receipts = log.append_batch(batch).now_or_never().expect("nothing waits");
+                drop(black_box(receipts.expect("they are appended")));
+            }
+            start.elapsed()
+        });
+    });
+    group.finish();
+}
+
+fn read(
+    criterion: &mut Criterion,
+    runtime: &tokio::runtime::Runtime,
+    log: &MemoryLog<RawEvent>,
+    retained: usize,
+) {
+    let mut group = criterion.benchmark_group("read_with_retained");
+    group.bench_with_input(BenchmarkId::new("open_a_consumer", retained), &retained, |bencher, _| {
+        bencher.iter(|| runtime.block_on(log.consumer("readers")).expect("a consumer opens"));
+    });
+    group.bench_with_input(BenchmarkId::new("the_last_hundred", retained), &retained, |bencher, _| {
+        bencher.iter(|| {
+            runtime.block_on(async {
+                let options = ConsumerOptions::starting_at(SeekPosition::FromEnd(100));
+                let mut consumer = log.consumer_with("fresh", options).await.expect("a consumer opens");
+                let batch = consumer.poll(100, Duration::ZERO).await.expect("the poll succeeds");
+                assert_eq!(batch.len(), 100);
+                black_box(batch);
+            });
+        });
+    });
+    group.finish();
+}
+
+/// Submitting to a log that is away and whose buffer is full: each one drops the oldest.
+fn dropping(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let _guard = runtime.enter();
+    let mut group = criterion.benchmark_group("drop_the_oldest_of");
+    for buffered in [100, 10_000, 1_000_000] {
+        let broker = MemoryBroker::new();
+        let mut config = ProducerConfig::default();
+        (config.buffer_events, config.buffer_bytes) = (buffered, usize::MAX);
+        let log = event_log_memory::builder().broker(&broker).codec(RawCodec).config(config);
+        let log = runtime.block_on(log.open()).expect("a log opens");
+        broker.faults("events").expect("the topic is there").disconnect();
+        let mut state = log.state();
+        let away = state.wait_for(|state| !state.is_connected());
+        drop(runtime.block_on(away).expect("the log is open"));
+        for n in 0..=buffered {
+            drop(log.submit(event(n)).expect("it is buffered"));
+        }
+        group.bench_with_input(BenchmarkId::from_parameter(buffered), &buffered, |bencher, _| {
+            bencher.iter_batched(
+                || event(7),
+                |event| drop(log.submit(event).expect("it is buffered")),
+                criterion::BatchSize::SmallInput,
+            );
+        });
+        let dropped = log.state().borrow().dropped;
+        assert!(dropped > 0, "the buffer was full");
+    }
+    group.finish();
+}
+
+criterion_group!(benches, dropping, retained);
+criterion_main!(benches);

@@ -201,3 +201,19 @@ fn the_first_copy_is_delivered_although_the_second_was_seen_before() {
     ];
     judge(settings(1), ops);
 }
+
+#[test]
+fn what_was_sent_once_is_never_said_not_to_be_there() {
+    let ops = vec![
+        Op::HoldRequests(1),
+        Op::Append(event(0), false),
+        // The next attempt finds nothing, sends again, and is cut off before anything goes out.
+        Op::SlowAppends(5_000),
+        Op::Advance(4_000),
+        Op::Disconnect,
+        Op::Settle,
+        Op::Close(0),
+        Op::DeliverHeld,
+    ];
+    judge(settings(1), ops);
+}

@@ -21,6 +21,9 @@ pub(super) struct Entry<E> {
     pub(super) accepted_at: Instant,
     /// Its number among all accepted events, given by the queue.
     pub(super) sequence: u64,
+    /// A request with it got lost. It was not there when the log was read back, and is sent again; but that
+    /// the lost one never arrives, nobody can say.
+    pub(super) may_be_under_way: bool,
     /// `None` once it is resolved.
     open: Option<(E, Promise<E>)>,
 }
@@ -30,7 +33,8 @@ impl<E> Entry<E> {
         let (promise, ticket) = Ticket::pending();
         let Message { id, payload } = message;
         let open = Some((event, promise));
-        (Self { id, partition, payload, accepted_at: Instant::now(), sequence: 0, open }, ticket)
+        let accepted_at = Instant::now();
+        (Self { id, partition, payload, accepted_at, sequence: 0, may_be_under_way: false, open }, ticket)
     }
 
     pub(super) fn bytes(&self) -> usize {

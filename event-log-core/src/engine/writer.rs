@@ -207,6 +207,9 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         let mut error = Some(error);
         for entry in request.entries.into_iter().rev() {
             match error.take_if(|_| alone) {
+                Some(error) if entry.may_be_under_way => {
+                    drop(entry.fail(AppendFailure::Unknown(Some(error))))
+                }
                 Some(error) => drop(entry.fail(AppendFailure::Refused(error))),
                 None => {
                     let mut single = Request::new(request.partition);
@@ -247,7 +250,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         let request = &mut self.round[at];
         request.may_have_arrived = false;
         request.messages.clear();
-        for entry in std::mem::take(&mut request.entries) {
+        for mut entry in std::mem::take(&mut request.entries) {
             match seen.found.get(&entry.id) {
                 Some(&offset) => {
                     let from = &mut self.unconfirmed_from[request.partition.0 as usize];
@@ -256,7 +259,10 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 }
                 // It may have been appended and then removed by retention before anybody could look.
                 None if seen.incomplete => drop(entry.fail(unknown())),
-                None => request.push(entry),
+                None => {
+                    entry.may_be_under_way = true;
+                    request.push(entry);
+                }
             }
         }
     }
@@ -281,7 +287,8 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 .into_iter()
                 .partition(|entry| now.duration_since(entry.accepted_at) >= expiry);
             for entry in expired {
-                drop(entry.fail(if sent { unknown() } else { AppendFailure::Expired(expiry) }));
+                let unsure = sent || entry.may_be_under_way;
+                drop(entry.fail(if unsure { unknown() } else { AppendFailure::Expired(expiry) }));
             }
             request.messages = kept.iter().map(Entry::message).collect();
             request.entries = kept;
@@ -300,8 +307,8 @@ impl<E, T: Transport> Drop for Writer<E, T> {
         let mut leftover = Leftover::default();
         for request in self.round.drain(..) {
             for entry in request.entries {
-                leftover
-                    .fail(entry, if request.may_have_arrived { unknown() } else { AppendFailure::Closed });
+                let unsure = request.may_have_arrived || entry.may_be_under_way;
+                leftover.fail(entry, if unsure { unknown() } else { AppendFailure::Closed });
             }
         }
         self.shared.end(leftover);

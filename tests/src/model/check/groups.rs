@@ -10,7 +10,7 @@ use event_log_core::{Cursor, Offset, PartitionId, Position, SeekPosition};
 use super::lane::Lane;
 use super::ledger::Ledger;
 use super::reading::{names_strange_partition, resolve};
-use super::{Verdict, ensure};
+use super::{Verdict, Violation, ensure};
 use crate::model::history::{Arming, History, Marks, Reading, What};
 use crate::model::op::{GROUPS, Settings};
 
@@ -165,7 +165,8 @@ impl Groups<'_> {
         let mut reader =
             Reader { group, solo, cut: 0, start: resolved, lanes: BTreeMap::new(), lost: BTreeMap::new() };
         for (partition, next) in seen.position.iter() {
-            self.check_start(&reader, partition, next, seen)?;
+            let start = self.check_start(&reader, partition, next, seen)?;
+            ensure!(start == next, "resumes", "at {partition}@{next} instead of {start}");
             let committed = self.groups[group].stored[partition.0 as usize];
             reader.lanes.insert(partition, Lane::new(next, committed));
         }
@@ -188,26 +189,30 @@ impl Groups<'_> {
     }
 
     /// A partition that a consumer gets starts at the committed cursor, or where the consumer asked for when
-    /// there is none.
+    /// there is none. Returns where it began: by the time it shows itself, the consumer may have found out that
+    /// something is missing there, and the batch that says so is yet to come.
     fn check_start<T>(
         &self,
         reader: &Reader,
         partition: PartitionId,
         next: Offset,
         seen: &Reading<T>,
-    ) -> Verdict {
-        if let Some(committed) = self.groups[reader.group].stored[partition.0 as usize] {
-            ensure!(next == committed, "resumes", "at {partition}@{next} instead of {committed}");
-            return Ok(());
+    ) -> Result<Offset, Violation> {
+        let at = partition.0 as usize;
+        if let Some(committed) = self.groups[reader.group].stored[at] {
+            let low = seen.after.as_ref().map_or(committed, |marks| marks[at].0);
+            let resumed = self.settings.retention.is_some() && next == low && next > committed;
+            ensure!(next == committed || resumed, "resumes", "at {partition}@{next} instead of {committed}");
+            return Ok(committed);
         }
         let (Some(start), Some(before), Some(after)) = (&reader.start, &seen.before, &seen.after) else {
-            return Ok(());
+            return Ok(next);
         };
         let start = start.get(partition).unwrap_or(Offset::ZERO);
-        let low = |marks: &[(Offset, Offset)]| start.max(marks[partition.0 as usize].0);
+        let low = |marks: &[(Offset, Offset)]| start.max(marks[at].0);
         let fits = low(before) <= next && next <= low(after);
         ensure!(fits, "resumes", "starts at {partition}@{next} instead of {}", low(before));
-        Ok(())
+        Ok(next)
     }
 
     fn left(&mut self, consumer: usize) {
@@ -417,9 +422,9 @@ impl Groups<'_> {
                 lane => {
                     ensure!(!reader.solo, "position", "of {partition} moved to {next} by itself: {lane:?}");
                     let committed = self.groups[reader.group].stored[partition.0 as usize];
-                    let mut lane = Lane::new(next, committed);
+                    let start = self.check_start(reader, partition, next, seen)?;
+                    let mut lane = Lane::new(start, committed);
                     lane.unannounced = true;
-                    self.check_start(reader, partition, next, seen)?;
                     reader.lanes.insert(partition, lane);
                 }
             }

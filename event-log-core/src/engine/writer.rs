@@ -208,7 +208,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         for entry in request.entries.into_iter().rev() {
             match error.take_if(|_| alone) {
                 Some(error) if entry.may_be_under_way => {
-                    drop(entry.fail(AppendFailure::Unknown(Some(error))))
+                    drop(entry.fail(AppendFailure::Unknown(Some(error))));
                 }
                 Some(error) => drop(entry.fail(AppendFailure::Refused(error))),
                 None => {

@@ -119,7 +119,7 @@ fn an_outcome_that_comes_twice() {
 #[test]
 fn an_outcome_that_never_comes() {
     found_out("one outcome", |history| {
-        remove(history, |what| matches!(what, What::Resolved { event: 2, .. }))
+        remove(history, |what| matches!(what, What::Resolved { event: 2, .. }));
     });
 }
 
@@ -595,7 +595,7 @@ fn a_record_beyond_the_end() {
         for what in whats(history) {
             match what {
                 What::Resolved { fate: Fate::Committed { position, .. }, .. } if *position == last => {
-                    *position = beyond
+                    *position = beyond;
                 }
                 What::Polled { reading, .. } => {
                     if let Ok(Some((records, ..))) = &mut reading.result {

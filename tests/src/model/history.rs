@@ -150,7 +150,7 @@ pub enum What {
         /// How many records were asked for.
         max: usize,
         /// Records, notices and the cursor of the batch.
-        reading: Reading<Option<(Vec<Seen>, Vec<Noticed>, Cursor)>>,
+        reading: Reading<Option<Batch>>,
     },
     /// A commit returned.
     Committed {
@@ -385,3 +385,6 @@ pub enum Arming {
     /// Commits of a partition fail.
     FailCommits(PartitionId, usize),
 }
+
+/// What a poll delivered: records, notices, and the cursor of the batch.
+pub type Batch = (Vec<Seen>, Vec<Noticed>, Cursor);

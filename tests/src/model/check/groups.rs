@@ -280,11 +280,11 @@ impl Groups<'_> {
                         lane.seek(next);
                     }
                     // Others may have had the partition in between.
-                    None if lane.next != next && !solo => {
+                    None if lane.shown != next && !solo => {
                         *lane = Lane::new(next, stored[partition.0 as usize]);
                         lane.unannounced = true;
                     }
-                    None => ensure!(lane.next == next, "seek", "{to:?} moved partition {partition}"),
+                    None => ensure!(lane.shown == next, "seek", "{to:?} moved partition {partition}"),
                 },
                 None => lane.seek(next),
             }
@@ -409,10 +409,11 @@ impl Groups<'_> {
         );
         for (partition, next) in position.iter() {
             match reader.lanes.get_mut(&partition) {
-                Some(lane) if lane.next == next => {}
+                Some(lane) if lane.shown == next => {}
                 // Second copies were dropped, or something was found missing, and the batch that says so is yet
                 // to come: `next` stays, so that what was passed over is accounted for then.
-                Some(lane) if lane.next < next && self.is_passable(partition, lane.next, next) => {
+                Some(lane) if lane.shown < next && self.is_passable(partition, lane.next, next) => {
+                    lane.shown = next;
                     let passed =
                         self.ledger.range(partition, lane.next..next).any(|(at, _)| self.ledger.is_copy(at));
                     if passed || lane.delivered.is_some() {
@@ -424,7 +425,7 @@ impl Groups<'_> {
                     let committed = self.groups[reader.group].stored[partition.0 as usize];
                     let start = self.check_start(reader, partition, next, seen)?;
                     let mut lane = Lane::new(start, committed);
-                    lane.unannounced = true;
+                    (lane.shown, lane.unannounced) = (next, true);
                     reader.lanes.insert(partition, lane);
                 }
             }

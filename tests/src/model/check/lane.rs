@@ -10,8 +10,11 @@ use super::{Verdict, ensure};
 /// Where a consumer is in a partition, as the documentation of `EventConsumer` says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lane {
-    /// The next offset to be delivered.
+    /// The next offset to be accounted for by a batch.
     pub(super) next: Offset,
+    /// The position that the consumer shows: further on, when it has passed over something that the next batch
+    /// will tell of.
+    pub(super) shown: Offset,
     /// Where delivery began when the consumer got the partition or last sought.
     since: Offset,
     /// One past what was delivered since the consumer got the partition or last sought.
@@ -42,11 +45,11 @@ pub(super) enum Store {
 
 impl Lane {
     pub(super) fn new(next: Offset, committed: Option<Offset>) -> Self {
-        Self { next, since: next, committed, ..Self::default() }
+        Self { next, shown: next, since: next, committed, ..Self::default() }
     }
 
     pub(super) fn seek(&mut self, next: Offset) {
-        (self.next, self.since) = (next, next);
+        (self.next, self.shown, self.since) = (next, next, next);
         self.delivered = None;
         self.sought = true;
         self.missing.clear();
@@ -134,7 +137,7 @@ impl Lane {
         if last.is_some() || self.delivered.is_some() {
             self.delivered = Some(position);
         }
-        self.next = position;
+        (self.next, self.shown) = (position, position);
         Ok(())
     }
 

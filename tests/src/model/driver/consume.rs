@@ -134,7 +134,7 @@ impl World {
         let Some(up_to) = up_to else { return };
         let result = member.consumer.commit(&up_to).await;
         let number = member.number;
-        let result = Ok(result.err().map(committing).unwrap_or_default());
+        let result = Ok(result.err().as_ref().map(committing).unwrap_or_default());
         let reading = self.reading(before, result, group, slot).await;
         let stored = self.log.lag(&name(group)).await.ok();
         let stored = stored.map(|lag| lag.iter().map(|(_, lag)| lag.committed).collect());
@@ -206,7 +206,7 @@ pub(super) fn seen(record: &Record<Probe>) -> Seen {
     Seen { position: record.position, id: record.id, timestamp: record.timestamp, content }
 }
 
-fn committing(error: CommitError) -> Committing {
+fn committing(error: &CommitError) -> Committing {
     let mut committing = Committing { stored: error.stored().clone(), ..Committing::default() };
     for (partition, failure) in error.failures() {
         match failure {

@@ -7,9 +7,7 @@ use event_log_core::{Cursor, EventId, Offset, PartitionId, Position};
 use super::super::lane::{Brought, Lane};
 use super::super::{Verdict, Violation, ensure};
 use super::{Groups, Reader, check_committed, reachable};
-use crate::model::history::{Noticed, Reading, Seen};
-
-type Batch = (Vec<Seen>, Vec<Noticed>, Cursor);
+use crate::model::history::{Batch, Noticed, Reading, Seen};
 
 /// A batch, sorted out.
 #[derive(Default)]

@@ -22,7 +22,7 @@ mod op;
 pub use self::check::{Violation, check};
 pub use self::driver::run;
 pub use self::history::{
-    Arming, Call, Committing, Content, Fate, History, Marks, Noticed, Observation, Reading, Reject, Seen,
-    What,
+    Arming, Batch, Call, Committing, Content, Fate, History, Marks, Noticed, Observation, Reading, Reject,
+    Seen, What,
 };
 pub use self::op::{Event, Op, Program, Seek, Settings, Start, Which, program};

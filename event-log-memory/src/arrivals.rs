@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// How often a consumer looks before it goes to sleep: some tens of microseconds, once per wait.
+const GLANCES: usize = 20;
+
 /// Where consumers wait until something has changed.
 ///
 /// Nothing gets lost between looking and waiting, because both sides go through the lock of what changes:
@@ -28,7 +31,22 @@ impl Arrivals {
     }
 
     /// Waits for a change, unless `has_changed` says that there was one already, or until `deadline`.
-    pub(crate) async fn wait(&self, deadline: Instant, has_changed: impl FnOnce() -> bool) {
+    ///
+    /// At first it lets others run and has a `glance` now and then: with a producer at full speed the next
+    /// events are there within microseconds, and going to sleep and being woken would cost both sides more
+    /// than the events do. A glance must be cheap, and may miss something.
+    pub(crate) async fn wait(
+        &self,
+        deadline: Instant,
+        glance: impl Fn() -> bool,
+        has_changed: impl FnOnce() -> bool,
+    ) {
+        for _ in 0..GLANCES {
+            if glance() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
         let notified = self.notify.notified();
         tokio::pin!(notified);
         notified.as_mut().enable();

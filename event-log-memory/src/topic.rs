@@ -4,10 +4,11 @@
 //! do not touch.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use event_log_core::engine::{Clock, Fetched, Message};
 use event_log_core::{EventId, Offset, PartitionId, PartitionWatermarks, Position, Timestamp, Watermarks};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::arrivals::Arrivals;
 use crate::builder::Retention;
@@ -17,6 +18,8 @@ use crate::partition::Partition;
 
 pub(crate) struct Topic {
     partitions: Box<[Mutex<Partition>]>,
+    /// The high watermarks, for a glance without the lock.
+    high: Box<[AtomicU64]>,
     pub(crate) retention: Retention,
     pub(crate) groups: Groups,
     pub(crate) arrivals: Arrivals,
@@ -34,6 +37,7 @@ impl Topic {
     pub(crate) fn new(partitions: u32, retention: Retention, clock: Arc<dyn Clock>) -> Self {
         Self {
             partitions: (0..partitions).map(|_| Mutex::default()).collect(),
+            high: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
             retention,
             groups: Groups::default(),
             arrivals: Arrivals::default(),
@@ -53,13 +57,8 @@ impl Topic {
     /// Appends whatever the faults say: the request has arrived.
     pub(crate) fn append(&self, partition: PartitionId, messages: impl Iterator<Item = Message>) -> Offset {
         let now = self.clock.now();
-        let base = self.with_partition(partition, |partition| {
-            let base = partition.append(messages, now);
-            self.trim(partition, now);
-            base
-        });
-        self.arrivals.changed();
-        base
+        let appending = self.lock(partition);
+        self.append_locked(partition, appending, messages, now)
     }
 
     /// Appends unless a fault is switched on, in which case the messages go the long way.
@@ -68,17 +67,12 @@ impl Topic {
         I: Iterator<Item = Message>,
     {
         let now = self.clock.now();
-        {
-            let mut partition = self.partitions[partition.0 as usize].lock();
-            // Asked under the lock, so that a fault has taken hold everywhere once it has seen every lock.
-            if !self.faults.appends_are_clean() {
-                return Err(messages);
-            }
-            let base = partition.append(messages, now);
-            self.trim(&mut partition, now);
-            drop(partition);
-            self.arrivals.changed();
-            Ok(base)
+        let appending = self.lock(partition);
+        // Asked under the lock, so that a fault has taken hold everywhere once it has seen every lock.
+        if self.faults.appends_are_clean() {
+            Ok(self.append_locked(partition, appending, messages, now))
+        } else {
+            Err(messages)
         }
     }
 
@@ -89,12 +83,29 @@ impl Topic {
         message: impl FnOnce(Offset) -> Message,
     ) -> Offset {
         let now = self.clock.now();
-        let offset = self.with_partition(partition, |partition| {
-            let next = partition.next_offset();
-            partition.append(std::iter::once(message(next)), now)
-        });
+        let appending = self.lock(partition);
+        let message = message(appending.next_offset());
+        self.append_locked(partition, appending, std::iter::once(message), now)
+    }
+
+    fn append_locked(
+        &self,
+        partition: PartitionId,
+        mut appending: MutexGuard<'_, Partition>,
+        messages: impl Iterator<Item = Message>,
+        now: Timestamp,
+    ) -> Offset {
+        let base = appending.append(messages, now);
+        self.trim(&mut appending, now);
+        self.high[partition.0 as usize].store(appending.watermarks().high.0, Ordering::Release);
+        drop(appending);
         self.arrivals.changed();
-        offset
+        base
+    }
+
+    /// The high watermark, or what it was a moment ago, without the lock.
+    pub(crate) fn glance(&self, partition: PartitionId) -> Offset {
+        Offset(self.high[partition.0 as usize].load(Ordering::Acquire))
     }
 
     pub(crate) fn fetch(
@@ -142,7 +153,11 @@ impl Topic {
         partition: PartitionId,
         change: impl FnOnce(&mut Partition) -> T,
     ) -> T {
-        change(&mut self.partitions[partition.0 as usize].lock())
+        change(&mut self.lock(partition))
+    }
+
+    fn lock(&self, partition: PartitionId) -> MutexGuard<'_, Partition> {
+        self.partitions[partition.0 as usize].lock()
     }
 
     /// Records grow old without anybody doing anything, so that readers trim as well.

@@ -102,7 +102,7 @@ impl Transport for MemoryTransport {
         let (group, id) = self.topic.groups.join(group, self.topic.partitions(), instance);
         self.topic.arrivals.changed();
         let seen = vec![Offset::ZERO; self.topic.partitions() as usize];
-        Ok(MemoryMember { connection, group, id, generation: None, seen, left: false })
+        Ok(MemoryMember { connection, group, id, generation: None, assigned: Vec::new(), seen, left: false })
     }
 
     async fn watermarks(&self) -> Result<Watermarks, Error> {
@@ -188,6 +188,7 @@ pub struct MemoryMember {
     id: MemberId,
     /// Of the assignment that was reported last.
     generation: Option<u64>,
+    assigned: Vec<PartitionId>,
     /// The high watermark of each partition at its last fetch.
     seen: Vec<Offset>,
     left: bool,
@@ -203,13 +204,19 @@ impl MemoryMember {
 
     fn has_changed(&self) -> bool {
         let topic = &self.connection.topic;
-        let (generation, assigned) = self.group.assignment(self.id);
-        let grown = |partition: PartitionId| {
-            topic.partition_watermarks(partition).high > self.seen[partition.0 as usize]
-        };
         self.connection.check().is_err()
-            || self.generation != Some(generation)
-            || assigned.iter().any(|one| grown(one.partition))
+            || self.generation != Some(self.group.generation())
+            || self
+                .assigned
+                .iter()
+                .any(|&one| topic.partition_watermarks(one).high > self.seen[one.0 as usize])
+    }
+
+    /// The same without any lock, and perhaps a moment late.
+    fn may_have_changed(&self) -> bool {
+        let topic = &self.connection.topic;
+        self.generation != Some(self.group.generation())
+            || self.assigned.iter().any(|&one| topic.glance(one) > self.seen[one.0 as usize])
     }
 }
 
@@ -221,6 +228,7 @@ impl Member for MemoryMember {
         }
         let (generation, assigned) = self.group.assignment(self.id);
         self.generation = Some(generation);
+        self.assigned = assigned.iter().map(|one| one.partition).collect();
         Ok(Some(assigned))
     }
 
@@ -259,7 +267,7 @@ impl Member for MemoryMember {
 
     async fn wait(&mut self, deadline: Instant) {
         let topic = Arc::clone(&self.connection.topic);
-        topic.arrivals.wait(deadline, || self.has_changed()).await;
+        topic.arrivals.wait(deadline, || self.may_have_changed(), || self.has_changed()).await;
     }
 
     async fn leave(mut self) -> Result<(), Error> {

@@ -3,14 +3,17 @@
 //! `PROPTEST_CASES` sets how many programs are made up. One that fails is shrunk, and its seed goes into
 //! `proptest-regressions/model.txt`, which is to be committed; it is tried first from then on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use event_log_core::Overflow;
 use event_log_tests::model::{
-    Event, Fate, History, Op, Program, Seek, Settings, Start, What, Which, check, program, run,
+    Content, Event, Fate, History, Noticed, Op, Program, Reading, Reject, Seek, Settings, Start, What, Which,
+    check, program, run,
 };
 use proptest::prelude::*;
-use proptest::test_runner::{Config, FileFailurePersistence};
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 
 const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/model.txt");
 
@@ -26,7 +29,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn the_log_does_what_the_model_says(program in program(60)) {
+    fn the_log_does_what_the_model_says(program in program(90)) {
         let history = run(&program);
         if let Err(violation) = check(&history) {
             return Err(TestCaseError::fail(format!("{violation}\n{history}")));
@@ -34,7 +37,7 @@ proptest! {
     }
 
     #[test]
-    fn a_program_run_twice_makes_the_same_history(program in program(60)) {
+    fn a_program_run_twice_makes_the_same_history(program in program(90)) {
         let (one, other) = (run(&program), run(&program));
         let differs = one.observed.iter().zip(&other.observed).find(|(a, b)| a != b);
         prop_assert_eq!(differs, None);
@@ -56,6 +59,108 @@ const fn settings(partitions: u32) -> Settings {
         expiry: None,
         seed: 0,
     }
+}
+
+/// What a history has to show for itself, by name.
+fn corners(history: &History) -> impl Iterator<Item = &'static str> {
+    history.observed.iter().flat_map(|seen| match &seen.what {
+        What::Resolved { fate, .. } => vec![match fate {
+            Fate::Committed { .. } => "committed",
+            Fate::Rejected { why: Reject::Encode, .. } => "unencodable",
+            Fate::Rejected { why: Reject::Full, .. } => "full",
+            Fate::Rejected { why: Reject::Closed, .. } => "closed at the door",
+            Fate::Rejected { why: Reject::Batch, .. } => "batch refused",
+            Fate::Dropped { .. } => "dropped",
+            Fate::Closed { .. } => "closed",
+            Fate::Expired { .. } => "expired",
+            Fate::Unknown { .. } => "unknown",
+            Fate::Odd(_) => "odd",
+        }],
+        What::Abandoned { .. } => vec!["abandoned"],
+        What::Deleted { done: Some(true), .. } => vec!["group deleted"],
+        What::Deleted { done: Some(false), .. } => vec!["group kept"],
+        What::Delivered(1..) => vec!["late"],
+        What::Joined { reading, .. } if reading.result.is_err() => vec!["not joined"],
+        What::Joined { reading, .. } if !reading.committed.is_empty() => vec!["resumed"],
+        What::Sought { reading, .. } if reading.result == Err(false) => vec!["strange seek"],
+        What::Committed { reading: Reading { result: Ok(result), .. }, .. } => {
+            let kinds = [
+                (!result.beyond.is_empty(), "commit beyond"),
+                (!result.revoked.is_empty(), "commit revoked"),
+                (result.failed.iter().any(|(_, unreachable)| !unreachable), "commit failed"),
+                (result.failed.iter().any(|(_, unreachable)| *unreachable), "commit cut off"),
+            ];
+            kinds.into_iter().filter(|(seen, _)| *seen).map(|(_, name)| name).collect()
+        }
+        What::Polled { reading, .. } => match &reading.result {
+            Err(_) => vec!["poll cut off"],
+            Ok(None) => vec!["poll dropped"],
+            Ok(Some((records, notices, _))) => notices
+                .iter()
+                .map(|notice| match notice {
+                    Noticed::Missing(..) => "missing",
+                    Noticed::Fault(_) => "fault",
+                    Noticed::Duplicate(..) => "duplicate",
+                    Noticed::Assigned(_) => "assigned",
+                    Noticed::Revoked(_) => "revoked",
+                    Noticed::Odd(_) => "odd",
+                })
+                .chain((!records.is_empty()).then_some("records"))
+                .chain(
+                    records
+                        .iter()
+                        .any(|seen| matches!(seen.content, Content::Bytes(_)))
+                        .then_some("undecodable"),
+                )
+                .collect(),
+        },
+        _ => Vec::new(),
+    })
+}
+
+/// The programs get everywhere; otherwise their success would say little.
+#[test]
+fn programs_reach_every_corner() {
+    let mut runner = TestRunner::deterministic();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for _ in 0..300 {
+        let program = program(90).new_tree(&mut runner).expect("a program is made up").current();
+        for corner in corners(&run(&program)).collect::<BTreeSet<_>>() {
+            *counts.entry(corner).or_default() += 1;
+        }
+    }
+    let expected = [
+        "abandoned",
+        "assigned",
+        "batch refused",
+        "closed",
+        "closed at the door",
+        "commit beyond",
+        "commit cut off",
+        "commit failed",
+        "commit revoked",
+        "committed",
+        "dropped",
+        "duplicate",
+        "expired",
+        "fault",
+        "full",
+        "group deleted",
+        "group kept",
+        "late",
+        "missing",
+        "not joined",
+        "poll cut off",
+        "poll dropped",
+        "records",
+        "resumed",
+        "revoked",
+        "strange seek",
+        "undecodable",
+        "unencodable",
+        "unknown",
+    ];
+    assert_eq!(counts.keys().copied().collect::<Vec<_>>(), expected, "programs that came there: {counts:?}");
 }
 
 /// Runs a program that once showed a fault.

@@ -82,7 +82,7 @@ pub enum Seek {
 pub enum Which {
     /// The cursor of the batch that is this many batches old; 0 is the usual thing.
     Batch(usize),
-    /// Its position with one partition this far ahead: a cursor that was mixed up.
+    /// Its position with one of its partitions this far ahead: a cursor that was mixed up.
     Ahead(u32, u64),
 }
 
@@ -156,7 +156,12 @@ pub enum Op {
 
 /// Programs of up to `length` operations.
 pub fn program(length: usize) -> impl Strategy<Value = Program> {
-    (settings(), vec(op(), 1..=length)).prop_map(|(settings, ops)| Program { settings, ops })
+    // Without somebody who reads from early on, little of the consuming side would be reached.
+    let readers = vec(join(), 0..=3);
+    (settings(), readers, vec(op(), 1..=length)).prop_map(|(settings, mut ops, more)| {
+        ops.extend(more);
+        Program { settings, ops }
+    })
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
@@ -199,7 +204,7 @@ fn member() -> impl Strategy<Value = (usize, usize)> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![10 => producing(), 4 => passing(), 10 => consuming(), 6 => faulting()]
+    prop_oneof![10 => producing(), 4 => passing(), 14 => consuming(), 6 => faulting()]
 }
 
 fn producing() -> impl Strategy<Value = Op> {
@@ -222,21 +227,25 @@ fn passing() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn consuming() -> impl Strategy<Value = Op> {
+fn join() -> impl Strategy<Value = Op> {
     let start = prop_oneof![4 => Just(Start::Beginning), 1 => Just(Start::End), 1 => (0..6_usize).prop_map(Start::FromEnd)];
+    (member(), start).prop_map(|((group, slot), start)| Op::Join(group, slot, start))
+}
+
+fn consuming() -> impl Strategy<Value = Op> {
     let timeout = prop_oneof![4 => Just(0), 1 => Just(150)];
     let which = prop_oneof![
         6 => Just(Which::Batch(0)),
         2 => (1..4_usize).prop_map(Which::Batch),
-        1 => (0..4_u32, 1..9_u64).prop_map(|(partition, by)| Which::Ahead(partition, by)),
+        2 => (0..4_u32, 1..9_u64).prop_map(|(partition, by)| Which::Ahead(partition, by)),
     ];
     prop_oneof![
-        4 => (member(), start).prop_map(|((group, slot), start)| Op::Join(group, slot, start)),
+        3 => join(),
         1 => (member(), any::<bool>()).prop_map(|((group, slot), leave)| Op::Leave(group, slot, leave)),
         10 => (member(), prop_oneof![1..4_usize, Just(50)], timeout)
             .prop_map(|((group, slot), max, timeout)| Op::Poll(group, slot, max, timeout)),
         1 => (member(), 1..4_usize).prop_map(|((group, slot), max)| Op::Glance(group, slot, max)),
-        5 => (member(), which).prop_map(|((group, slot), which)| Op::Commit(group, slot, which)),
+        8 => (member(), which).prop_map(|((group, slot), which)| Op::Commit(group, slot, which)),
         3 => (member(), seek()).prop_map(|((group, slot), to)| Op::Seek(group, slot, to)),
         1 => (0..GROUPS).prop_map(Op::DeleteGroup),
     ]

@@ -186,7 +186,7 @@ impl Groups<'_> {
             let gap = came.is_none() && committed.is_none() && self.settings.retention.is_some();
             if gap { Ok(()) } else { Err(violation) }
         })?;
-        lane.next = next;
+        (lane.next, lane.shown) = (next, next);
         Ok(lane)
     }
 

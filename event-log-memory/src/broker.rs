@@ -9,8 +9,8 @@ use event_log_core::Error;
 use event_log_core::engine::{Clock, SystemClock};
 use parking_lot::Mutex;
 
-use crate::builder::Retention;
 use crate::faults::Faults;
+use crate::retention::Retention;
 use crate::topic::Topic;
 
 /// Holds topics, as a server does: records and committed cursors stay while any handle of the broker does,

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use event_log_core::engine::Engine;
 use event_log_core::{Codec, Error, JsonCodec, Partitionable, ProducerConfig, limits};
@@ -10,48 +9,11 @@ use serde::Serialize;
 
 use crate::MemoryLog;
 use crate::broker::MemoryBroker;
+use crate::retention::Retention;
 use crate::transport::MemoryTransport;
 
 /// The most partitions that a topic may have here; each costs a little memory even when it is empty.
 pub const MAX_PARTITIONS: u32 = 4_096;
-
-/// How long records are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Retention {
-    /// Records per partition; the oldest go first.
-    pub max_records: Option<u64>,
-    /// How old a record may get.
-    pub max_age: Option<Duration>,
-}
-
-impl Retention {
-    /// Everything is kept: the default, and what a log is for. Memory is the limit.
-    pub const FOREVER: Self = Self { max_records: None, max_age: None };
-
-    /// At most this many records per partition.
-    #[must_use]
-    pub const fn records(max: u64) -> Self {
-        Self { max_records: Some(max), max_age: None }
-    }
-
-    /// At most this age.
-    #[must_use]
-    pub const fn age(max: Duration) -> Self {
-        Self { max_records: None, max_age: Some(max) }
-    }
-}
-
-impl fmt::Display for Retention {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.max_records, self.max_age) {
-            (None, None) => f.write_str("forever"),
-            (Some(records), None) => write!(f, "{records} records"),
-            (None, Some(age)) => write!(f, "{age:?}"),
-            (Some(records), Some(age)) => write!(f, "{records} records, {age:?}"),
-        }
-    }
-}
 
 /// Opens a [`MemoryLog`]; made by [`builder`](crate::builder()).
 #[must_use = "nothing is opened until `open` is awaited"]

@@ -8,7 +8,7 @@ use event_log_core::engine::TokioClock;
 use event_log_core::{Error, EventLog, Timestamp, limits};
 
 use crate::broker::MemoryBroker;
-use crate::builder::Retention;
+use crate::retention::Retention;
 
 const TOPIC: &str = "conformance";
 

@@ -38,11 +38,13 @@
 mod arrivals;
 mod broker;
 mod builder;
+mod fault_state;
 mod faults;
 mod groups;
 #[cfg(feature = "conformance")]
 mod harness;
 mod partition;
+mod retention;
 mod topic;
 mod transport;
 
@@ -51,10 +53,11 @@ use event_log_core::engine::Log;
 use serde::Serialize;
 
 pub use self::broker::MemoryBroker;
-pub use self::builder::{Builder, MAX_PARTITIONS, Retention};
+pub use self::builder::{Builder, MAX_PARTITIONS};
 pub use self::faults::Faults;
 #[cfg(feature = "conformance")]
 pub use self::harness::MemoryHarness;
+pub use self::retention::Retention;
 pub use self::transport::MemoryTransport;
 
 /// An [`EventLog`](event_log_core::EventLog) in this process. Clones are handles of the same log.

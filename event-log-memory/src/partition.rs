@@ -9,7 +9,7 @@ use std::time::Duration;
 use event_log_core::engine::{Fetched, Message, StoredMessage};
 use event_log_core::{Offset, PartitionWatermarks, Timestamp};
 
-use crate::builder::Retention;
+use crate::retention::Retention;
 
 /// Records of one segment: 64 KiB of them, payloads not counted.
 const SEGMENT_RECORDS: usize = 1_024;

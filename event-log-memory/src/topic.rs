@@ -11,10 +11,10 @@ use event_log_core::{EventId, Offset, PartitionId, PartitionWatermarks, Position
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::arrivals::Arrivals;
-use crate::builder::Retention;
-use crate::faults::{FaultState, Plan};
+use crate::fault_state::{FaultState, Plan};
 use crate::groups::Groups;
 use crate::partition::Partition;
+use crate::retention::Retention;
 
 pub(crate) struct Topic {
     partitions: Box<[Mutex<Partition>]>,

@@ -8,7 +8,7 @@ use event_log_core::{CommitFailure, Error, Offset, PartitionId, PartitionWaterma
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::faults::{Fate, FetchFate, Link};
+use crate::fault_state::{Fate, FetchFate, Link};
 use crate::groups::{Group, MemberId};
 use crate::topic::Topic;
 

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::encode::Encoder;
 use super::entry::Entry;
-use super::log::Inner;
 use super::transport::{Message, Transport};
 use crate::error::{AppendError, BatchError, RejectReason, Rejected};
 use crate::event::{EventId, Partitionable};
@@ -25,16 +25,16 @@ pub(super) struct Batch<E> {
 }
 
 impl<E: Partitionable> Batch<E> {
-    pub(super) fn prepare<T: Transport>(inner: &Inner<E, T>, events: Vec<E>) -> Result<Self, BatchError<E>> {
-        let payloads = match Payloads::encode(inner, &events) {
+    pub(super) fn prepare(encoder: &Encoder<E>, events: Vec<E>) -> Result<Self, BatchError<E>> {
+        let payloads = match Payloads::encode(encoder, &events) {
             Ok(payloads) => payloads,
             Err((at, reason)) => return Err(refuse_batch(events, at, &reason)),
         };
         let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
-        let fresh = inner.ids.generate(inner.clock.now(), count);
+        let fresh = encoder.fresh_ids(count);
         let ids = events.iter().zip(fresh).map(|(event, id)| event.event_id().unwrap_or(id)).collect();
-        let partitions: Vec<_> = events.iter().map(|event| inner.partition(event)).collect();
-        let order = by_partition(&partitions, inner.transport.partitions());
+        let partitions: Vec<_> = events.iter().map(|event| encoder.partition(event)).collect();
+        let order = by_partition(&partitions, encoder.partitions());
         Ok(Self { ids, payloads, partitions, order, offsets: vec![None; events.len()], events })
     }
 
@@ -96,19 +96,18 @@ enum Payload {
 
 impl Payloads {
     /// The encodings of all events, or the place of the first that has none and why.
-    fn encode<E, T>(inner: &Inner<E, T>, events: &[E]) -> Result<Self, (usize, RejectReason)>
+    fn encode<E>(encoder: &Encoder<E>, events: &[E]) -> Result<Self, (usize, RejectReason)>
     where
         E: Partitionable,
-        T: Transport,
     {
         let mut places = Vec::with_capacity(events.len());
         let mut block = Vec::new();
         for (at, event) in events.iter().enumerate() {
             let start = block.len();
-            places.push(match inner.encoded(event) {
+            places.push(match encoder.encoded(event) {
                 Some(payload) => Payload::Shared(payload.map_err(|reason| (at, reason))?),
                 None => {
-                    inner.encode(event, &mut block).map_err(|reason| (at, reason))?;
+                    encoder.encode(event, &mut block).map_err(|reason| (at, reason))?;
                     Payload::Block(start..block.len())
                 }
             });

@@ -1,13 +1,10 @@
-//! The handle: encodes events, decides their partitions, and hands them to the log or to the queue.
+//! The handle: hands encoded events to the log or to the queue.
 
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
@@ -17,20 +14,19 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::clock::{Clock, IdGenerator, SystemClock, random_seed};
 use super::consumer::Consumer;
+use super::encode::{Encoder, Prepared};
 use super::entry::Entry;
 use super::queue::{Admission, WhenFull};
 use super::shared::Shared;
-use super::transport::{Message, Transport};
+use super::transport::Transport;
 use super::writer::Writer;
-use crate::codec::{Codec, CodecError};
+use crate::codec::Codec;
 use crate::config::{Overflow, ProducerConfig};
 use crate::consumer::{ConsumerOptions, EventConsumer};
 use crate::error::{AppendError, AppendFailure, BatchError, Error, RejectReason, Rejected};
 use crate::event::Partitionable;
 use crate::limits;
 use crate::log::{EventLog, Leftover};
-use crate::partitioner::partition_of;
-use crate::position::PartitionId;
 use crate::receipt::{Committed, Receipt, Ticket};
 use crate::state::{Connection, LogState};
 use crate::watermark::{Lag, PartitionLag, Watermarks};
@@ -105,11 +101,11 @@ impl<E> Engine<E> {
         let seed = self.seed.unwrap_or_else(random_seed);
         let shared = Arc::new(Shared::new(self.config, Arc::clone(&self.clock), seed, connection));
         let ids = IdGenerator::new(shared.chance.next_u64());
+        let limit = shared.config.max_event_bytes;
+        let encoder = Encoder::new(self.codec, self.clock, ids, transport.partitions(), limit);
         let writer = Writer::new(Arc::clone(&shared), Arc::clone(&transport));
         runtime.spawn(writer.run(session));
-        let (codec, clock) = (self.codec, self.clock);
-        let keyless = AtomicU32::new(0);
-        Ok(Log { inner: Arc::new(Inner { shared, transport, codec, clock, ids, keyless }) })
+        Ok(Log { inner: Arc::new(Inner { shared, transport, encoder }) })
     }
 }
 
@@ -118,14 +114,10 @@ pub struct Log<E, T: Transport> {
     inner: Arc<Inner<E, T>>,
 }
 
-pub(super) struct Inner<E, T: Transport> {
+struct Inner<E, T: Transport> {
     shared: Arc<Shared<E>>,
-    pub(super) transport: Arc<T>,
-    codec: Arc<dyn Codec<E>>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) ids: IdGenerator,
-    /// Where the next event without a key goes.
-    keyless: AtomicU32,
+    transport: Arc<T>,
+    encoder: Encoder<E>,
 }
 
 impl<E, T: Transport> Clone for Log<E, T> {
@@ -158,81 +150,7 @@ impl<E, T: Transport> Drop for Inner<E, T> {
     }
 }
 
-/// An event with its place, encoded.
-struct Prepared<E> {
-    event: E,
-    partition: PartitionId,
-    message: Message,
-}
-
-impl<E> Prepared<E> {
-    fn into_entry(self) -> (Entry<E>, Ticket<E>) {
-        Entry::new(self.event, self.message, self.partition)
-    }
-}
-
-thread_local! {
-    /// Where events are encoded before their length is known. Taken while in use, so that an event whose
-    /// `Serialize` appends to a log itself finds an empty one.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// A longer scratch buffer is given back to the allocator.
-const SCRATCH_BYTES: usize = 1 << 20;
-
-fn with_scratch<T>(encode: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    let mut scratch = SCRATCH.take();
-    let result = encode(&mut scratch);
-    if scratch.capacity() <= SCRATCH_BYTES {
-        scratch.clear();
-        SCRATCH.set(scratch);
-    }
-    result
-}
-
-impl<E: Partitionable, T: Transport> Inner<E, T> {
-    /// Appends the encoding of `event` to `out`, within the limits.
-    pub(super) fn encode(&self, event: &E, out: &mut Vec<u8>) -> Result<(), RejectReason> {
-        let start = out.len();
-        self.codec.encode(event, out).map_err(RejectReason::Encode)?;
-        self.check_length(out.len() - start)
-    }
-
-    /// The encoding of `event` if it is at hand already, within the limits.
-    pub(super) fn encoded(&self, event: &E) -> Option<Result<Bytes, RejectReason>> {
-        let payload = self.codec.encoded(event)?;
-        Some(self.check_length(payload.len()).map(|()| payload))
-    }
-
-    fn check_length(&self, bytes: usize) -> Result<(), RejectReason> {
-        let limit = self.shared.config.max_event_bytes;
-        match bytes {
-            0 => Err(RejectReason::Encode(CodecError::new("the encoding is empty"))),
-            bytes if bytes > limit => Err(RejectReason::TooLarge { bytes, limit }),
-            _ => Ok(()),
-        }
-    }
-
-    pub(super) fn partition(&self, event: &E) -> PartitionId {
-        let partitions = self.transport.partitions();
-        match event.partition_key() {
-            Some(key) => partition_of(key, partitions),
-            None => PartitionId(self.keyless.fetch_add(1, Ordering::Relaxed) % partitions),
-        }
-    }
-
-    fn prepare(&self, event: E) -> Result<Prepared<E>, Rejected<E>> {
-        let copy = || with_scratch(|out| self.encode(&event, out).map(|()| Bytes::copy_from_slice(out)));
-        let payload = self.encoded(&event).unwrap_or_else(copy);
-        let payload = match payload {
-            Ok(payload) => payload,
-            Err(reason) => return Err(Rejected { event, reason }),
-        };
-        let id = event.event_id().or_else(|| self.ids.generate(self.clock.now(), 1).next());
-        let Some(id) = id else { unreachable!("one id was asked for") };
-        Ok(Prepared { partition: self.partition(&event), message: Message { id, payload }, event })
-    }
-
+impl<E, T: Transport> Inner<E, T> {
     /// Appends at once if the log is in this process and nothing is queued.
     fn append_direct(&self, prepared: Prepared<E>) -> Result<Committed, Prepared<E>> {
         if !self.shared.is_direct() {
@@ -306,7 +224,7 @@ where
 {
     fn submit(&self, event: E) -> Result<Ticket<E>, Rejected<E>> {
         let inner = &*self.inner;
-        let prepared = match inner.append_direct(inner.prepare(event)?) {
+        let prepared = match inner.append_direct(inner.encoder.prepare(event)?) {
             Ok(committed) => return Ok(Ticket::resolved(Ok(committed))),
             Err(prepared) => prepared,
         };
@@ -322,7 +240,7 @@ where
 
     async fn append(&self, event: E) -> Result<Receipt<E>, AppendError<E>> {
         let inner = &*self.inner;
-        let prepared = match inner.append_direct(inner.prepare(event)?) {
+        let prepared = match inner.append_direct(inner.encoder.prepare(event)?) {
             Ok(committed) => return Ok(Receipt::Committed(committed)),
             Err(prepared) => prepared,
         };
@@ -332,7 +250,7 @@ where
 
     async fn append_batch(&self, events: Vec<E>) -> Result<Vec<Receipt<E>>, BatchError<E>> {
         let inner = &*self.inner;
-        let mut batch = Batch::prepare(inner, events)?;
+        let mut batch = Batch::prepare(&inner.encoder, events)?;
         if inner.shared.is_direct() {
             batch.append_direct(&*inner.transport);
         }
@@ -359,7 +277,7 @@ where
         }
         let instance =
             u128::from(inner.shared.chance.next_u64()) << 64 | u128::from(inner.shared.chance.next_u64());
-        let (transport, codec) = (Arc::clone(&inner.transport), Arc::clone(&inner.codec));
+        let (transport, codec) = (Arc::clone(&inner.transport), inner.encoder.codec());
         Ok(Box::new(Consumer::open(transport, codec, group, instance, options).await?))
     }
 

@@ -21,6 +21,7 @@
 mod batch;
 mod clock;
 mod consumer;
+mod encode;
 mod entry;
 mod log;
 mod queue;

@@ -17,6 +17,8 @@ impl Groups<'_> {
     ) -> Verdict {
         let Some(mut reader) = self.begin(consumer) else { return Ok(()) };
         let Ok(result) = &seen.result else { return Ok(()) };
+        let told = stored.unwrap_or(&self.groups[reader.group].stored);
+        self.settle_doubts(&mut reader, up_to, result, told);
         let (asked, beyond) = expected(&reader, up_to);
         let reported: Vec<_> =
             result.beyond.iter().map(|&(partition, asked, _)| (partition, asked)).collect();
@@ -40,6 +42,33 @@ impl Groups<'_> {
         check_committed(&reader, &seen.committed)?;
         self.readers.insert(consumer, reader);
         Ok(())
+    }
+
+    /// A partition that may have gone and come in a call that nobody could see: the consumer knows whether it
+    /// has delivered anything since, and the commit shows it.
+    fn settle_doubts(
+        &self,
+        reader: &mut Reader,
+        up_to: &Cursor,
+        result: &Committing,
+        told: &[Option<Offset>],
+    ) {
+        for (&partition, lane) in reader.lanes.iter_mut().filter(|(_, lane)| lane.doubtful) {
+            let Some(next) = up_to.get(partition) else { continue };
+            let passed_over = match lane.store(next) {
+                Store::Nothing => false,
+                Store::Beyond => result.beyond.iter().all(|&(beyond, ..)| beyond != partition),
+                Store::Advance => {
+                    let failed = result.failed.iter().any(|&(failed, _)| failed == partition);
+                    let named = failed || result.revoked.contains(&partition);
+                    result.beyond.is_empty() && !named && told[partition.0 as usize] != Some(next)
+                }
+            };
+            if passed_over {
+                *lane = lane.renewed(self.groups[reader.group].stored[partition.0 as usize]);
+                lane.unannounced = true;
+            }
+        }
     }
 
     /// Every partition that was asked for is either stored or has a reason.

@@ -7,7 +7,7 @@ use event_log_core::{Cursor, EventId, Offset, PartitionId, Position};
 use super::super::lane::{Brought, Lane};
 use super::super::{Verdict, Violation, ensure};
 use super::{Groups, Reader, check_committed, reachable};
-use crate::model::history::{Batch, Noticed, Reading, Seen};
+use crate::model::history::{Batch, Marks, Noticed, Reading, Seen};
 
 /// A batch, sorted out.
 #[derive(Default)]
@@ -174,9 +174,11 @@ impl Groups<'_> {
             Some(committed) => committed,
             None => {
                 let first = came.unwrap_or(next);
+                // It was the low watermark of some moment during the call, if that was behind the start.
                 let floor = reader.start.as_ref().map(|start| start.get(partition).unwrap_or(Offset::ZERO));
-                let low = seen.before.as_ref().map(|marks| marks[partition.0 as usize].0);
-                floor.unwrap_or(first).max(low.unwrap_or(first)).min(first)
+                let low = |marks: &Marks| marks.as_ref().map_or(first, |marks| marks[partition.0 as usize].0);
+                let (earliest, latest) = (low(&seen.before), low(&seen.after));
+                floor.map_or(first, |floor| first.clamp(floor.max(earliest), floor.max(latest)))
             }
         };
         let mut lane = Lane::new(start, committed);

@@ -1,0 +1,130 @@
+//! What is done with an event on its caller's own thread: its encoding, its id, its partition.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+
+use super::clock::{Clock, IdGenerator};
+use super::entry::Entry;
+use super::transport::Message;
+use crate::codec::{Codec, CodecError};
+use crate::error::{RejectReason, Rejected};
+use crate::event::{EventId, Partitionable};
+use crate::partitioner::partition_of;
+use crate::position::PartitionId;
+use crate::receipt::Ticket;
+
+/// An event with its place, encoded.
+pub(super) struct Prepared<E> {
+    pub(super) event: E,
+    pub(super) partition: PartitionId,
+    pub(super) message: Message,
+}
+
+impl<E> Prepared<E> {
+    pub(super) fn into_entry(self) -> (Entry<E>, Ticket<E>) {
+        Entry::new(self.event, self.message, self.partition)
+    }
+}
+
+thread_local! {
+    /// Where events are encoded before their length is known. Taken while in use, so that an event whose
+    /// `Serialize` appends to a log itself finds an empty one.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A longer scratch buffer is given back to the allocator.
+const SCRATCH_BYTES: usize = 1 << 20;
+
+fn with_scratch<T>(encode: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let mut scratch = SCRATCH.take();
+    let result = encode(&mut scratch);
+    if scratch.capacity() <= SCRATCH_BYTES {
+        scratch.clear();
+        SCRATCH.set(scratch);
+    }
+    result
+}
+
+/// Everything that preparing an event takes. Shared by all handles, and without a lock.
+pub(super) struct Encoder<E> {
+    codec: Arc<dyn Codec<E>>,
+    clock: Arc<dyn Clock>,
+    ids: IdGenerator,
+    partitions: u32,
+    /// The longest encoding, in bytes.
+    limit: usize,
+    /// Where the next event without a key goes.
+    keyless: AtomicU32,
+}
+
+impl<E> Encoder<E> {
+    pub(super) fn new(
+        codec: Arc<dyn Codec<E>>,
+        clock: Arc<dyn Clock>,
+        ids: IdGenerator,
+        partitions: u32,
+        limit: usize,
+    ) -> Self {
+        Self { codec, clock, ids, partitions, limit, keyless: AtomicU32::new(0) }
+    }
+
+    pub(super) fn codec(&self) -> Arc<dyn Codec<E>> {
+        Arc::clone(&self.codec)
+    }
+
+    pub(super) const fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    /// Ids for events that are submitted now and bring none.
+    pub(super) fn fresh_ids(&self, count: u32) -> impl Iterator<Item = EventId> + use<E> {
+        self.ids.generate(self.clock.now(), count)
+    }
+}
+
+impl<E: Partitionable> Encoder<E> {
+    /// Appends the encoding of `event` to `out`, within the limits.
+    pub(super) fn encode(&self, event: &E, out: &mut Vec<u8>) -> Result<(), RejectReason> {
+        let start = out.len();
+        self.codec.encode(event, out).map_err(RejectReason::Encode)?;
+        self.check_length(out.len() - start)
+    }
+
+    /// The encoding of `event` if it is at hand already, within the limits.
+    pub(super) fn encoded(&self, event: &E) -> Option<Result<Bytes, RejectReason>> {
+        let payload = self.codec.encoded(event)?;
+        Some(self.check_length(payload.len()).map(|()| payload))
+    }
+
+    fn check_length(&self, bytes: usize) -> Result<(), RejectReason> {
+        let limit = self.limit;
+        match bytes {
+            0 => Err(RejectReason::Encode(CodecError::new("the encoding is empty"))),
+            bytes if bytes > limit => Err(RejectReason::TooLarge { bytes, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The partition of its key; without one, the next in turn.
+    pub(super) fn partition(&self, event: &E) -> PartitionId {
+        match event.partition_key() {
+            Some(key) => partition_of(key, self.partitions),
+            None => PartitionId(self.keyless.fetch_add(1, Ordering::Relaxed) % self.partitions),
+        }
+    }
+
+    pub(super) fn prepare(&self, event: E) -> Result<Prepared<E>, Rejected<E>> {
+        let copy = || with_scratch(|out| self.encode(&event, out).map(|()| Bytes::copy_from_slice(out)));
+        let payload = self.encoded(&event).unwrap_or_else(copy);
+        let payload = match payload {
+            Ok(payload) => payload,
+            Err(reason) => return Err(Rejected { event, reason }),
+        };
+        let id = event.event_id().or_else(|| self.fresh_ids(1).next());
+        let Some(id) = id else { unreachable!("one id was asked for") };
+        Ok(Prepared { partition: self.partition(&event), message: Message { id, payload }, event })
+    }
+}

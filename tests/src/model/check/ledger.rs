@@ -25,8 +25,8 @@ pub(super) struct Ledger {
     pub(super) events: HashMap<u64, Position>,
     /// Events that arrived late, after their request had been given up for lost.
     pub(super) delivered_late: usize,
-    /// Appends took time, now or then.
-    pub(super) slow: bool,
+    /// A producer may have had no way to see a first copy: appends took time, or retention removed it.
+    pub(super) may_miss_first: bool,
     pub(super) marks: Vec<(Offset, Offset)>,
 }
 
@@ -37,7 +37,7 @@ impl Ledger {
             first: HashMap::new(),
             events: HashMap::new(),
             delivered_late: 0,
-            slow: false,
+            may_miss_first: history.settings.retention.is_some(),
             marks: Vec::new(),
         };
         let mut foreign = BTreeSet::new();
@@ -63,7 +63,7 @@ impl Ledger {
                     ledger.claim(*position, Entry::default())?;
                 }
                 What::Delivered(count) => ledger.delivered_late += count,
-                What::Armed(Arming::Slow) => ledger.slow = true,
+                What::Armed(Arming::Slow) => ledger.may_miss_first = true,
                 _ => {}
             }
         }

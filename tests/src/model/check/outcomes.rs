@@ -42,10 +42,11 @@ fn check_truth(number: usize, event: &Offered<'_>, fate: &Fate, ledger: &Ledger)
         Fate::Committed { id, position } => {
             let home = event.key.as_ref().is_none_or(|(_, home)| *home == position.partition);
             ensure!(home, "one partition", "event {number} was committed at {position}");
-            // A receipt that named a second copy would name a record that consumers drop. There is one excuse: the
-            // first copy came while a slow append, which the producer had every reason to send, was under way.
+            // A receipt that named a second copy would name a record that consumers drop. There are two excuses:
+            // the first copy came while a slow append, which the producer had every reason to send, was under
+            // way; or it was gone again before the producer could look.
             let first = ledger.first.get(id).copied();
-            let late = ledger.slow && ledger.delivered_late > 0 && first < Some(*position);
+            let late = ledger.may_miss_first && ledger.delivered_late > 0 && first < Some(*position);
             let there = first == Some(*position) || late;
             ensure!(there, "true positions", "{number}: {position}, but it is at {first:?}");
             return Ok(());

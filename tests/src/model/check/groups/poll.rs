@@ -90,6 +90,9 @@ impl Groups<'_> {
                     ensure!(!reader.solo, "ownership", "the only member was told: {notice:?}");
                     if matches!(notice, Noticed::Assigned(_)) {
                         sorted.assigned.extend(partitions);
+                        // What was told before is of the time before.
+                        sorted.copies.retain(|partition, _| !partitions.contains(partition));
+                        sorted.missing.retain(|(partition, ..)| !partitions.contains(partition));
                     }
                 }
                 Noticed::Odd(what) => ensure!(false, "notices", "there was no reason for {what}"),

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use event_log_core::engine::Message;
+use event_log_core::engine::{Message, foreign_id};
 use event_log_core::{PartitionId, Position};
 
-use crate::topic::{Topic, foreign_id};
+use crate::topic::Topic;
 
 /// The fault switches of one topic. They act on everybody who uses the topic, like faults of a server.
 ///

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use event_log_core::engine::{Clock, Fetched, Message};
-use event_log_core::{EventId, Offset, PartitionId, PartitionWatermarks, Position, Timestamp, Watermarks};
+use event_log_core::{Offset, PartitionId, PartitionWatermarks, Timestamp, Watermarks};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::arrivals::Arrivals;
@@ -175,12 +175,4 @@ impl Topic {
             partition.trim(&self.retention, now);
         }
     }
-}
-
-/// The id of a message that came without one: its place, in the shape of a version 8 UUID, which no UUIDv7
-/// equals.
-pub(crate) fn foreign_id(position: Position) -> EventId {
-    let place = u128::from(position.partition.0) << 80 | u128::from(position.offset.0 >> 2) & ((1 << 62) - 1);
-    let low_bits = u128::from(position.offset.0 & 3) << 64;
-    EventId::from_u128(place | low_bits | (8 << 76) | (2 << 62))
 }

@@ -1,4 +1,5 @@
 //! What the workspace's cross-backend tests share.
 
 pub mod broken;
+pub mod iggy;
 pub mod model;

@@ -33,4 +33,6 @@ mod writer;
 
 pub use self::clock::{Clock, SystemClock, TokioClock};
 pub use self::log::{Engine, Log};
-pub use self::transport::{Assigned, Fetched, Member, Message, SendError, Session, StoredMessage, Transport};
+pub use self::transport::{
+    Assigned, Fetched, Member, Message, SendError, Session, StoredMessage, Transport, foreign_id,
+};

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::error::{CommitFailure, Error};
 use crate::event::EventId;
-use crate::position::{Offset, PartitionId, Timestamp};
+use crate::position::{Offset, PartitionId, Position, Timestamp};
 use crate::watermark::{PartitionWatermarks, Watermarks};
 
 /// An event on its way into the log.
@@ -189,4 +189,13 @@ pub trait Member: Send + 'static {
 
     /// Leaves the group, and waits until the others know.
     fn leave(self) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// The id of a message that came without one (from a producer that knows nothing of this library): its place, in the
+/// shape of a version 8 UUID, which no UUIDv7 equals. The same on every backend, and the same whenever it is read.
+#[must_use]
+pub fn foreign_id(position: Position) -> EventId {
+    let place = u128::from(position.partition.0) << 80 | u128::from(position.offset.0 >> 2) & ((1 << 62) - 1);
+    let low_bits = u128::from(position.offset.0 & 3) << 64;
+    EventId::from_u128(place | low_bits | (8 << 76) | (2 << 62))
 }

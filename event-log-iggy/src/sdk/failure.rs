@@ -11,7 +11,7 @@ use iggy::prelude::IggyError;
 pub(crate) enum CallError {
     /// The server, or the client on its behalf, said why: the code is one of Iggy's.
     Code(u32, IggyError),
-    /// Nobody answered in time. The connection is of no use any more.
+    /// Nobody answered in time. The connection is of no use any more: the answer may still come.
     NoAnswer(Duration),
 }
 
@@ -22,6 +22,12 @@ impl CallError {
             Self::Code(code, _) => Some(*code),
             Self::NoAnswer(_) => None,
         }
+    }
+
+    /// A failure with a code that the SDK does not know.
+    #[cfg(test)]
+    pub(crate) const fn unknown(code: u32) -> Self {
+        Self::Code(code, IggyError::Error)
     }
 }
 
@@ -47,4 +53,10 @@ impl StdError for CallError {
             Self::NoAnswer(_) => None,
         }
     }
+}
+
+/// Every code that the SDK knows.
+#[cfg(test)]
+pub(crate) fn codes() -> Vec<u32> {
+    (1..20_000).filter(|&code| IggyError::from_code(code).as_code() == code).collect()
 }

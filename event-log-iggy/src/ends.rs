@@ -1,0 +1,120 @@
+//! What is known of the ends of the partitions, and whoever waits for news of them.
+
+use event_log_core::{Offset, PartitionId};
+use tokio::sync::watch;
+
+/// The ends of all partitions, as far as anybody on this handle has seen them: its producer in the confirmations, its
+/// consumers in what they read, and the one of them that has the [lookout](crate::lookout) in what the server says.
+///
+/// It serves to wake and to spare requests, and decides nothing: what is in the log only the log says.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    known: watch::Sender<Known>,
+}
+
+/// What is known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    /// One past the last record, by partition.
+    ends: Vec<Offset>,
+    /// How often a partition has turned out to end before where it used to.
+    falls: u64,
+}
+
+impl Known {
+    /// Where the partition ends at least, unless it has been cut since.
+    pub(crate) fn end(&self, partition: PartitionId) -> Offset {
+        self.ends.get(partition.0 as usize).copied().unwrap_or_default()
+    }
+
+    pub(crate) const fn falls(&self) -> u64 {
+        self.falls
+    }
+}
+
+impl Ends {
+    pub(crate) fn new(partitions: u32) -> Self {
+        let ends = vec![Offset::ZERO; partitions as usize];
+        Self { known: watch::Sender::new(Known { ends, falls: 0 }) }
+    }
+
+    pub(crate) fn known(&self) -> watch::Receiver<Known> {
+        self.known.subscribe()
+    }
+
+    pub(crate) fn end(&self, partition: PartitionId) -> Offset {
+        self.known.borrow().end(partition)
+    }
+
+    /// The partition reaches to `end`, and perhaps farther.
+    pub(crate) fn reaches(&self, partition: PartitionId, end: Offset) {
+        self.known.send_if_modified(|known| match known.ends.get_mut(partition.0 as usize) {
+            Some(known) if *known < end => {
+                *known = end;
+                true
+            }
+            _ => false,
+        });
+    }
+
+    /// The server has said where the partitions end, when it was asked after `before` was known. What has become
+    /// known while it answered may be newer, and is kept.
+    pub(crate) fn looked(&self, before: &Known, ends: impl IntoIterator<Item = Offset>) {
+        self.known.send_if_modified(|known| {
+            let (mut news, mut fell) = (false, false);
+            for ((end, now), before) in known.ends.iter_mut().zip(ends).zip(&before.ends) {
+                if now > *end {
+                    *end = now;
+                    news = true;
+                } else if now < *before && now < *end {
+                    *end = now;
+                    fell = true;
+                }
+            }
+            known.falls += u64::from(fell);
+            news || fell
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P: PartitionId = PartitionId(0);
+
+    #[test]
+    fn news_wakes_and_no_news_does_not() {
+        let ends = Ends::new(1);
+        let mut waiting = ends.known();
+        ends.reaches(P, Offset(3));
+        assert!(waiting.has_changed().unwrap());
+        waiting.mark_unchanged();
+        ends.reaches(P, Offset(2));
+        ends.looked(&ends.known().borrow().clone(), [Offset(3)]);
+        assert!(!waiting.has_changed().unwrap());
+        assert_eq!(ends.end(P), Offset(3));
+    }
+
+    #[test]
+    fn an_answer_that_is_older_than_an_append_takes_nothing_back() {
+        let ends = Ends::new(1);
+        ends.reaches(P, Offset(3));
+        let before = ends.known().borrow().clone();
+        ends.reaches(P, Offset(5));
+        ends.looked(&before, [Offset(4)]);
+        assert_eq!(ends.end(P), Offset(5));
+        assert_eq!(ends.known().borrow().falls(), 0);
+    }
+
+    #[test]
+    fn a_partition_that_was_cut_is_news() {
+        let ends = Ends::new(1);
+        ends.reaches(P, Offset(5));
+        let mut waiting = ends.known();
+        waiting.mark_unchanged();
+        ends.looked(&ends.known().borrow().clone(), [Offset(1)]);
+        assert!(waiting.has_changed().unwrap());
+        assert_eq!((ends.end(P), ends.known().borrow().falls()), (Offset(1), 1));
+    }
+}

@@ -1,0 +1,327 @@
+//! A consumer's connection: one member of one group.
+
+use std::sync::Arc;
+
+use event_log_core::engine::{Assigned, Fetched, Member};
+use event_log_core::{CommitFailure, Error, Offset, PartitionId, PartitionWatermarks, Timestamp};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::limits;
+use crate::lookout::look_out;
+use crate::read;
+use crate::remembered::{Tenure, Tenures};
+use crate::sdk::{CallError, Client, From, GroupId, Membership};
+use crate::shared::Shared;
+
+/// A consumer's connection. Opaque.
+#[derive(Debug)]
+pub struct IggyMember {
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    group: GroupId,
+    instance: u128,
+    /// What the server said last.
+    membership: Membership,
+    /// When it said so.
+    asked_at: Instant,
+    /// The engine has not been told yet.
+    is_news: bool,
+    tenures: Tenures,
+    lanes: Lanes,
+    keep_alive: KeepAlive,
+}
+
+/// What this member knows of each partition, to spare requests.
+#[derive(Debug)]
+struct Lanes {
+    /// Where the last fetch said that the partition ends.
+    seen: Vec<Offset>,
+    /// How many records the next fetch may ask for: as many as will not be too many bytes.
+    batch: Vec<u32>,
+    /// The shared ends were looked up since this round of fetches began.
+    is_fresh: bool,
+    /// The member was woken by news, which are fresh.
+    was_woken: bool,
+    /// How many falls of ends it has taken note of.
+    falls: u64,
+}
+
+/// Tells the server now and then that its member is alive, also while nobody polls. Ends with its member.
+#[derive(Debug)]
+struct KeepAlive(JoinHandle<()>);
+
+impl KeepAlive {
+    fn start(client: Arc<Client>) -> Self {
+        Self(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(limits::KEEP_ALIVE_INTERVAL).await;
+                // Whoever uses the connection next finds out by itself.
+                if client.ping().await.is_err() {
+                    return;
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for KeepAlive {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl IggyMember {
+    pub(crate) async fn join(shared: Arc<Shared>, group: GroupId, instance: u128) -> Result<Self, Error> {
+        let (client, topic) = shared.connect().await?;
+        client.join(&group).await.map_err(CallError::into_error)?;
+        let batch = topic.partitions.iter().map(|stats| {
+            let average = stats.bytes / stats.messages.max(1);
+            records_within(event_log_core::limits::FETCH_BYTES, average)
+        });
+        let lanes = Lanes {
+            seen: vec![Offset::ZERO; topic.partitions.len()],
+            batch: batch.collect(),
+            is_fresh: false,
+            was_woken: false,
+            falls: shared.ends.known().borrow().falls(),
+        };
+        let tenures = shared.remembered.recall(instance);
+        let client = Arc::new(client);
+        let mut member = Self {
+            keep_alive: KeepAlive::start(Arc::clone(&client)),
+            membership: Membership { generation: 0, partitions: Vec::new() },
+            asked_at: Instant::now(),
+            is_news: true,
+            shared,
+            client,
+            group,
+            instance,
+            tenures,
+            lanes,
+        };
+        member.wait_for_old_self().await?;
+        Ok(member)
+    }
+
+    /// Our connection is lost, but the server may not know, and count us twice. What we had is not taken from us
+    /// before it has had time to notice.
+    async fn wait_for_old_self(&mut self) -> Result<(), Error> {
+        let patience = Instant::now() + limits::REJOIN_GRACE;
+        loop {
+            let membership = self.ask_membership().await?;
+            let is_whole = self.tenures.keys().all(|partition| membership.partitions.contains(partition));
+            if is_whole || Instant::now() >= patience {
+                return self.take(membership).await;
+            }
+            tokio::time::sleep(limits::REJOIN_LOOK).await;
+        }
+    }
+
+    async fn ask_membership(&mut self) -> Result<Membership, Error> {
+        let membership = self.client.membership(&self.group).await.map_err(CallError::into_error)?;
+        self.asked_at = Instant::now();
+        // The server has dropped us: joining again is what helps.
+        membership.ok_or(Error::Unavailable(None))
+    }
+
+    /// Brings what is known up to what the server says now.
+    async fn sync(&mut self) -> Result<(), Error> {
+        let membership = self.ask_membership().await?;
+        if membership != self.membership {
+            self.take(membership).await?;
+        }
+        Ok(())
+    }
+
+    /// Whoever may have had a partition in between has it no more. If the group has committed what it had when we
+    /// knew it last, nothing was done with it that we would undo: it is ours as before. Otherwise it is a new tenure,
+    /// which starts at what is committed.
+    async fn take(&mut self, membership: Membership) -> Result<(), Error> {
+        let mut tenures = Tenures::new();
+        for &partition in &membership.partitions {
+            let committed = self.ask_committed(partition).await?;
+            let known = self.tenures.get(&partition).copied();
+            let tenure = known.filter(|tenure| tenure.committed == committed);
+            let fresh = || Tenure { number: self.shared.remembered.next_number(), committed };
+            tenures.insert(partition, tenure.unwrap_or_else(fresh));
+        }
+        self.tenures = tenures;
+        self.membership = membership;
+        self.is_news = true;
+        Ok(())
+    }
+
+    async fn ask_committed(&self, partition: PartitionId) -> Result<Option<Offset>, Error> {
+        self.client.committed(&self.group, partition).await.map_err(CallError::into_error)
+    }
+
+    /// Whether a fetch would come back with nothing. Asks for the ends of all partitions at once, which spares a
+    /// request for each that has nothing new.
+    async fn has_nothing(&mut self, partition: PartitionId, from: Offset) -> Result<bool, Error> {
+        // Asking for the ends costs as much as asking for the records.
+        if self.membership.partitions.len() < 2 || self.shared.ends.end(partition) > from {
+            return Ok(false);
+        }
+        if !self.lanes.is_fresh {
+            self.shared.look().await?;
+            self.lanes.is_fresh = true;
+        }
+        Ok(self.shared.ends.end(partition) == from)
+    }
+
+    /// Whether something has come since the last fetches that they have not seen.
+    fn has_news(&mut self) -> bool {
+        let known = self.shared.ends.known();
+        let known = known.borrow();
+        let fell = self.lanes.falls != known.falls();
+        self.lanes.falls = known.falls();
+        fell || self
+            .membership
+            .partitions
+            .iter()
+            .any(|&partition| known.end(partition) > self.lanes.seen[partition.0 as usize])
+    }
+}
+
+impl Drop for IggyMember {
+    fn drop(&mut self) {
+        self.shared.remembered.keep(self.instance, std::mem::take(&mut self.tenures));
+    }
+}
+
+/// How many records of this average length are about so many bytes.
+fn records_within(bytes: usize, average: u64) -> u32 {
+    u32::try_from(bytes as u64 / average.max(1)).unwrap_or(u32::MAX).max(1)
+}
+
+impl Member for IggyMember {
+    async fn assignment(&mut self) -> Result<Option<Vec<Assigned>>, Error> {
+        self.lanes.is_fresh = std::mem::take(&mut self.lanes.was_woken);
+        if !self.is_news && self.asked_at.elapsed() >= limits::ASSIGNMENT_AGE {
+            self.sync().await?;
+        }
+        if !self.is_news {
+            return Ok(None);
+        }
+        self.is_news = false;
+        let assigned = self.tenures.iter();
+        Ok(Some(assigned.map(|(&partition, tenure)| Assigned { partition, tenure: tenure.number }).collect()))
+    }
+
+    async fn fetch(
+        &mut self,
+        partition: PartitionId,
+        from: Offset,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<Fetched, Error> {
+        let lane = partition.0 as usize;
+        if self.has_nothing(partition, from).await? {
+            self.lanes.seen[lane] = from;
+            let watermarks = PartitionWatermarks { low: from, high: from };
+            return Ok(Fetched { records: Vec::new(), watermarks });
+        }
+        let count = self.lanes.batch[lane].min(u32::try_from(max_records).unwrap_or(u32::MAX));
+        let fetched = read::read(&self.client, partition, from, count).await;
+        let mut fetched = fetched.map_err(CallError::into_error)?;
+        let end = fetched.watermarks.high;
+        if end > from {
+            self.shared.ends.reaches(partition, end);
+        }
+        self.lanes.seen[lane] = end;
+        let bytes: usize = fetched.records.iter().map(|record| record.payload.len()).sum();
+        if let Some(average) = bytes.checked_div(fetched.records.len()) {
+            // No more than twice as many as before: what comes next may be longer than what came.
+            let fits = records_within(max_bytes, average as u64);
+            self.lanes.batch[lane] = fits.min(count.saturating_mul(2).max(1));
+        }
+        within(&mut fetched, max_bytes);
+        Ok(fetched)
+    }
+
+    async fn watermarks(&mut self, partition: PartitionId) -> Result<PartitionWatermarks, Error> {
+        let topic = self.client.topic().await.map_err(CallError::into_error)?;
+        let stats = topic.and_then(|topic| topic.partitions.get(partition.0 as usize).copied());
+        let stats = stats.ok_or(Error::Unavailable(None))?;
+        read::partition_watermarks(&self.client, partition, stats).await.map_err(CallError::into_error)
+    }
+
+    async fn offset_at(&mut self, partition: PartitionId, timestamp: Timestamp) -> Result<Offset, Error> {
+        let polled = self.client.poll(partition, From::Timestamp(timestamp), 1).await;
+        let polled = polled.map_err(CallError::into_error)?;
+        match polled.records.first() {
+            Some(first) => Ok(first.offset),
+            None => Ok(self.watermarks(partition).await?.high),
+        }
+    }
+
+    async fn committed(&mut self, partition: PartitionId) -> Result<Option<Offset>, Error> {
+        let committed = self.ask_committed(partition).await?;
+        if let Some(tenure) = self.tenures.get_mut(&partition) {
+            tenure.committed = committed;
+        }
+        Ok(committed)
+    }
+
+    async fn store(&mut self, partition: PartitionId, next: Offset) -> Result<(), CommitFailure> {
+        let stored = self.client.store(&self.group, partition, next).await;
+        if let Err(error) = stored {
+            let failure = error.into_commit_failure();
+            if matches!(failure, CommitFailure::Revoked) {
+                // What we know of the group is out of date: ask before the next fetch.
+                self.asked_at = Instant::now().checked_sub(limits::ASSIGNMENT_AGE).unwrap_or(self.asked_at);
+            }
+            return Err(failure);
+        }
+        if let Some(tenure) = self.tenures.get_mut(&partition) {
+            tenure.committed = Some(next);
+        }
+        Ok(())
+    }
+
+    async fn wait(&mut self, deadline: Instant) {
+        let shared = Arc::clone(&self.shared);
+        let mut known = shared.ends.known();
+        let lookout = look_out(&shared);
+        tokio::pin!(lookout);
+        let look_at = deadline.min(Instant::now() + limits::LOOK_INTERVAL);
+        loop {
+            known.mark_unchanged();
+            if self.has_news() {
+                self.lanes.was_woken = true;
+                return;
+            }
+            let ask_at = self.asked_at + limits::ASSIGNMENT_INTERVAL;
+            tokio::select! {
+                _ = known.changed() => {}
+                () = &mut lookout => {}
+                () = tokio::time::sleep_until(look_at) => return,
+                () = tokio::time::sleep_until(ask_at) => {
+                    // An error here is found again by whoever asks next, and told there.
+                    if self.sync().await.is_err() || self.is_news {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn leave(mut self) -> Result<(), Error> {
+        let left = self.client.leave(&self.group).await.map_err(CallError::into_error);
+        self.tenures.clear();
+        self.shared.remembered.forget(self.instance);
+        left
+    }
+}
+
+/// Cuts what is more than so many bytes, but for the first record. It is fetched again.
+fn within(fetched: &mut Fetched, max_bytes: usize) {
+    let mut bytes = 0_usize;
+    let fits = fetched.records.iter().take_while(|record| {
+        bytes = bytes.saturating_add(record.payload.len());
+        bytes <= max_bytes
+    });
+    let fits = fits.count().max(1);
+    fetched.records.truncate(fits);
+}

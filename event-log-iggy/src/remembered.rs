@@ -1,0 +1,84 @@
+//! What a consumer knew of its partitions when it lost its connection.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use event_log_core::{Offset, PartitionId};
+use parking_lot::Mutex;
+
+use crate::limits;
+
+/// What a member knows of a partition that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tenure {
+    /// The number that the engine tells tenures apart by.
+    pub(crate) number: u64,
+    /// What the group had committed, as far as this member knows.
+    pub(crate) committed: Option<Offset>,
+}
+
+pub(crate) type Tenures = BTreeMap<PartitionId, Tenure>;
+
+/// Tenures by consumer, for the case that it joins again. The oldest are forgotten first.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered {
+    consumers: Mutex<VecDeque<(u128, Tenures)>>,
+    numbers: AtomicU64,
+}
+
+impl Remembered {
+    /// A number that no tenure of this handle has had.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn keep(&self, instance: u128, tenures: Tenures) {
+        if tenures.is_empty() {
+            return;
+        }
+        let mut consumers = self.consumers.lock();
+        consumers.retain(|(known, _)| *known != instance);
+        if consumers.len() == limits::REMEMBERED_CONSUMERS {
+            consumers.pop_front();
+        }
+        consumers.push_back((instance, tenures));
+    }
+
+    pub(crate) fn recall(&self, instance: u128) -> Tenures {
+        let mut consumers = self.consumers.lock();
+        let at = consumers.iter().position(|(known, _)| *known == instance);
+        at.and_then(|at| consumers.remove(at)).map(|(_, tenures)| tenures).unwrap_or_default()
+    }
+
+    pub(crate) fn forget(&self, instance: u128) {
+        drop(self.recall(instance));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenures(number: u64) -> Tenures {
+        [(PartitionId(0), Tenure { number, committed: None })].into()
+    }
+
+    #[test]
+    fn what_is_recalled_is_what_was_kept_last_and_only_once() {
+        let remembered = Remembered::default();
+        remembered.keep(1, tenures(1));
+        remembered.keep(1, tenures(2));
+        assert_eq!(remembered.recall(1), tenures(2));
+        assert!(remembered.recall(1).is_empty());
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let remembered = Remembered::default();
+        for instance in 0..=limits::REMEMBERED_CONSUMERS as u128 {
+            remembered.keep(instance, tenures(1));
+        }
+        assert_eq!(remembered.consumers.lock().len(), limits::REMEMBERED_CONSUMERS);
+        assert!(remembered.recall(0).is_empty(), "the oldest was forgotten");
+    }
+}

@@ -1,0 +1,71 @@
+//! The producer's connection.
+
+use std::sync::Arc;
+
+use event_log_core::engine::{Fetched, Message, SendError, Session};
+use event_log_core::{Error, Offset, PartitionId, Watermarks};
+
+use crate::limits;
+use crate::meaning::Meaning;
+use crate::read;
+use crate::sdk::{CallError, Client};
+use crate::shared::Shared;
+
+/// The producer's connection. Opaque.
+#[derive(Debug)]
+pub struct IggySession {
+    shared: Arc<Shared>,
+    client: Client,
+}
+
+impl IggySession {
+    pub(crate) const fn new(shared: Arc<Shared>, client: Client) -> Self {
+        Self { shared, client }
+    }
+}
+
+impl Session for IggySession {
+    async fn send(
+        &mut self,
+        partition: PartitionId,
+        messages: &[Message],
+    ) -> Result<Option<Offset>, SendError> {
+        match self.client.send(partition, messages).await {
+            Ok(base) => {
+                if let Some(base) = base {
+                    self.shared.ends.reaches(partition, Offset(base.0 + messages.len() as u64));
+                }
+                Ok(base)
+            }
+            // Where it is, nobody can say any more.
+            Err(error) if error.meaning() == Meaning::Done => Ok(None),
+            Err(error) => Err(error.into_send_error()),
+        }
+    }
+
+    async fn fetch(
+        &mut self,
+        partition: PartitionId,
+        from: Offset,
+        max_records: usize,
+    ) -> Result<Fetched, Error> {
+        let count = u32::try_from(max_records).unwrap_or(u32::MAX);
+        read::read(&self.client, partition, from, count).await.map_err(CallError::into_error)
+    }
+
+    async fn watermarks(&mut self) -> Result<Watermarks, Error> {
+        let topic = self.client.topic().await.map_err(CallError::into_error)?;
+        let topic = topic.ok_or(Error::Unavailable(None))?;
+        read::watermarks(&self.client, &topic).await.map_err(CallError::into_error)
+    }
+
+    async fn lost(&mut self) -> Error {
+        // The SDK tells nobody that a connection has gone, but for whoever uses it.
+        loop {
+            tokio::time::sleep(limits::PING_INTERVAL).await;
+            if let Err(error) = self.client.ping().await {
+                return error.into_error();
+            }
+        }
+    }
+}

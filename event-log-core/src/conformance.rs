@@ -95,8 +95,10 @@ pub enum Fault {
     FailFetches(PartitionId, usize),
     /// Fail the next commits of this partition.
     FailCommits(PartitionId, usize),
-    /// Remove all records.
+    /// Remove all records. Offsets go on where they were, or begin again: as the backend does it.
     Purge,
+    /// Remove all records and what groups have committed, and begin the offsets again at 0.
+    BeginAgain,
     /// Append bytes as a producer would that does not use this library.
     AppendForeign(PartitionId, Bytes),
 }
@@ -245,6 +247,7 @@ cases! { $
         a8_a_lost_reply_makes_no_second_copy,
         a8_a_lost_request_is_sent_again,
         a8_a_late_request_is_delivered_once,
+        a8_a_log_that_began_again_leaves_the_outcome_unknown,
         a8_an_event_keeps_its_id,
     }
     consume {
@@ -263,6 +266,8 @@ cases! { $
         c7_retention_is_reported_not_hidden,
         c7_retention_by_age,
         c7_a_purge_is_reported,
+        c7_a_log_that_begins_again_is_read_from_there,
+        c7_a_purged_reader_commits_and_resumes,
         c9_a_dropped_poll_loses_nothing,
         c10_history_then_tail_misses_and_repeats_nothing,
         c11_a_fault_is_reported_and_hides_nothing,

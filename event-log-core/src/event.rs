@@ -34,6 +34,7 @@ pub trait Partitionable {
     /// The default, `None`, has the log give each event a fresh [`EventId`] as it is submitted. An event
     /// that returns its own id can be submitted again after an unknown outcome: consumers drop the second
     /// copy when it is near enough to the first (see [`limits::DEDUP_WINDOW_RECORDS`](crate::limits::DEDUP_WINDOW_RECORDS)).
+    /// Zero counts as none.
     fn event_id(&self) -> Option<EventId> {
         None
     }

@@ -48,6 +48,10 @@ pub const RECONNECT_JITTER_PERCENT: u32 = 20;
 /// How long a consumer that has lost its connection waits before it joins its group again.
 pub const REJOIN_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How much longer than its timeout a poll may wait for an answer that is under way: a round trip, and a slow one. A
+/// poll with a timeout of zero lives on it.
+pub const POLL_OVERTIME: Duration = Duration::from_secs(1);
+
 /// Events of recent records that a consumer remembers per partition, to drop second copies of them. A second
 /// copy comes from a request that outlived its connection, so that it lies at most a few requests behind.
 pub const DEDUP_WINDOW_RECORDS: usize = 2 * REQUEST_EVENTS;

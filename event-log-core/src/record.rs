@@ -144,6 +144,18 @@ pub enum Notice {
         /// Where it continues instead.
         resumed_at: Offset,
     },
+    /// The partition ends before where this reader stood: it was purged or made anew, and its offsets begin again,
+    /// or it lost its tail in a crash that its durability did not cover. Positions and cursors from before mean
+    /// nothing any more. The reader goes on with the first record that was appended no earlier than the last one it
+    /// has delivered, or with the earliest when it has delivered none, and drops what it delivered before.
+    Truncated {
+        /// The partition.
+        partition: PartitionId,
+        /// Where this reader stood.
+        from: Offset,
+        /// Where it continues instead.
+        resumed_at: Offset,
+    },
     /// A partition could not be read this time; the others could, and this one is tried again.
     Fault {
         /// The partition.

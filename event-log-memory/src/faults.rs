@@ -123,6 +123,12 @@ impl Faults {
         self.topic.purge();
     }
 
+    /// Removes all records and whatever groups have committed, and begins the offsets again at 0: what purging a
+    /// topic of Apache Iggy does, or deleting one and making it anew.
+    pub fn begin_again(&self) {
+        self.topic.begin_again();
+    }
+
     /// Appends bytes as a producer would that knows nothing of this library: without an id, and possibly
     /// not an encoded event at all. `None` when there is no such partition.
     pub fn append_foreign(&self, partition: PartitionId, payload: impl Into<Bytes>) -> Option<Position> {

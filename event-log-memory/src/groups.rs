@@ -37,6 +37,13 @@ impl Groups {
         }
     }
 
+    /// What was committed refers to offsets that are no more.
+    pub(crate) fn forget_commits(&self) {
+        for group in self.groups.lock().values() {
+            group.state.lock().partitions.iter_mut().for_each(|partition| partition.committed = None);
+        }
+    }
+
     /// Forgets the group, unless it has members. `false` when it has.
     pub(crate) fn delete(&self, name: &str) -> bool {
         let mut groups = self.groups.lock();

@@ -74,6 +74,7 @@ impl Harness for MemoryHarness {
             Fault::FailFetches(partition, count) => faults.fail_fetches(partition, count),
             Fault::FailCommits(partition, count) => faults.fail_commits(partition, count),
             Fault::Purge => faults.purge(),
+            Fault::BeginAgain => faults.begin_again(),
             Fault::AppendForeign(partition, payload) => drop(faults.append_foreign(partition, payload)),
             other => return Err(NotRun(format!("the in-memory log has no fault {other:?}"))),
         }

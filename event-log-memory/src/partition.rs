@@ -109,6 +109,13 @@ impl Partition {
         self.records = 0;
     }
 
+    /// Removes everything; the offsets begin again at 0.
+    pub(crate) fn begin_again(&mut self) {
+        self.next = Offset::ZERO;
+        self.gap = 0;
+        self.purge();
+    }
+
     fn remove_oldest(&mut self) {
         let Some(segment) = self.segments.front_mut() else {
             return;

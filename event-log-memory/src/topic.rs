@@ -137,6 +137,16 @@ impl Topic {
         self.arrivals.changed();
     }
 
+    pub(crate) fn begin_again(&self) {
+        for (partition, high) in self.partitions.iter().zip(&self.high) {
+            let mut partition = partition.lock();
+            partition.begin_again();
+            high.store(0, Ordering::Release);
+        }
+        self.groups.forget_commits();
+        self.arrivals.changed();
+    }
+
     pub(crate) fn switch(&self, change: impl FnOnce(&mut Plan)) {
         self.faults.change(change);
         self.arrivals.changed();

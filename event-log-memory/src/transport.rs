@@ -209,14 +209,14 @@ impl MemoryMember {
             || self
                 .assigned
                 .iter()
-                .any(|&one| topic.partition_watermarks(one).high > self.seen[one.0 as usize])
+                .any(|&one| topic.partition_watermarks(one).high != self.seen[one.0 as usize])
     }
 
     /// The same without any lock, and perhaps a moment late.
     fn may_have_changed(&self) -> bool {
         let topic = &self.connection.topic;
         self.generation != Some(self.group.generation())
-            || self.assigned.iter().any(|&one| topic.glance(one) > self.seen[one.0 as usize])
+            || self.assigned.iter().any(|&one| topic.glance(one) != self.seen[one.0 as usize])
     }
 }
 

@@ -15,7 +15,7 @@ use crate::consumer::ConsumerOptions;
 use crate::error::Error;
 use crate::ext::EventConsumerExt;
 use crate::partitioner::partition_of;
-use crate::position::{PartitionId, SeekPosition};
+use crate::position::{Cursor, Offset, PartitionId, SeekPosition};
 use crate::record::{Notice, Record};
 
 /// Appends one event after another, each with a key of its own.
@@ -298,7 +298,50 @@ pub(super) async fn c7_a_purge_is_reported(harness: &dyn Harness) -> CaseResult 
     fill(&log, 6..8).await;
     let (records, notices) = read_all(&mut reader, 2).await;
     assert_eq!(numbers(&records), [6, 7]);
-    assert_eq!(missing(&notices), 1, "{notices:?}");
+    assert_eq!(missing(&notices) + truncated(&notices), 1, "{notices:?}");
+    Ok(())
+}
+
+fn truncated(notices: &[Notice]) -> usize {
+    notices.iter().filter(|notice| matches!(notice, Notice::Truncated { .. })).count()
+}
+
+pub(super) async fn c7_a_log_that_begins_again_is_read_from_there(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(1)).await;
+    let mut reader = reader(&log, "readers").await;
+    fill(&log, 0..5).await;
+    read(&mut reader, 5).await;
+    harness.inject(Fault::BeginAgain).await?;
+    // The offsets of these are behind the reader.
+    fill(&log, 5..8).await;
+    let (records, notices) = read_all(&mut reader, 3).await;
+    assert_eq!(numbers(&records), [5, 6, 7], "nothing of the new beginning is passed over");
+    assert_eq!(records[0].position.offset, Offset(0), "{records:?}");
+    assert_eq!(truncated(&notices), 1, "the batch says so, once: {notices:?}");
+    // And on: with more than there was before.
+    fill(&log, 8..20).await;
+    assert_eq!(numbers(&read(&mut reader, 12).await), (8..20).collect::<Vec<_>>());
+    assert_dry(&mut reader).await;
+    Ok(())
+}
+
+pub(super) async fn c7_a_purged_reader_commits_and_resumes(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(1)).await;
+    let mut first = reader(&log, "readers").await;
+    fill(&log, 0..5).await;
+    read(&mut first, 5).await;
+    let before = first.position().clone();
+    first.commit(&before).await.expect("the commit succeeds");
+    harness.inject(Fault::BeginAgain).await?;
+    fill(&log, 5..9).await;
+    let (records, _) = read_all(&mut first, 2).await;
+    assert_eq!(numbers(&records)[..2], [5, 6]);
+    let cursor: Cursor = [(PartitionId(0), records[1].position.offset.next())].into_iter().collect();
+    first.commit(&cursor).await.expect("the commit succeeds, although its offset is lower than the last one");
+    drop(first);
+    let mut second = super::fixture::reader(&log, "readers").await;
+    assert_eq!(numbers(&read(&mut second, 2).await), [7, 8]);
+    assert_dry(&mut second).await;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use super::{CaseResult, Fault, Harness, Spec};
 use crate::config::Overflow;
 use crate::error::{AppendFailure, RejectReason};
 use crate::event::EventId;
+use crate::position::Offset;
 use crate::receipt::Ticket;
 use crate::record::Notice;
 use crate::state::Connection;
@@ -296,6 +297,28 @@ pub(super) async fn a8_a_late_request_is_delivered_once(harness: &dyn Harness) -
     let copies =
         notices.iter().filter(|notice| matches!(notice, Notice::Duplicate { id, .. } if *id == committed.id));
     assert_eq!(copies.count(), 1, "the second copy is counted: {notices:?}");
+    Ok(())
+}
+
+pub(super) async fn a8_a_log_that_began_again_leaves_the_outcome_unknown(
+    harness: &dyn Harness,
+) -> CaseResult {
+    let log = open_with(harness, &partitions(1)).await;
+    for number in 0..5 {
+        append(&log, Probe::new("k", number)).await;
+    }
+    harness.inject(Fault::LoseReplies(1)).await?;
+    let ticket = log.submit(Probe::new("k", 5)).expect("it is taken");
+    until_connected(&log, false).await;
+    harness.inject(Fault::BeginAgain).await?;
+    let error = ticket.await.expect_err("it was appended and removed, and nobody can say so any more");
+    assert!(error.may_have_taken_effect(), "{error:?}");
+    assert_eq!(error.into_event().number, 5);
+    // Recovery has found its feet in the new offsets.
+    harness.inject(Fault::LoseReplies(1)).await?;
+    let after = log.submit(Probe::new("k", 6)).expect("it is taken").await.expect("it is appended");
+    assert_eq!(after.position().map(|position| position.offset), Some(Offset(0)), "{after:?}");
+    assert_log_is(&mut reader(&log, "readers").await, [6]).await;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::encode::Encoder;
+use super::encode::{Encoder, own_id};
 use super::entry::Entry;
 use super::transport::{Message, Transport};
 use crate::error::{AppendError, BatchError, RejectReason, Rejected};
@@ -32,7 +32,7 @@ impl<E: Partitionable> Batch<E> {
         };
         let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
         let fresh = encoder.fresh_ids(count);
-        let ids = events.iter().zip(fresh).map(|(event, id)| event.event_id().unwrap_or(id)).collect();
+        let ids = events.iter().zip(fresh).map(|(event, id)| own_id(event).unwrap_or(id)).collect();
         let partitions: Vec<_> = events.iter().map(|event| encoder.partition(event)).collect();
         let order = by_partition(&partitions, encoder.partitions());
         Ok(Self { ids, payloads, partitions, order, offsets: vec![None; events.len()], events })

@@ -13,12 +13,14 @@ mod poison;
 mod seek;
 mod window;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use self::lane::Lane;
 use super::transport::{Assigned, Member, Transport};
@@ -26,8 +28,11 @@ use crate::codec::Codec;
 use crate::consumer::{ConsumerOptions, EventConsumer};
 use crate::error::{CommitError, Error};
 use crate::limits;
-use crate::position::{Cursor, Offset, PartitionId, SeekPosition, Timestamp};
+use crate::position::{Cursor, Offset, PartitionId, Position, SeekPosition, Timestamp};
 use crate::record::{EventBatch, Notice, Record};
+
+/// Something that one poll begins and a later one may have to finish. It makes progress while it is polled.
+type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A consumer over a [`Transport`].
 pub(super) struct Consumer<E, T: Transport> {
@@ -39,6 +44,10 @@ pub(super) struct Consumer<E, T: Transport> {
     options: ConsumerOptions,
     /// `None` while the connection is lost.
     member: Option<T::Member>,
+    /// Joining again, which may take longer than a poll.
+    joining: Option<Pending<Result<T::Member, Error>>>,
+    /// A letter under way to the dead-letter log, and the record that it is about: likewise.
+    parking: Option<(Position, Pending<Result<(), Error>>)>,
     /// What the member has said and the lanes do not reflect yet.
     assigned: Option<Vec<Assigned>>,
     /// Sorted by partition.
@@ -76,6 +85,8 @@ where
             instance,
             options,
             member: Some(member),
+            joining: None,
+            parking: None,
             assigned: None,
             lanes: Vec::new(),
             turns: 0,
@@ -113,7 +124,14 @@ where
     /// The member, after joining again if the connection was lost, with the lanes as the group has them now.
     async fn connected(&mut self) -> Result<&mut T::Member, Error> {
         if self.member.is_none() {
-            self.member = Some(self.transport.join(&self.group, self.instance).await?);
+            let joined = self.joining.get_or_insert_with(|| {
+                let (transport, group) = (Arc::clone(&self.transport), self.group.clone());
+                let instance = self.instance;
+                Box::pin(async move { transport.join(&group, instance).await })
+            });
+            let joined = joined.await;
+            self.joining = None;
+            self.member = Some(joined?);
         }
         if let Err(error) = self.sync_assignment().await {
             self.note_lost(&error);
@@ -227,9 +245,17 @@ where
                     _ if !records.is_empty() => break 'runs,
                     poison::Taken::Halted(error) => return Err(error),
                     poison::Taken::Park(log, letter) => {
-                        let offset = letter.position.offset;
-                        poison::park(&*log, letter).await?;
-                        lane.park(offset);
+                        let position = letter.position;
+                        // Not a second letter for the same record, when the poll that wrote the first was dropped.
+                        let parking = self.parking.take_if(|(of, _)| *of != position);
+                        drop(parking);
+                        let (_, parked) = self
+                            .parking
+                            .get_or_insert_with(|| (position, Box::pin(poison::park(log, letter))));
+                        let parked = parked.await;
+                        self.parking = None;
+                        parked?;
+                        lane.park(position.offset);
                     }
                 }
             }
@@ -301,12 +327,16 @@ where
         self.lanes.iter_mut().for_each(Lane::clear_fault);
         let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400 * 365));
         loop {
-            let filled = match self.fill_lanes(max_count).await {
-                Err(error) if !error.is_retryable() => return Err(error),
-                filled => filled,
+            // Whatever is under way when the time is up is left where it is, and the next poll goes on with it.
+            let overtime = deadline + limits::POLL_OVERTIME;
+            let filled = match timeout_at(overtime, self.fill_lanes(max_count)).await {
+                Ok(Err(error)) if !error.is_retryable() => return Err(error),
+                Ok(filled) => filled,
+                Err(_) => Err(Error::Timeout(timeout)),
             };
             // What was fetched before a connection was lost is still good.
-            let records = self.merge(max_count).await?;
+            let merged = timeout_at(overtime, self.merge(max_count)).await;
+            let records = merged.unwrap_or(Err(Error::Timeout(timeout)))?;
             let expired = Instant::now() >= deadline;
             match filled {
                 // An empty batch would be a lie: nobody knows whether there are records.

@@ -85,6 +85,11 @@ impl<E> Encoder<E> {
     }
 }
 
+/// The id that the event brings. Zero is none: it is what a message has that came without.
+pub(super) fn own_id<E: Partitionable>(event: &E) -> Option<EventId> {
+    event.event_id().filter(|id| id.as_u128() != 0)
+}
+
 impl<E: Partitionable> Encoder<E> {
     /// Appends the encoding of `event` to `out`, within the limits.
     pub(super) fn encode(&self, event: &E, out: &mut Vec<u8>) -> Result<(), RejectReason> {
@@ -123,7 +128,7 @@ impl<E: Partitionable> Encoder<E> {
             Ok(payload) => payload,
             Err(reason) => return Err(Rejected { event, reason }),
         };
-        let id = event.event_id().or_else(|| self.fresh_ids(1).next());
+        let id = own_id(&event).or_else(|| self.fresh_ids(1).next());
         let Some(id) = id else { unreachable!("one id was asked for") };
         Ok(Prepared { partition: self.partition(&event), message: Message { id, payload }, event })
     }

@@ -40,7 +40,10 @@ pub struct StoredMessage {
 pub struct Fetched {
     /// Records in offset order, none before the asked offset. Empty is no proof of the end: `watermarks` is.
     pub records: Vec<StoredMessage>,
-    /// The retained range when the fetch was answered.
+    /// The retained range, as far as answering has shown it. A `low` above the asked offset says that what lies
+    /// between is gone. A `high` below the asked offset says **for certain** that the partition was cut: it ends
+    /// before where it once did, because it was purged, or made anew, or lost its tail in a crash. A transport that
+    /// is not certain names the asked offset.
     pub watermarks: PartitionWatermarks,
 }
 

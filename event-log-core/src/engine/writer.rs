@@ -28,6 +28,7 @@ use crate::limits;
 use crate::log::Leftover;
 use crate::position::{Offset, PartitionId};
 use crate::receipt::unknown;
+use crate::watermark::PartitionWatermarks;
 
 pub(super) struct Writer<E, T: Transport> {
     shared: Arc<Shared<E>>,
@@ -231,15 +232,19 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             let partition = request.partition;
             // A request is only sent after a first connection has filled this in.
             let from = self.unconfirmed_from[partition.0 as usize].unwrap_or(Offset::ZERO);
-            let high = watermarks.get(partition).map_or(from, |marks| marks.high);
+            let marks = watermarks.get(partition).unwrap_or(PartitionWatermarks { low: from, high: from });
+            // It was purged, or lost its tail: anything of ours may be anywhere in what is left, or gone.
+            let was_cut = marks.high < from;
+            let from = if was_cut { marks.low } else { from };
             let ours = request.messages.iter().map(|message| message.id).collect();
-            let seen = read_back(session, partition, &ours, from..high).await?;
+            let mut seen = read_back(session, partition, &ours, from..marks.high).await?;
+            seen.incomplete |= was_cut;
             self.settle(at, &seen);
         }
         self.round.retain(|request| !request.entries.is_empty());
         for (partition, marks) in watermarks.iter() {
             if let Some(from) = self.unconfirmed_from.get_mut(partition.0 as usize) {
-                from.get_or_insert(marks.high);
+                *from = Some(from.map_or(marks.high, |from| from.min(marks.high)));
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use super::window::DedupWindow;
 use crate::engine::transport::{Assigned, Member, StoredMessage};
 use crate::error::Error;
 use crate::limits;
-use crate::position::{Offset, PartitionId, Position};
+use crate::position::{Offset, PartitionId, Position, Timestamp};
 use crate::record::Notice;
 
 pub(super) struct Lane {
@@ -31,6 +31,8 @@ pub(super) struct Lane {
     faulty: bool,
     /// When it delivered last, in turns of its consumer.
     last_turn: u64,
+    /// When the last delivered record was appended.
+    last_timestamp: Option<Timestamp>,
     /// The record at this offset is in the dead-letter log: it only has to be passed over.
     parked: Option<Offset>,
     window: DedupWindow,
@@ -57,6 +59,7 @@ impl Lane {
             rewound: false,
             faulty: false,
             last_turn: 0,
+            last_timestamp: None,
             parked: None,
             window: DedupWindow::default(),
         }
@@ -117,7 +120,7 @@ impl Lane {
     }
 
     /// Fetches until `wanted` records are ahead, or the partition has no more. What retention has taken
-    /// meanwhile makes a notice.
+    /// meanwhile makes a notice, and so does a partition that was cut.
     pub(super) async fn fill<M: Member>(
         &mut self,
         member: &mut M,
@@ -131,6 +134,14 @@ impl Lane {
         self.faulty = false;
         let asked = self.fetch_from;
         self.high = fetched.watermarks.high;
+        if self.high < asked {
+            // What was fetched before the cut is delivered first: it was in the log.
+            return if self.ahead.is_empty() {
+                self.resume_after_cut(member).await.map(Some)
+            } else {
+                Ok(None)
+            };
+        }
         if let Some(last) = fetched.records.last() {
             self.fetch_from = last.offset.next();
         }
@@ -148,11 +159,32 @@ impl Lane {
         Ok(Some(Notice::Missing { partition: self.partition(), from: asked, resumed_at: low }))
     }
 
+    /// The partition was cut below where we are.
+    async fn resume_after_cut<M: Member>(&mut self, member: &mut M) -> Result<Notice, Error> {
+        // Everything that awaits comes first: a dropped future leaves the lane as it was.
+        let partition = self.partition();
+        let resumed_at = match self.last_timestamp {
+            Some(last) => member.offset_at(partition, last).await?,
+            None => member.watermarks(partition).await?.low,
+        };
+        let committed = member.committed(partition).await?;
+        let notice = Notice::Truncated { partition, from: self.next, resumed_at };
+        let last_timestamp = self.last_timestamp;
+        self.committed = committed.filter(|&committed| committed <= resumed_at);
+        self.seek(resumed_at);
+        self.rewound = false;
+        // It may be cut again before anything is delivered.
+        self.last_timestamp = last_timestamp;
+        self.window.cut();
+        Ok(notice)
+    }
+
     /// Takes the head out as delivered, with the position of the first copy if it is a second one.
     pub(super) fn take_head(&mut self) -> Option<(StoredMessage, Option<Position>)> {
         let head = self.ahead.pop_front()?;
         self.next = head.offset.next();
         self.delivered = Some(self.next);
+        self.last_timestamp = Some(head.timestamp);
         let first = self.window.first_copy(head.id, head.offset);
         Some((head, first.map(|offset| Position::new(self.partition(), offset))))
     }
@@ -184,6 +216,7 @@ impl Lane {
         self.ahead.clear();
         self.delivered = None;
         self.parked = None;
+        self.last_timestamp = None;
         self.since = next;
         self.rewound = self.committed.is_some_and(|committed| next < committed);
     }

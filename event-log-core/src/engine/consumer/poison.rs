@@ -69,7 +69,7 @@ fn letter(group: &str, position: Position, head: &StoredMessage, error: &CodecEr
 }
 
 /// Appends the letter, and waits until it is in its log.
-pub(super) async fn park(log: &dyn EventLog<DeadLetter>, letter: DeadLetter) -> Result<(), Error> {
+pub(super) async fn park(log: Arc<dyn EventLog<DeadLetter>>, letter: DeadLetter) -> Result<(), Error> {
     let position = letter.position;
     match log.append_committed(letter).await {
         Ok(_) => Ok(()),

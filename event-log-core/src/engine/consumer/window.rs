@@ -23,11 +23,16 @@ type Seen = HashMap<EventId, Offset, BuildHasherDefault<IdHasher>>;
 pub(super) struct DedupWindow {
     current: Seen,
     previous: Seen,
+    /// From before the partition was cut: whatever comes back of it is a copy, whatever its offset.
+    cut: Seen,
 }
 
 impl DedupWindow {
     /// Where the first copy of this record is, if it is not the first itself. Remembers it otherwise.
     pub(super) fn first_copy(&mut self, id: EventId, offset: Offset) -> Option<Offset> {
+        if let Some(&first) = self.cut.get(&id) {
+            return Some(first);
+        }
         let known = match self.previous.get_mut(&id) {
             Some(known) => Some(known),
             None => match self.current.entry(id) {
@@ -47,6 +52,12 @@ impl DedupWindow {
             self.current.clear();
         }
         None
+    }
+
+    /// The partition was cut, and its offsets begin again somewhere before.
+    pub(super) fn cut(&mut self) {
+        self.cut.clear();
+        self.cut.extend(self.previous.drain().chain(self.current.drain()));
     }
 }
 
@@ -89,6 +100,16 @@ mod tests {
         assert_eq!(window.first_copy(id, Offset(9)), None);
         assert_eq!(window.first_copy(id, Offset(5)), None);
         assert_eq!(window.first_copy(id, Offset(9)), Some(Offset(5)));
+    }
+
+    #[test]
+    fn what_was_seen_before_a_cut_is_a_copy_at_any_offset() {
+        let mut window = DedupWindow::default();
+        let id = EventId::from_u128(1);
+        assert_eq!(window.first_copy(id, Offset(5)), None);
+        window.cut();
+        assert_eq!(window.first_copy(id, Offset(0)), Some(Offset(5)));
+        assert_eq!(window.first_copy(EventId::from_u128(2), Offset(0)), None);
     }
 
     #[test]

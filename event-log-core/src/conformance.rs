@@ -93,6 +93,8 @@ pub enum Fault {
     EmptyFetches(usize),
     /// Fail the next fetches of this partition.
     FailFetches(PartitionId, usize),
+    /// Leave fetches without an answer and keep their connections, as a log that hangs, until it is switched off.
+    StallFetches(bool),
     /// Fail the next commits of this partition.
     FailCommits(PartitionId, usize),
     /// Remove all records. Offsets go on where they were, or begin again: as the backend does it.
@@ -256,6 +258,7 @@ cases! { $
         c1_an_empty_poll_takes_its_timeout,
         c1_a_zero_timeout_polls_once,
         c1_an_empty_answer_is_not_the_end,
+        c1_a_poll_ends_although_nobody_answers,
         c1_a_consumer_survives_a_lost_connection,
         c2_partitions_are_read_in_offset_order,
         c2_partitions_are_merged_by_append_time,

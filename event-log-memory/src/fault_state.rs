@@ -54,6 +54,8 @@ pub(crate) struct FaultState {
     /// No fault concerns fetches.
     fetches_are_clean: AtomicBool,
     pub(crate) link: watch::Sender<Link>,
+    /// Fetches wait for as long as it is set.
+    pub(crate) stalled: watch::Sender<bool>,
     pub(crate) held: Mutex<Vec<(PartitionId, Vec<Message>)>>,
 }
 
@@ -64,6 +66,7 @@ impl Default for FaultState {
             appends_are_clean: AtomicBool::new(true),
             fetches_are_clean: AtomicBool::new(true),
             link: watch::Sender::new(Link { up: true, epoch: 0 }),
+            stalled: watch::Sender::new(false),
             held: Mutex::default(),
         }
     }
@@ -129,6 +132,13 @@ impl FaultState {
                 FetchFate::Answered
             }
         })
+    }
+
+    /// Completes when fetches are answered.
+    pub(crate) async fn answering(&self) {
+        if *self.stalled.borrow() {
+            let _ = self.stalled.subscribe().wait_for(|stalled| !stalled).await;
+        }
     }
 
     pub(crate) fn commit_fails(&self, partition: PartitionId) -> bool {

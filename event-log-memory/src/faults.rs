@@ -113,6 +113,12 @@ impl Faults {
         self.topic.switch(|plan| _ = plan.fail_fetches.insert(partition, count));
     }
 
+    /// Fetches of consumers are not answered any more, and their connections stay, until this is called with `false`:
+    /// a log that hangs.
+    pub fn stall_fetches(&self, stall: bool) {
+        self.topic.faults.stalled.send_replace(stall);
+    }
+
     /// The next `count` commits of this partition fail.
     pub fn fail_commits(&self, partition: PartitionId, count: usize) {
         self.topic.switch(|plan| _ = plan.fail_commits.insert(partition, count));

@@ -72,6 +72,7 @@ impl Harness for MemoryHarness {
             Fault::SkipOffsets(partition, count) => faults.skip_offsets(partition, count),
             Fault::EmptyFetches(count) => faults.empty_fetches(count),
             Fault::FailFetches(partition, count) => faults.fail_fetches(partition, count),
+            Fault::StallFetches(stall) => faults.stall_fetches(stall),
             Fault::FailCommits(partition, count) => faults.fail_commits(partition, count),
             Fault::Purge => faults.purge(),
             Fault::BeginAgain => faults.begin_again(),

@@ -239,6 +239,7 @@ impl Member for MemoryMember {
         max_records: usize,
         max_bytes: usize,
     ) -> Result<Fetched, Error> {
+        self.connection.topic.faults.answering().await;
         let fetched = self.connection.fetch(partition, from, max_records, max_bytes)?;
         self.seen[partition.0 as usize] = fetched.watermarks.high;
         Ok(fetched)

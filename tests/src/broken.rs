@@ -64,6 +64,8 @@ pub enum Break {
     SharesTheCursor,
     /// A poll that is dropped takes its records with it.
     LosesCancelledPolls,
+    /// A poll waits for an answer, however long that takes.
+    WaitsForAnAnswer,
     /// Polls return at once.
     IgnoresTheTimeout,
     /// Polls return one record more than asked for, when there is one.

@@ -61,6 +61,7 @@ caught! {
     commit_on_leaving: CommitsOnLeaving by c4_nothing_is_committed_for_the_application, c8_a_leaving_member_hands_over;
     shared_group_offset: SharesTheCursor by c8_groups_are_independent;
     cancelled_polls: LosesCancelledPolls by c9_a_dropped_poll_loses_nothing;
+    endless_waiting: WaitsForAnAnswer by c1_a_poll_ends_although_nobody_answers;
     ignored_timeout: IgnoresTheTimeout by c1_an_empty_poll_takes_its_timeout;
     too_many: ReturnsTooMany by c1_poll_returns_at_most_what_was_asked;
     reversed_records: ReversesRecords by c2_partitions_are_read_in_offset_order;
@@ -70,7 +71,8 @@ caught! {
     ignored_start: IgnoresTheStart by c3_a_new_group_starts_where_it_is_told;
     end_off_by_one: SeeksBeforeTheEnd by c5_seek_to_the_end_reads_only_what_follows;
     from_end_off_by_one: CountsOneTooMany by c5_seek_from_the_end;
-    hidden_retention: HidesRetention by c7_retention_is_reported_not_hidden, c7_a_purge_is_reported;
+    hidden_retention: HidesRetention by c7_retention_is_reported_not_hidden, c7_a_purge_is_reported,
+        c7_a_log_that_begins_again_is_read_from_there;
     hidden_faults: HidesFaults by c11_a_fault_is_reported_and_hides_nothing;
 }
 

@@ -131,6 +131,33 @@ pub(super) async fn c1_a_consumer_survives_a_lost_connection(harness: &dyn Harne
     Ok(())
 }
 
+pub(super) async fn c1_a_poll_ends_although_nobody_answers(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(2)).await;
+    let mut reader = reader(&log, "readers").await;
+    fill(&log, 0..10).await;
+    harness.inject(Fault::StallFetches(true)).await?;
+    let timeout = Duration::from_millis(200);
+    for timeout in [timeout, Duration::ZERO] {
+        let start = Instant::now();
+        let blind = reader.poll(10, timeout).await.expect_err("nobody knows whether there are records");
+        assert!(blind.is_retryable(), "{blind:?}");
+        let took = start.elapsed();
+        assert!(took >= timeout && took < timeout + Duration::from_secs(5), "it took {took:?}");
+    }
+    harness.inject(Fault::StallFetches(false)).await?;
+    // Retried: a backend may have to find out first that the connection is good, or to make a new one.
+    let mut seen = Vec::new();
+    while seen.len() < 10 {
+        match reader.poll(10 - seen.len(), PATIENCE).await {
+            Ok(batch) => seen.extend(numbers(&batch)),
+            Err(error) => assert!(error.is_retryable(), "{error:?}"),
+        }
+    }
+    assert_eq!(sorted(seen), (0..10).collect::<Vec<_>>());
+    assert_dry(&mut reader).await;
+    Ok(())
+}
+
 pub(super) async fn c2_partitions_are_read_in_offset_order(harness: &dyn Harness) -> CaseResult {
     let log = open_with(harness, &partitions(4)).await;
     let events = (0..500).map(|number| Probe::new(&format!("key-{}", number % 17), number)).collect();

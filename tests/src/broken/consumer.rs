@@ -42,7 +42,9 @@ impl BrokenConsumer {
         match self.fault {
             Break::ReversesRecords => records.reverse(),
             Break::SwallowsPoison => records.retain(|record| record.event.is_ok()),
-            Break::HidesRetention => notices.retain(|notice| !matches!(notice, Notice::Missing { .. })),
+            Break::HidesRetention => {
+                notices.retain(|notice| !matches!(notice, Notice::Missing { .. } | Notice::Truncated { .. }));
+            }
             Break::HidesFaults => notices.retain(|notice| !matches!(notice, Notice::Fault { .. })),
             Break::PartitionsByItsOwnHash => {
                 for record in &mut records {
@@ -61,7 +63,11 @@ impl EventConsumer<Probe> for BrokenConsumer {
         let max_count =
             if self.fault == Break::ReturnsTooMany && max_count > 0 { max_count + 1 } else { max_count };
         let timeout = if self.fault == Break::IgnoresTheTimeout { Duration::ZERO } else { timeout };
-        let batch = match self.inner.poll(max_count, timeout).await {
+        let mut polled = self.inner.poll(max_count, timeout).await;
+        while self.fault == Break::WaitsForAnAnswer && matches!(polled, Err(Error::Timeout(_))) {
+            polled = self.inner.poll(max_count, timeout).await;
+        }
+        let batch = match polled {
             Err(Error::Unavailable(_)) if self.fault == Break::CallsBlindnessEmpty => {
                 EventBatch::new(Vec::new(), Vec::new(), self.inner.position().clone())
             }

@@ -29,7 +29,7 @@ pub struct IggyMember {
     is_news: bool,
     tenures: Tenures,
     lanes: Lanes,
-    keep_alive: KeepAlive,
+    _keep_alive: KeepAlive,
 }
 
 /// What this member knows of each partition, to spare requests.
@@ -89,7 +89,7 @@ impl IggyMember {
         let tenures = shared.remembered.recall(instance);
         let client = Arc::new(client);
         let mut member = Self {
-            keep_alive: KeepAlive::start(Arc::clone(&client)),
+            _keep_alive: KeepAlive::start(Arc::clone(&client)),
             membership: Membership { generation: 0, partitions: Vec::new() },
             asked_at: Instant::now(),
             is_news: true,
@@ -219,17 +219,16 @@ impl Member for IggyMember {
         let lane = partition.0 as usize;
         if self.has_nothing(partition, from).await? {
             self.lanes.seen[lane] = from;
-            let watermarks = PartitionWatermarks { low: from, high: from };
-            return Ok(Fetched { records: Vec::new(), watermarks });
+            return Ok(Fetched { records: Vec::new(), low: None, high: Some(from) });
         }
         let count = self.lanes.batch[lane].min(u32::try_from(max_records).unwrap_or(u32::MAX));
         let fetched = read::read(&self.client, partition, from, count).await;
         let mut fetched = fetched.map_err(CallError::into_error)?;
-        let end = fetched.watermarks.high;
-        if end > from {
+        if let Some(end) = fetched.high {
             self.shared.ends.reaches(partition, end);
         }
-        self.lanes.seen[lane] = end;
+        // What an answer does not say is no news either, until somebody says more.
+        self.lanes.seen[lane] = fetched.high.unwrap_or_else(|| self.shared.ends.end(partition));
         let bytes: usize = fetched.records.iter().map(|record| record.payload.len()).sum();
         if let Some(average) = bytes.checked_div(fetched.records.len()) {
             // No more than twice as many as before: what comes next may be longer than what came.

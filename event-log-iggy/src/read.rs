@@ -18,17 +18,13 @@ pub(crate) async fn read(
     count: u32,
 ) -> Result<Fetched, CallError> {
     let polled = client.poll(partition, From::Offset(from), count).await?;
-    let Some(first) = polled.records.first() else {
+    let (Some(first), Some(last)) = (polled.records.first(), polled.records.last()) else {
         return nothing_came(client, partition, from, polled.last).await;
     };
-    let low = if first.offset == from {
-        from
-    } else {
-        // A gap, or retention: what is the earliest?
-        earliest(client, partition).await?.unwrap_or(from)
-    };
-    let high = polled.records.last().map_or(from, |last| last.offset.next()).max(polled.last.next());
-    Ok(Fetched { records: polled.records, watermarks: PartitionWatermarks { low, high } })
+    // A gap, or retention: what is the earliest?
+    let low = if first.offset == from { None } else { earliest(client, partition).await? };
+    let high = Some(polled.last.max(last.offset).next());
+    Ok(Fetched { records: polled.records, low, high })
 }
 
 async fn nothing_came(
@@ -37,26 +33,22 @@ async fn nothing_came(
     from: Offset,
     last: Offset,
 ) -> Result<Fetched, CallError> {
-    let empty =
-        |low, high| Ok(Fetched { records: Vec::new(), watermarks: PartitionWatermarks { low, high } });
+    let empty = |low, high| Ok(Fetched { records: Vec::new(), low, high });
     // The last offset is 0 also where there is none, and where the server could not say.
     let end = if last == Offset::ZERO { None } else { Some(last.next()) };
     if end == Some(from) || (end.is_none() && from == Offset::ZERO) {
-        return empty(from, from);
+        return empty(None, end);
     }
     if let Some(end) = end.filter(|&end| end > from) {
         // It has more, and does not return it: because retention has taken all of it, or because it could not.
-        let stats =
-            client.topic().await?.and_then(|topic| topic.partitions.get(partition.0 as usize).copied());
+        let topic = client.topic().await?;
+        let stats = topic.and_then(|topic| topic.partitions.get(partition.0 as usize).copied());
         let is_gone = stats.is_some_and(|stats| stats.messages == 0 && stats.high >= end);
-        return if is_gone { empty(end, end) } else { empty(from, end) };
+        return empty(is_gone.then_some(end), Some(end));
     }
     // It seems to end before `from`. Only a partition that can be read says so for certain.
     let first = client.poll(partition, From::First, 1).await?;
-    match first.records.first() {
-        Some(record) if first.last.next() < from => empty(record.offset, first.last.next()),
-        _ => empty(from, from),
-    }
+    empty(None, first.records.first().map(|first_record| first.last.max(first_record.offset).next()))
 }
 
 /// The earliest offset of a partition, `None` when it has none or cannot be read.

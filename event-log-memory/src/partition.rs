@@ -76,7 +76,8 @@ impl Partition {
             }
             records.push(record.clone());
         }
-        Fetched { records, watermarks: self.watermarks() }
+        let PartitionWatermarks { low, high } = self.watermarks();
+        Fetched { records, low: Some(low), high: Some(high) }
     }
 
     /// The first offset that was appended at `timestamp` or later, else the high watermark.

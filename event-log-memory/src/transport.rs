@@ -70,7 +70,8 @@ impl Connection {
         match topic.faults.fetch(partition) {
             FetchFate::Answered => Ok(topic.fetch(partition, from, records, bytes)),
             FetchFate::Empty => {
-                Ok(Fetched { records: Vec::new(), watermarks: topic.partition_watermarks(partition) })
+                let PartitionWatermarks { low, high } = topic.partition_watermarks(partition);
+                Ok(Fetched { records: Vec::new(), low: Some(low), high: Some(high) })
             }
             FetchFate::Failed => Err(injected()),
         }
@@ -241,7 +242,7 @@ impl Member for MemoryMember {
     ) -> Result<Fetched, Error> {
         self.connection.topic.faults.answering().await;
         let fetched = self.connection.fetch(partition, from, max_records, max_bytes)?;
-        self.seen[partition.0 as usize] = fetched.watermarks.high;
+        self.seen[partition.0 as usize] = fetched.high.unwrap_or_default();
         Ok(fetched)
     }
 

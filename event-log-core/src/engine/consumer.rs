@@ -163,10 +163,10 @@ where
                 continue;
             }
             let committed = member.committed(one.partition).await?;
-            let low = member.watermarks(one.partition).await?.low;
+            let marks = member.watermarks(one.partition).await?;
             let start = self.start.get(one.partition).unwrap_or(Offset::ZERO);
             // The start has no claim on what was gone before the consumer came: that is not a loss.
-            fresh.push(Lane::new(*one, committed, committed.unwrap_or(start.max(low))));
+            fresh.push(Lane::new(*one, committed, committed.unwrap_or(start.max(marks.low)), marks.high));
         }
         self.apply_assignment(fresh);
         Ok(())

@@ -40,11 +40,12 @@ pub struct StoredMessage {
 pub struct Fetched {
     /// Records in offset order, none before the asked offset. Empty is no proof of the end: `watermarks` is.
     pub records: Vec<StoredMessage>,
-    /// The retained range, as far as answering has shown it. A `low` above the asked offset says that what lies
-    /// between is gone. A `high` below the asked offset says **for certain** that the partition was cut: it ends
-    /// before where it once did, because it was purged, or made anew, or lost its tail in a crash. A transport that
-    /// is not certain names the asked offset.
-    pub watermarks: PartitionWatermarks,
+    /// The low watermark, if answering has shown it. Above the asked offset it says that what lies between is gone,
+    /// and must not be missing.
+    pub low: Option<Offset>,
+    /// The high watermark, if answering has shown it for certain. Lower than it once was it says that the partition
+    /// was cut: that it was purged, or made anew, or lost its tail in a crash.
+    pub high: Option<Offset>,
 }
 
 /// Why a request was not confirmed.

@@ -349,9 +349,9 @@ async fn read_back<S: Session>(
     let (mut next, mut empty) = (offsets.start, 0);
     while next < offsets.end {
         let fetched = session.fetch(partition, next, limits::FETCH_RECORDS).await?;
-        if fetched.watermarks.low > next {
+        if let Some(low) = fetched.low.filter(|&low| low > next) {
             seen.incomplete = true;
-            next = fetched.watermarks.low;
+            next = low;
         }
         let Some(last) = fetched.records.last() else {
             // No proof of the end: faults of the log look like this too.

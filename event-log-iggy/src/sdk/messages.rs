@@ -19,8 +19,6 @@ use super::failure::CallError;
 pub(crate) enum From {
     /// The earliest message that is retained.
     First,
-    /// The last message.
-    Last,
     /// This offset, or the earliest behind it.
     Offset(Offset),
     /// The first message that was appended at this time or later.
@@ -77,7 +75,6 @@ impl Client {
     ) -> Result<Polled, CallError> {
         let strategy = match from {
             From::First => PollingStrategy::first(),
-            From::Last => PollingStrategy::last(),
             From::Offset(offset) => PollingStrategy::offset(offset.0),
             From::Timestamp(timestamp) => PollingStrategy::timestamp(timestamp.0.into()),
         };

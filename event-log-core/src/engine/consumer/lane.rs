@@ -17,7 +17,7 @@ pub(super) struct Lane {
     ahead: VecDeque<StoredMessage>,
     /// The next offset to fetch.
     fetch_from: Offset,
-    /// The high watermark of the last fetch.
+    /// The high watermark, as far as it is known. It only falls when the partition is cut.
     high: Offset,
     /// One past the last record that was delivered since we got the partition or last sought in it.
     delivered: Option<Offset>,
@@ -46,13 +46,14 @@ pub(super) struct Mark {
 }
 
 impl Lane {
-    pub(super) fn new(assigned: Assigned, committed: Option<Offset>, next: Offset) -> Self {
+    pub(super) fn new(assigned: Assigned, committed: Option<Offset>, next: Offset, high: Offset) -> Self {
         Self {
             assigned,
             next,
             ahead: VecDeque::new(),
             fetch_from: next,
-            high: Offset::ZERO,
+            // What is committed was there once.
+            high: committed.map_or(high, |committed| committed.max(high)),
             delivered: None,
             committed,
             since: next,
@@ -133,23 +134,21 @@ impl Lane {
         let fetched = member.fetch(self.partition(), self.fetch_from, count, limits::FETCH_BYTES).await?;
         self.faulty = false;
         let asked = self.fetch_from;
-        self.high = fetched.watermarks.high;
-        if self.high < asked {
-            // What was fetched before the cut is delivered first: it was in the log.
-            return if self.ahead.is_empty() {
-                self.resume_after_cut(member).await.map(Some)
-            } else {
-                Ok(None)
-            };
+        if let Some(high) = fetched.high {
+            if high < self.high {
+                // What was fetched before the cut is delivered first: it was in the log.
+                let resumes = self.ahead.is_empty();
+                return if resumes { self.resume_after_cut(member, high).await.map(Some) } else { Ok(None) };
+            }
+            self.high = high;
         }
         if let Some(last) = fetched.records.last() {
             self.fetch_from = last.offset.next();
         }
         self.ahead.extend(fetched.records);
-        let low = fetched.watermarks.low;
-        if low <= asked {
+        let Some(low) = fetched.low.filter(|&low| low > asked) else {
             return Ok(None);
-        }
+        };
         self.fetch_from = self.fetch_from.max(low);
         if self.ahead.is_empty() {
             self.next = low;
@@ -159,8 +158,8 @@ impl Lane {
         Ok(Some(Notice::Missing { partition: self.partition(), from: asked, resumed_at: low }))
     }
 
-    /// The partition was cut below where we are.
-    async fn resume_after_cut<M: Member>(&mut self, member: &mut M) -> Result<Notice, Error> {
+    /// The partition was cut, and ends at `high` now.
+    async fn resume_after_cut<M: Member>(&mut self, member: &mut M, high: Offset) -> Result<Notice, Error> {
         // Everything that awaits comes first: a dropped future leaves the lane as it was.
         let partition = self.partition();
         let resumed_at = match self.last_timestamp {
@@ -169,6 +168,7 @@ impl Lane {
         };
         let committed = member.committed(partition).await?;
         let notice = Notice::Truncated { partition, from: self.next, resumed_at };
+        self.high = high;
         let last_timestamp = self.last_timestamp;
         self.committed = committed.filter(|&committed| committed <= resumed_at);
         self.seek(resumed_at);

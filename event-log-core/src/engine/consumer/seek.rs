@@ -122,7 +122,7 @@ async fn tail<M: Member>(
         let mut next = from;
         while next < marks.high {
             let fetched = member.fetch(partition, next, limits::FETCH_RECORDS, limits::FETCH_BYTES).await?;
-            next = next.max(fetched.watermarks.low);
+            next = next.max(fetched.low.unwrap_or(next));
             let Some(last) = fetched.records.last() else {
                 // No proof of the end: stopping here would pass over what is there.
                 empty += 1;

@@ -1,5 +1,6 @@
 //! What the workspace's cross-backend tests share.
 
 pub mod broken;
+pub mod equal;
 pub mod iggy;
 pub mod model;

@@ -17,6 +17,12 @@ usage: pipeline [FILE.jsonl | -] [OPTIONS]
   --log URL         where the events go (default: memory:)
                       memory:                  in this process
                       memory:?partitions=N     the same with N partitions
+                      iggy://USER:PASSWORD@HOST:PORT/STREAM/TOPIC?PARAMETERS
+                                               on a running iggy-server
+                      iggy+spawn:FOLDER        on an iggy-server that this starts, with its
+                                               data in FOLDER, and stops at the end
+                    The last two need a build with --features iggy. Run twice, the second
+                    run goes on where the groups left off.
   --events N        how many events the sample has (default: 5000)
   --parked FILE     write malformed lines to this file as they were
   --json            print the result as JSON, for machines
@@ -47,7 +53,16 @@ pub(crate) enum Input {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
-    Memory { partitions: u32 },
+    Memory {
+        partitions: u32,
+    },
+    /// A URL with a password in it: not to be shown.
+    Iggy {
+        url: String,
+    },
+    IggySpawn {
+        folder: PathBuf,
+    },
 }
 
 const SAMPLE_EVENTS: usize = 5_000;
@@ -104,8 +119,12 @@ fn value(parser: &mut lexopt::Parser) -> Result<String, String> {
 
 fn destination(url: &str) -> Result<Destination, String> {
     let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
-    if scheme != "memory" {
-        return Err(format!("--log {url}: this build knows no {scheme:?} log, only memory:"));
+    match scheme {
+        "memory" => {}
+        "iggy" => return Ok(Destination::Iggy { url: url.to_owned() }),
+        "iggy+spawn" if !rest.is_empty() => return Ok(Destination::IggySpawn { folder: rest.into() }),
+        "iggy+spawn" => return Err("--log iggy+spawn: needs a folder for the server's data".to_owned()),
+        _ => return Err(format!("--log: there is no {scheme:?} log, only memory, iggy and iggy+spawn")),
     }
     let Some(query) = rest.trim_start_matches('/').strip_prefix('?') else {
         return match rest.trim_start_matches('/') {

@@ -66,6 +66,9 @@ fn describe(notice: &Notice) -> Option<String> {
         Notice::Missing { partition, from, resumed_at } => {
             Some(format!("partition {partition}: gone before they were read: {from} to {resumed_at}"))
         }
+        Notice::Truncated { partition, from, resumed_at } => {
+            Some(format!("partition {partition}: ends before {from} now, read on from {resumed_at}"))
+        }
         Notice::Fault { partition, error } => Some(format!("partition {partition}: {error}")),
         Notice::Duplicate { position, first, .. } => Some(format!("{position} is a copy of {first}")),
         _ => None,

@@ -10,6 +10,7 @@
 //! `cargo run --release -p vibes-events --example pipeline -- --help`
 
 mod args;
+mod backend;
 mod groups;
 mod input;
 mod producer;
@@ -17,14 +18,15 @@ mod report;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use event_log_core::{ConsumerOptions, Cursor, EventLog, EventLogExt, RawCodec, RawEvent, SeekPosition};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
 use vibes_events::StoredOrBare;
 
-use self::args::{Args, Destination};
+use self::args::Args;
+use self::backend::Backend;
 use self::groups::{Assessment, Firehose, Notifications, follow};
 use self::report::{GroupLag, Report};
 
@@ -67,7 +69,14 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 }
 
 async fn run(args: &Args) -> Result<Report, Failure> {
-    let log = open(&args.destination).await?;
+    let backend = Backend::open(&args.destination).await?;
+    let report = through(args, &backend.log).await?;
+    backend.close().await?;
+    Ok(report)
+}
+
+/// Appends everything, and waits until the groups have read it.
+async fn through(args: &Args, log: &EventsLog) -> Result<Report, Failure> {
     let parking: Arc<dyn EventLog<RawEvent>> =
         Arc::new(event_log_memory::builder().topic("malformed").partitions(1).codec(RawCodec).open().await?);
 
@@ -83,7 +92,7 @@ async fn run(args: &Args) -> Result<Report, Failure> {
 
     let progress = progress(args);
     let start = Instant::now();
-    let produced = producer::run(args, &log, &parking, &progress).await?;
+    let produced = producer::run(args, log, &parking, &progress).await?;
     let appended_in = start.elapsed();
     progress.finish_and_clear();
     // Whoever was waiting for the end is told; a group that has failed is found out right below.
@@ -104,18 +113,7 @@ async fn run(args: &Args) -> Result<Report, Failure> {
     } else {
         print!("{report}");
     }
-    log.close(Duration::from_secs(10)).await?;
     Ok(report)
-}
-
-/// The only place that knows which backend it is.
-async fn open(destination: &Destination) -> Result<EventsLog, Failure> {
-    match destination {
-        Destination::Memory { partitions } => {
-            let builder = event_log_memory::builder().topic(vibes_events::TOPIC).partitions(*partitions);
-            Ok(Arc::new(builder.open().await?))
-        }
-    }
 }
 
 /// A bar on a terminal, nothing anywhere else.

@@ -2,3 +2,4 @@
 
 pub mod broken;
 pub mod model;
+pub mod proxy;

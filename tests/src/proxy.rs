@@ -60,6 +60,10 @@ impl Proxy {
     /// Listens on a free port of this machine and dials the target for each client. Its tasks belong to the runtime
     /// that this is called in.
     ///
+    /// A server that was told a port, and not to take a free one, tells its clients of it: a client of the SDK that is
+    /// connected a second time, instead of being replaced, then goes there, past the proxy. `Counts::accepted` shows
+    /// it.
+    ///
     /// # Errors
     ///
     /// When there is no port to listen on. The target is not looked at: it need not be there yet.
@@ -129,8 +133,8 @@ impl Proxy {
     /// The next `count` appends lose their client's connection and stay here, each with the connection to the
     /// server that it belongs to, until [`deliver_held`](Self::deliver_held).
     ///
-    /// The server drops a connection from which it has not heard for some time; a request that is held for longer
-    /// than that is lost.
+    /// The server drops a member of a group from which it has not heard for some time, and with it what is held for
+    /// it. Connections that belong to no group it leaves alone.
     pub fn hold_requests(&self, count: usize) {
         self.shared.switch(|state| state.plan.hold_requests = count);
     }
@@ -197,7 +201,8 @@ impl Proxy {
         self.counts().forwarded(code)
     }
 
-    /// Waits until the counts are so: how a test waits for a fault to have happened. It is cancel safe.
+    /// Waits until the counts are so: how a test waits for a fault to have happened. It is cancel safe. What is given
+    /// is asked under the proxy's lock, and must not turn to the proxy itself.
     pub async fn until(&self, mut reached: impl FnMut(&Counts) -> bool) {
         self.shared.until(|state| reached(&state.counts)).await;
     }

@@ -80,7 +80,7 @@ fn a_lost_reply_is_to_an_append_that_was_made() {
 
 #[test]
 fn the_first_append_of_a_partition_can_lose_its_reply_too() {
-    // The server refuses appends to a partition that it has not made yet, and the client repeats them.
+    // The server may not have made the partition yet, and then refuses until it has.
     on_stage(|stage| async move {
         let client = stage.client().await;
         stage.proxy.lose_replies(1);

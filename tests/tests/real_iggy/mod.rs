@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -142,6 +142,7 @@ impl Server {
         let child = Command::new(binary)
             .arg("--with-default-root-credentials")
             .current_dir(&folder)
+            // A port that the server is not told it cannot tell the clients of, who would go past the proxy.
             .env("IGGY_TCP_ADDRESS", "127.0.0.1:0")
             .env("IGGY_HTTP_ADDRESS", "127.0.0.1:0")
             .env("IGGY_QUIC_ENABLED", "false")
@@ -211,8 +212,12 @@ fn find() -> Option<PathBuf> {
     found
 }
 
-/// Says so where the test harness does not swallow it.
+/// Says so, once, where the test harness does not swallow it.
 fn announce(why: &str) {
-    // There is nobody else to tell.
-    let _ = writeln!(std::io::stderr(), "iggy_proxy: not run: {why}");
+    static ANNOUNCED: Once = Once::new();
+
+    ANNOUNCED.call_once(|| {
+        // If that fails there is nobody else to tell.
+        let _ = writeln!(std::io::stderr(), "iggy_proxy: not run: {why}");
+    });
 }

@@ -4,3 +4,4 @@ pub mod broken;
 pub mod equal;
 pub mod iggy;
 pub mod model;
+pub mod proxy;

@@ -426,15 +426,15 @@ fn a_record_that_comes_again() {
 fn a_poll_that_overlooks_what_is_there() {
     found_out("polls find what is there", |history| {
         for what in whats(history) {
-            if let What::Polled { reading, .. } = what {
-                if let Ok(Some((records, _, cursor))) = &mut reading.result {
-                    records.clear();
-                    reading.position.clone_from(
-                        &[(PartitionId(0), Offset(0)), (PartitionId(1), Offset(0))].into_iter().collect(),
-                    );
-                    cursor.clone_from(&reading.position);
-                    break;
-                }
+            if let What::Polled { reading, .. } = what
+                && let Ok(Some((records, _, cursor))) = &mut reading.result
+            {
+                records.clear();
+                reading.position.clone_from(
+                    &[(PartitionId(0), Offset(0)), (PartitionId(1), Offset(0))].into_iter().collect(),
+                );
+                cursor.clone_from(&reading.position);
+                break;
             }
         }
     });

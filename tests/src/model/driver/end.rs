@@ -26,7 +26,7 @@ impl World {
     }
 
     async fn calm_down(&mut self) {
-        if self.history.settings.seed % 2 == 0 {
+        if self.history.settings.seed.is_multiple_of(2) {
             let count = self.faults.deliver_held_requests();
             self.saw(What::Delivered(count));
         }
@@ -57,7 +57,7 @@ impl World {
     /// Lets the members that are left find out which partitions they have; in some runs they read and commit
     /// what there is.
     async fn share_out(&mut self) {
-        let read = self.history.settings.seed % 3 == 0;
+        let read = self.history.settings.seed.is_multiple_of(3);
         for group in 0..GROUPS {
             for round in 0..40 {
                 let mut count = 0;

@@ -119,6 +119,15 @@ pub trait Harness: Send + Sync {
     /// What the backend supports.
     fn capabilities(&self) -> Capabilities;
 
+    /// Whether there is anything to run on, such as the server that the backend needs.
+    ///
+    /// # Errors
+    ///
+    /// [`NotRun`] with the reason; the case ends there, before it has begun.
+    fn ready(&self) -> Result<(), NotRun> {
+        Ok(())
+    }
+
     /// Makes a fault.
     ///
     /// # Errors
@@ -175,6 +184,7 @@ pub fn run<H: Harness>(name: &str, harness: impl FnOnce() -> H) -> CaseResult {
         if harness.virtual_time() {
             tokio::time::pause();
         }
+        harness.ready()?;
         let outcome = tokio::time::timeout(CASE_TIMEOUT, (case.run)(&harness)).await;
         outcome.unwrap_or_else(|_| panic!("{name} is stuck"))
     });

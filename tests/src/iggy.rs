@@ -1,37 +1,101 @@
-//! The harness of the conformance suite on a real iggy-server.
+//! The conformance suite's harness on a real iggy-server, and what the other tests on one share.
+//!
+//! All tests of a process share a server; each has a stream to itself, and a [`Proxy`] before the server that makes the
+//! faults. Where there is no server, that is announced and nothing is run.
 
-use std::sync::Arc;
+mod foreign;
+mod server;
+
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use event_log_core::conformance::{Capabilities, Fault, Harness, NotRun, Probe, Spec};
 use event_log_core::{Error, EventLog, limits};
-use event_log_iggy::{Credentials, Endpoint, IggyConfig};
+use event_log_iggy::server::IggyServer;
+use event_log_iggy::{Endpoint, IggyConfig};
+use tokio::sync::OnceCell;
 
+pub use self::foreign::{Foreign, RawRecord};
+pub use self::server::{own_server, shared_server};
+use crate::proxy::{NetworkFault, Proxy};
+
+/// The topic of every test, in a stream of its own.
+const TOPIC: &str = "events";
+
+/// Long enough for a server on a busy machine, and short enough that a test of a server that does not answer ends.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A stream of its own on the shared server, behind a proxy of its own.
 pub struct IggyHarness {
-    config: IggyConfig,
+    server: Option<&'static IggyServer>,
+    stream: String,
+    proxy: OnceCell<Proxy>,
 }
 
-static N: AtomicU64 = AtomicU64::new(0);
+impl Default for IggyHarness {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl IggyHarness {
+    /// A new stream. The server is started when this is the first.
+    #[must_use]
     pub fn new() -> Self {
-        let address = std::env::var("IGGY_TEST_ADDRESS").unwrap();
-        let n = N.fetch_add(1, Ordering::Relaxed);
-        let stream = format!("t-{}-{n}", std::process::id());
-        let config =
-            IggyConfig::new(Endpoint::new(address, Credentials::password("iggy", "iggy")), stream, "events");
-        Self { config }
+        Self { server: shared_server(), stream: new_stream(), proxy: OnceCell::new() }
     }
+
+    /// The proxy before the server. It belongs to the runtime that asks first.
+    ///
+    /// # Panics
+    ///
+    /// Without a server.
+    pub async fn proxy(&self) -> &Proxy {
+        let server = self.server.expect("there is a server");
+        let start = || async { Proxy::start(server.tcp_address()).await.expect("there is a port") };
+        self.proxy.get_or_init(start).await
+    }
+
+    /// How a log on the harness's topic is configured, through the proxy.
+    ///
+    /// # Panics
+    ///
+    /// Without a server.
+    pub async fn config(&self) -> IggyConfig {
+        let server = self.server.expect("there is a server");
+        let endpoint = Endpoint::new(self.proxy().await.address().to_string(), server.endpoint().credentials);
+        let mut config = IggyConfig::new(endpoint, &self.stream, TOPIC);
+        config.request_timeout = REQUEST_TIMEOUT;
+        config
+    }
+
+    /// Somebody who does not use this library, past the proxy.
+    ///
+    /// # Panics
+    ///
+    /// Without a server.
+    pub async fn foreign(&self) -> Foreign {
+        Foreign::connect(&self.server.expect("there is a server").endpoint(), &self.stream, TOPIC).await
+    }
+}
+
+/// A name for a stream that no other test has.
+#[must_use]
+pub fn new_stream() -> String {
+    static STREAMS: AtomicU64 = AtomicU64::new(0);
+    format!("test-{}-{}", std::process::id(), STREAMS.fetch_add(1, Ordering::Relaxed))
 }
 
 #[async_trait]
 impl Harness for IggyHarness {
     async fn open(&self, spec: &Spec) -> Result<Arc<dyn EventLog<Probe>>, Error> {
         if spec.retain_records.is_some() {
+            // There is no such setting to open a log with.
             return Err(Error::Unsupported("retention by number of records"));
         }
-        let mut config = self.config.clone();
+        let mut config = self.config().await;
         config.topology.partitions = spec.partitions.unwrap_or(limits::PARTITIONS);
         config.topology.retention.max_age = spec.retain_for;
         config.producer = spec.config.clone();
@@ -44,7 +108,33 @@ impl Harness for IggyHarness {
         capabilities
     }
 
+    fn ready(&self) -> Result<(), NotRun> {
+        self.server.map(drop).ok_or_else(|| NotRun("no iggy-server".to_owned()))
+    }
+
     async fn inject(&self, fault: Fault) -> Result<(), NotRun> {
-        Err(NotRun(format!("{fault:?}")))
+        let proxy = self.proxy().await;
+        match fault {
+            Fault::Disconnect => {
+                proxy.disconnect();
+                proxy.settled().await;
+            }
+            Fault::Reconnect => proxy.reconnect(),
+            Fault::LoseReplies(count) => proxy.lose_replies(count),
+            Fault::LoseRequests(count) => proxy.lose_requests(count),
+            Fault::HoldRequests(count) => proxy.hold_requests(count),
+            Fault::DeliverHeld => drop(proxy.deliver_held().await),
+            Fault::SlowAppends(each) => proxy.slow_appends(each),
+            Fault::EmptyFetches(count) => proxy.empty_fetches(count),
+            Fault::FailFetches(partition, count) => proxy.fail_fetches(partition, count),
+            Fault::FailCommits(partition, count) => proxy.fail_commits(partition, count),
+            Fault::StallFetches(true) => proxy.apply(NetworkFault::HalfOpen),
+            Fault::StallFetches(false) => proxy.heal(),
+            // The offsets of a purged topic begin again.
+            Fault::Purge | Fault::BeginAgain => self.foreign().await.purge().await,
+            Fault::AppendForeign(partition, payload) => self.foreign().await.send(partition, payload).await,
+            other => return Err(NotRun(format!("no way is known to have a server make {other:?}"))),
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,111 @@
+//! Somebody who uses the server without this library: another producer, or an operator.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use event_log_core::PartitionId;
+use event_log_iggy::{Credentials, Endpoint};
+use iggy::prelude::{
+    AutoLogin, Client as _, Consumer, Credentials as SdkCredentials, Identifier, IggyMessage, MessageClient as _,
+    Partitioning, PollingStrategy, TcpClient, TcpClientConfig, TcpClientReconnectionConfig, TopicClient as _,
+};
+
+/// A plain client of the SDK.
+pub struct Foreign {
+    tcp: TcpClient,
+    stream: Identifier,
+    topic: Identifier,
+}
+
+/// A message as the log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawRecord {
+    /// Its offset.
+    pub offset: u64,
+    /// Its id.
+    pub id: u128,
+    /// Its bytes.
+    pub payload: Bytes,
+}
+
+impl Foreign {
+    /// Signs in.
+    ///
+    /// # Panics
+    ///
+    /// When that does not succeed; likewise everything else here.
+    pub async fn connect(endpoint: &Endpoint, stream: &str, topic: &str) -> Self {
+        let Credentials::Password { username, password } = endpoint.credentials.clone() else {
+            panic!("the server's own user has a password");
+        };
+        let tcp = TcpClient::create(Arc::new(TcpClientConfig {
+            server_address: endpoint.addresses.first().expect("an address").clone(),
+            auto_login: AutoLogin::Enabled(SdkCredentials::UsernamePassword(username, password)),
+            reconnection: TcpClientReconnectionConfig { enabled: false, ..Default::default() },
+            nodelay: true,
+            ..TcpClientConfig::default()
+        }));
+        let tcp = tcp.expect("a client");
+        tcp.connect().await.expect("the server lets us in");
+        let named = |name| Identifier::named(name).expect("it is a name");
+        Self { tcp, stream: named(stream), topic: named(topic) }
+    }
+
+    /// Appends bytes.
+    pub async fn send(&self, partition: PartitionId, payload: Bytes) {
+        let message = IggyMessage::builder().payload(payload).build().expect("a message");
+        let to = Partitioning::partition_id(partition.0);
+        let sent = self.tcp.send_messages(&self.stream, &self.topic, &to, &mut [message]).await;
+        sent.expect("it is appended");
+    }
+
+    /// Removes all messages, and waits until that has happened.
+    pub async fn purge(&self) {
+        let purged = self.tcp.purge_topic(&self.stream, &self.topic).await;
+        purged.expect("the topic is purged");
+        // The server carries it out by and by, and tells nobody when it has.
+        while !self.is_empty().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn is_empty(&self) -> bool {
+        let topic = self.tcp.get_topic(&self.stream, &self.topic).await.expect("the server answers");
+        for partition in topic.expect("there is a topic").partitions {
+            let polled = self.poll(PartitionId(partition.id), PollingStrategy::first(), 1).await;
+            if partition.messages_count > 0 || partition.current_offset > 0 || !polled.is_empty() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Everything in a partition.
+    pub async fn read(&self, partition: PartitionId) -> Vec<RawRecord> {
+        let mut records: Vec<RawRecord> = Vec::new();
+        loop {
+            let next = records.last().map_or(0, |record| record.offset + 1);
+            let more = self.poll(partition, PollingStrategy::offset(next), 1_000).await;
+            if more.is_empty() {
+                return records;
+            }
+            records.extend(more);
+        }
+    }
+
+    async fn poll(&self, partition: PartitionId, from: PollingStrategy, count: u32) -> Vec<RawRecord> {
+        let reader = Consumer::new(Identifier::numeric(1).expect("a number"));
+        let partition = Some(partition.0);
+        let polled =
+            self.tcp.poll_messages(&self.stream, &self.topic, partition, &reader, &from, count, false).await;
+        let messages = polled.expect("the server answers").messages.into_iter();
+        messages
+            .map(|message| RawRecord {
+                offset: message.header.offset,
+                id: message.header.id,
+                payload: message.payload,
+            })
+            .collect()
+    }
+}

@@ -3,5 +3,7 @@
 mod config;
 pub mod limits;
 mod sdk;
+#[cfg(all(feature = "server", unix))]
+pub mod server;
 
 pub use self::config::{Credentials, Endpoint, Tls};

@@ -125,7 +125,10 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let user = || Credentials::password("iggy", "secret");
-        assert_eq!(name(Endpoint { addresses: vec![], credentials: user(), tls: None }), "endpoint.addresses");
+        assert_eq!(
+            name(Endpoint { addresses: vec![], credentials: user(), tls: None }),
+            "endpoint.addresses"
+        );
         for address in ["localhost", "localhost:", ":8090", "localhost:0", "localhost:70000"] {
             assert_eq!(name(Endpoint::new(address, user())), "endpoint.addresses", "{address}");
         }

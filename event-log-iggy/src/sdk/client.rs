@@ -9,7 +9,6 @@ use iggy::prelude::{
     AutoLogin, Client as _, Credentials as SdkCredentials, SystemClient, TcpClient, TcpClientConfig,
     TcpClientReconnectionConfig,
 };
-use secrecy::ExposeSecret;
 
 use super::failure::CallError;
 use crate::config::{Credentials, Endpoint};

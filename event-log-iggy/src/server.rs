@@ -69,8 +69,12 @@ const ROOT_USER: &str = "iggy";
 
 /// A server that runs for as long as this value lives, and is started again when it dies.
 ///
-/// The methods need no particular runtime, and a server may be used from several. Dropping the value ends the server
-/// as [`stop`](Self::stop) does, without waiting for it.
+/// The methods need no particular runtime, and one server may be used from several, such as those of many tests: in a
+/// `static`, it ends with the process. Dropping the value ends the server as [`stop`](Self::stop) does, without waiting
+/// for it.
+///
+/// A command (to stop, kill, start, move, pause or resume it) is given when its future is first polled, unless
+/// [`SERVER_COMMANDS`] others are waiting. What was given is carried out, in order, even if the future is dropped.
 pub struct IggyServer {
     commands: mpsc::Sender<Command>,
     state: watch::Receiver<ServerState>,
@@ -197,7 +201,7 @@ impl IggyServer {
     ///
     /// # Cancel safety
     ///
-    /// The server is stopped all the same.
+    /// A command that was given is carried out: see [`IggyServer`].
     pub async fn stop(&self) -> Result<(), ServerError> {
         self.tell(Command::Stop).await
     }
@@ -211,7 +215,7 @@ impl IggyServer {
     ///
     /// # Cancel safety
     ///
-    /// The server is killed all the same.
+    /// A command that was given is carried out: see [`IggyServer`].
     pub async fn kill(&self) -> Result<(), ServerError> {
         self.tell(Command::Kill).await
     }
@@ -225,7 +229,8 @@ impl IggyServer {
     ///
     /// # Cancel safety
     ///
-    /// The server is started all the same, and goes down if that fails.
+    /// A command that was given is carried out: see [`IggyServer`]. The server goes down if the
+    /// start fails.
     pub async fn start_again(&self) -> Result<(), ServerError> {
         self.tell(Command::Start).await
     }
@@ -239,7 +244,7 @@ impl IggyServer {
     ///
     /// # Cancel safety
     ///
-    /// The server is restarted all the same.
+    /// A command that was given is carried out: see [`IggyServer`].
     pub async fn restart_on_another_port(&self) -> Result<(), ServerError> {
         self.tell(Command::MoveToAnotherPort).await
     }
@@ -252,7 +257,7 @@ impl IggyServer {
     ///
     /// # Cancel safety
     ///
-    /// The process is paused all the same.
+    /// A command that was given is carried out: see [`IggyServer`].
     pub async fn pause(&self) -> Result<(), ServerError> {
         self.tell(|reply| Command::Signal(Signal::STOP, reply)).await
     }
@@ -265,7 +270,7 @@ impl IggyServer {
     ///
     /// # Cancel safety
     ///
-    /// The process goes on all the same.
+    /// A command that was given is carried out: see [`IggyServer`].
     pub async fn resume(&self) -> Result<(), ServerError> {
         self.tell(|reply| Command::Signal(Signal::CONT, reply)).await
     }

@@ -7,6 +7,7 @@
 mod support;
 
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -147,6 +148,9 @@ async fn a_killed_server_is_started_again_on_its_port() {
     let (pid, address) = (server.pid().unwrap(), server.tcp_address());
     let mut watch = server.watch();
     for round in 1..=2_u64 {
+        // The kernel remembers an open connection of a dead server for a while, which must not keep the port from the
+        // next one.
+        let _open = TcpStream::connect(server.tcp_address()).unwrap();
         send(server.pid().unwrap(), Signal::KILL);
         let state = until(
             &mut watch,
@@ -229,8 +233,10 @@ fn dropping_it_ends_it_without_any_runtime() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(IggyServer::start(options.clone())).unwrap()
     };
-    // The runtime that it was started on is gone, and it runs.
+    // The runtime that it was started on is gone, and it runs. A static may have it.
+    const fn may_be_shared(_: &(impl Send + Sync + 'static)) {}
     let server = start();
+    may_be_shared(&server);
     let (pid, folder) = (server.pid().unwrap(), server.data_folder().to_owned());
     assert!(is_alive(pid) && accepts(server.tcp_address()));
     let mut watch = server.watch();

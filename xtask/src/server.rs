@@ -25,7 +25,7 @@ pub(crate) enum Need {
 
 impl Need {
     pub(crate) fn from_env() -> Result<Self, String> {
-        Self::parse(env::var_os(NEED).as_deref().and_then(OsStr::to_str))
+        Self::parse(env::var_os(NEED).map(|value| value.to_string_lossy().into_owned()).as_deref())
     }
 
     fn parse(value: Option<&str>) -> Result<Self, String> {

@@ -2,7 +2,16 @@
 //! passed test.
 //!
 //! The environment variable `EVENT_LOG_IGGY` says how much a server matters. A test asks [`server_or_announce`] first,
-//! and returns if there is none.
+//! and returns if there is none:
+//!
+//! ```no_run
+//! use event_log_iggy::server::{IggyServer, ServerOptions, gate};
+//!
+//! # async fn test() {
+//! let Some(binary) = gate::server_or_announce("my test") else { return };
+//! let server = IggyServer::start(ServerOptions::temporary().binary(binary)).await;
+//! # }
+//! ```
 
 use std::env;
 use std::io::Write as _;
@@ -32,7 +41,7 @@ impl Need {
     ///
     /// A sentence, when it says something else.
     pub fn from_env() -> Result<Self, String> {
-        Self::parse(env::var_os(NEED).as_deref().and_then(std::ffi::OsStr::to_str))
+        Self::parse(env::var_os(NEED).map(|value| value.to_string_lossy().into_owned()).as_deref())
     }
 
     /// What a value of `EVENT_LOG_IGGY` means; `None` is that it is not set.

@@ -33,7 +33,7 @@
 //! # Which server
 //!
 //! The SDK 0.11, which this crate is built on, speaks with servers 0.9; one of another row does not understand it. The
-//! container image is `apache/iggy:0.9.0`. With the feature `server`, [`server`] finds an `iggy-server` on this
+//! container image is `apache/iggy:0.9.0`. With the feature `server`, the module `server` finds an `iggy-server` on this
 //! machine, starts it, watches it and stops it: for tests, and for programs that bring their own.
 //!
 //! # A log as a URL
@@ -79,6 +79,8 @@ mod member;
 mod read;
 mod remembered;
 mod sdk;
+#[cfg(all(feature = "server", unix))]
+pub mod server;
 mod session;
 mod shared;
 mod topology;

@@ -54,3 +54,48 @@ pub const NAME_BYTES: usize = 255;
 
 /// The most partitions that a topic may have: what Apache Iggy takes.
 pub const MAX_PARTITIONS: u32 = 1_000;
+
+/// How long a server of one's own may take until it lets us in. A third of a second is usual; a loaded machine, or a
+/// log of many segments to look through, may need a hundred times as much.
+pub const SERVER_START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long `iggy-server --version` may take. It prints a line; a machine that needs longer would not run the server.
+pub const SERVER_VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a starting server is looked at: whether it has written down its port, and whether it lets us in. Short
+/// against the third of a second that a start takes, and a look costs one `open`.
+pub const SERVER_START_LOOK: Duration = Duration::from_millis(10);
+
+/// How long a server may take to end after it was asked to: it writes what it has not flushed, and itself allows its
+/// parts ten seconds for that. After this it is killed.
+pub const SERVER_STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// How long the rest of a dead server's output is waited for. It is in the pipe already; only a child of the server
+/// that outlives it could keep the pipe open.
+pub const SERVER_OUTPUT_GRACE: Duration = Duration::from_millis(500);
+
+/// The wait before a dead server is started again: nothing is gained by waiting after a single crash.
+pub const SERVER_RESTART_INITIAL: Duration = Duration::from_millis(100);
+
+/// The longest such wait; each is twice the one before.
+pub const SERVER_RESTART_MAX: Duration = Duration::from_secs(5);
+
+/// Restarts in a row, each before the server was healthy again, after which it is given up. With the waits above they
+/// span some seconds: enough for a port to become free, and a server that cannot start is not tried for ever.
+pub const SERVER_RESTARTS: u32 = 5;
+
+/// How long a server has to run until its earlier deaths are forgiven.
+pub const SERVER_HEALTHY_AFTER: Duration = Duration::from_secs(30);
+
+/// Lines of the server's output that are kept for the error that says how it died.
+pub const SERVER_LOG_LINES: usize = 20;
+
+/// Where a line of the server's output is cut. Its longest, the one with its configuration, has about 3,000 bytes.
+pub const SERVER_LOG_LINE_BYTES: usize = 8_192;
+
+/// Random bytes in the password of a server of one's own: far more than can be guessed; as hexadecimal digits they
+/// stay below the hundred characters that Apache Iggy takes.
+pub const SERVER_PASSWORD_BYTES: usize = 32;
+
+/// Commands to a server's keeper that wait at once; who gives more waits for its turn.
+pub const SERVER_COMMANDS: usize = 16;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod container;
 mod integration;
 mod server;
 mod step;
@@ -12,14 +13,16 @@ use std::process::ExitCode;
 const HELP: &str = "\
 usage: cargo xtask COMMAND [ARGS]
 
-  test         every test and documentation test that needs no server; ARGS go to `cargo test`
-  integration  the same suites on a real iggy-server [--server PATH]
+  test         every test and documentation test, on a real iggy-server too if there is one;
+               ARGS go to `cargo test`
+  integration  the suites on a real iggy-server, which is required [--server PATH] [-- ARGS]:
+               the one named, else the one on PATH, else a copy out of the container image
   bench        the benchmarks; ARGS go to `cargo bench -p event-log-memory`
   ci           what a change has to pass: format, lints, tests, docs, dependencies, the example
 
 environment:
-  EVENT_LOG_IGGY   required | auto (default) | off: whether a missing iggy-server is a failure,
-                   is announced, or is not looked for
+  EVENT_LOG_IGGY   required | auto (default) | off: whether, for test and ci, a missing
+                   iggy-server is a failure, is announced, or is not looked for
   IGGY_SERVER_BIN  the iggy-server to use, when it is not on PATH
 ";
 

@@ -1,22 +1,23 @@
-//! `cargo xtask test`: every test that needs no server.
+//! `cargo xtask test`: every test, those on a real iggy-server included if there is one.
 
+use crate::Outcome;
+use crate::server::Plan;
 use crate::step::Step;
-use crate::{Outcome, server};
 
 pub(crate) fn run(args: &[String]) -> Result<Outcome, String> {
-    // First, so that a bad setting is not found out after minutes of tests.
-    let announcement = server::announcement()?;
-    let step = Step::cargo("tests", &["test", "--workspace", "--all-features"]).args(args);
-    match step.run() {
+    let plan = Plan::from_env()?;
+    // The tests on the server are among those of the workspace: one run is enough.
+    let step = plan.apply(Step::cargo("tests", &["test", "--workspace", "--all-features"])).args(args);
+    let outcome = match step.run() {
         Ok(took) => {
             println!("\ntests: passed in {:.0} s", took.as_secs_f64());
-            println!("{announcement}");
-            Ok(Outcome::Passed)
+            Outcome::Passed
         }
         Err(problem) => {
             eprintln!("\n{problem}");
-            println!("{announcement}");
-            Ok(Outcome::Failed(1))
+            Outcome::Failed(1)
         }
-    }
+    };
+    println!("{}", plan.line());
+    Ok(outcome)
 }

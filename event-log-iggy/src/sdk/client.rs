@@ -107,9 +107,13 @@ impl Client {
 
 /// Whether somebody at this endpoint lets us in.
 #[cfg(feature = "server")]
-pub(crate) async fn probe(endpoint: &Endpoint, timeout: Duration) -> Result<(), CallError> {
+pub(crate) async fn probe(
+    endpoint: &Endpoint,
+    connect_timeout: Duration,
+    request_timeout: Duration,
+) -> Result<(), CallError> {
     let nowhere = Arc::new(Topic::new("-", "-")?);
-    Client::connect(endpoint, nowhere, timeout, timeout).await?.ping().await
+    Client::connect(endpoint, nowhere, connect_timeout, request_timeout).await?.ping().await
 }
 
 async fn bounded<T, F>(timeout: Duration, call: F) -> Result<T, CallError>

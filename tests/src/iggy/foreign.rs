@@ -7,8 +7,9 @@ use bytes::Bytes;
 use event_log_core::PartitionId;
 use event_log_iggy::{Credentials, Endpoint};
 use iggy::prelude::{
-    AutoLogin, Client as _, Consumer, Credentials as SdkCredentials, Identifier, IggyMessage, MessageClient as _,
-    Partitioning, PollingStrategy, TcpClient, TcpClientConfig, TcpClientReconnectionConfig, TopicClient as _,
+    AutoLogin, Client as _, Consumer, Credentials as SdkCredentials, Identifier, IggyMessage,
+    MessageClient as _, Partitioning, PollingStrategy, TcpClient, TcpClientConfig,
+    TcpClientReconnectionConfig, TopicClient as _,
 };
 
 /// A plain client of the SDK.

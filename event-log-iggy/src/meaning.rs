@@ -14,9 +14,10 @@ use crate::sdk::CallError;
 pub(crate) enum Meaning {
     /// The connection is of no use any more, and nothing was sent over it.
     NotSent,
-    /// The connection is of no use any more, or the server is in trouble, and whether it has carried out the
-    /// request nobody has said.
+    /// The connection is of no use any more, and whether the server has carried out the request nobody has said.
     Ambiguous,
+    /// The server is in trouble: it answers, and what it has done of the request before it failed it does not say.
+    Failed,
     /// The server did not take the request now, and may take it later.
     NotYet,
     /// It is done already; only the reply is gone.
@@ -40,18 +41,19 @@ pub(crate) const fn meaning(code: u32) -> Option<Meaning> {
         9 | 61 | 63 => Meaning::NotSent,
         // Disconnected, StaleClient, transport errors, ConnectionClosed, EmptyResponse, TransientNotCommitted.
         8 | 30..=32 | 57 | 206 | 304 | 400..=404 => Meaning::Ambiguous,
-        // The generic error, and replies that could not be read: somebody did something.
+        // The generic error, which also stands for a code that the SDK does not know, and replies that could not be
+        // read: somebody did something.
         1 | 36 | 80..=84 | 300..=303 | 10000 | 10001 => Meaning::Ambiguous,
-        // The server's storage failed, before the write or after it.
-        10..=16 | 19 | 1000..=1008 | 1011 | 1015 | 2000..=2009 | 2017 | 2020 => Meaning::Ambiguous,
-        3000..=3006 | 3010..=3012 | 3020 | 3023 => Meaning::Ambiguous,
-        4000 | 4001 | 4003..=4008 | 4010..=4016 | 4020 | 4021 | 4026 | 4027 | 4030..=4036 | 4039 => {
-            Meaning::Ambiguous
-        }
-        4102 | 5007 | 5008 | 6000..=6004 | 7000..=7004 | 9000 => Meaning::Ambiguous,
-        10002..=10012 | 11000 | 11001 | 12000 | 12001 | 13000 => Meaning::Ambiguous,
         // The background producer of the SDK, which is not used here.
         4050..=4057 => Meaning::Ambiguous,
+        // The server's storage failed, before the write or after it.
+        10..=16 | 19 | 1000..=1008 | 1011 | 1015 | 2000..=2009 | 2017 | 2020 => Meaning::Failed,
+        3000..=3006 | 3010..=3012 | 3020 | 3023 => Meaning::Failed,
+        4000 | 4001 | 4003..=4008 | 4010..=4016 | 4020 | 4021 | 4026 | 4027 | 4030..=4036 | 4039 => {
+            Meaning::Failed
+        }
+        4102 | 5007 | 5008 | 6000..=6004 | 7000..=7004 | 9000 => Meaning::Failed,
+        10002..=10012 | 11000 | 11001 | 12000 | 12001 | 13000 => Meaning::Failed,
         // TransientNotAccepted; a full topic, which retention may empty.
         58 | 3009 => Meaning::NotYet,
         59 => Meaning::Done,
@@ -89,6 +91,7 @@ impl CallError {
             | Meaning::NotOurs
             | Meaning::NotFound => Error::Unavailable(Some(Box::new(self))),
             Meaning::Forbidden => Error::Unauthorized(Some(Box::new(self))),
+            Meaning::Failed => self.into_backend(true, true),
             Meaning::NotYet => self.into_backend(true, false),
             Meaning::Refused => self.into_backend(false, false),
             Meaning::Done => self.into_backend(false, true),
@@ -104,7 +107,7 @@ impl CallError {
         match self.meaning() {
             Meaning::NotSent | Meaning::NotYet | Meaning::SignedOut | Meaning::NotFound => lost(self, false),
             // A send is never answered with `NotOurs` by a server that works as documented.
-            Meaning::Ambiguous | Meaning::NotOurs | Meaning::Done => lost(self, true),
+            Meaning::Ambiguous | Meaning::Failed | Meaning::NotOurs | Meaning::Done => lost(self, true),
             Meaning::Forbidden => SendError::Refused(Error::Unauthorized(Some(Box::new(self)))),
             Meaning::Refused => SendError::Refused(self.into_backend(false, false)),
         }
@@ -143,6 +146,7 @@ mod tests {
             (58, Meaning::NotYet),
             (59, Meaning::Done),
             (42, Meaning::Forbidden),
+            (4010, Meaning::Failed),
             (4022, Meaning::Refused),
             (4100, Meaning::Refused),
             (5009, Meaning::NotOurs),

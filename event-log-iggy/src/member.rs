@@ -84,7 +84,7 @@ impl IggyMember {
             batch: batch.collect(),
             is_fresh: false,
             was_woken: false,
-            falls: shared.ends.known().borrow().falls(),
+            falls: shared.ends.snapshot().falls(),
         };
         let tenures = shared.remembered.recall(instance);
         let client = Arc::new(client);

@@ -13,7 +13,7 @@ use event_log_core::Error;
 use tokio::sync::Mutex;
 
 use crate::config::IggyConfig;
-use crate::ends::{Ends, Known};
+use crate::ends::Ends;
 use crate::lookout::Pace;
 use crate::remembered::Remembered;
 use crate::sdk::{CallError, Client, Topic, TopicDetails};
@@ -94,7 +94,7 @@ impl Shared {
 
     /// What the topic is like now. Its ends are news for everybody.
     pub(crate) async fn look(&self) -> Result<TopicDetails, Error> {
-        let before: Known = self.ends.known().borrow().clone();
+        let before = self.ends.snapshot();
         let details = self.ask(|client| async move { client.topic().await }).await?;
         // Gone: whoever connects next makes it again.
         let details = details.ok_or(Error::Unavailable(None))?;

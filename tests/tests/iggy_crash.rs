@@ -42,10 +42,6 @@ async fn until(log: &IggyLog<Probe>, mut reached: impl FnMut(Connection) -> bool
     drop(change.await.expect("the log notices").expect("the log is open"));
 }
 
-const fn is_connected(connection: Connection) -> bool {
-    matches!(connection, Connection::Connected)
-}
-
 const fn is_away(connection: Connection) -> bool {
     matches!(connection, Connection::Reconnecting { .. })
 }

@@ -29,7 +29,7 @@ impl FromStr for IggyConfig {
         }
         let mut config = {
             let (stream, topic) = names(&url)?;
-            Self::new(Endpoint::new(address(&url)?, credentials(&url)?), stream, topic)
+            Self::new(Endpoint::new(address(&url)?, credentials(&url, text)?), stream, topic)
         };
         for (name, value) in url.query_pairs() {
             set(&mut config, &name, &value)?;
@@ -45,9 +45,13 @@ fn address(url: &Url) -> Result<String, Error> {
     Ok(format!("{host}:{}", url.port().unwrap_or(DEFAULT_PORT)))
 }
 
-fn credentials(url: &Url) -> Result<Credentials, Error> {
+fn credentials(url: &Url, text: &str) -> Result<Credentials, Error> {
     let username = decoded("username", url.username())?;
-    match url.password() {
+    // The parser drops an empty password, and what is left looks like a token.
+    let userinfo =
+        text.split_once("://").and_then(|(_, rest)| rest.split_once('@')).map(|(userinfo, _)| userinfo);
+    let empty = userinfo.is_some_and(|userinfo| userinfo.ends_with(':')).then_some("");
+    match url.password().or(empty) {
         Some(password) => Ok(Credentials::password(username, decoded("password", password)?)),
         None if username.is_empty() => Err(Error::invalid("url", "must have user:password@ or token@")),
         None => Ok(Credentials::token(username)),

@@ -38,10 +38,8 @@ impl World<'_> {
 
     pub(super) async fn leave(&mut self, group: usize, says_so: bool) -> Seen {
         let Some(member) = self.members.remove(&group) else { return Seen::Nobody };
-        if says_so {
-            if let Err(error) = member.consumer.leave().await {
-                return Seen::Failed(kind(&error));
-            }
+        if says_so && let Err(error) = member.consumer.leave().await {
+            return Seen::Failed(kind(&error));
         }
         self.lag(group).await
     }

@@ -11,7 +11,7 @@ use crate::limits;
 use crate::lookout::look_out;
 use crate::read;
 use crate::remembered::{Tenure, Tenures};
-use crate::sdk::{CallError, Client, From, GroupId, Membership};
+use crate::sdk::{CallError, Client, From, GroupId, Membership, Roster};
 use crate::shared::Shared;
 
 /// A consumer's connection. Opaque.
@@ -74,7 +74,6 @@ impl Drop for KeepAlive {
 impl IggyMember {
     pub(crate) async fn join(shared: Arc<Shared>, group: GroupId, instance: u128) -> Result<Self, Error> {
         let (client, topic) = shared.connect().await?;
-        client.join(&group).await.map_err(CallError::into_error)?;
         let batch = topic.partitions.iter().map(|stats| {
             let average = stats.bytes / stats.messages.max(1);
             records_within(event_log_core::limits::FETCH_BYTES, average)
@@ -100,22 +99,54 @@ impl IggyMember {
             tenures,
             lanes,
         };
-        member.wait_for_old_self().await?;
+        let membership = member.settle().await?;
+        member.take(membership).await?;
         Ok(member)
     }
 
-    /// Our connection is lost, but the server may not know, and count us twice. What we had is not taken from us
-    /// before it has had time to notice.
-    async fn wait_for_old_self(&mut self) -> Result<(), Error> {
+    /// Joins, and waits until nobody counts as a member who is gone.
+    ///
+    /// Our own connection may have been lost a moment ago, and the server may not know: until it does we share with our
+    /// old self. And a server that has crashed never gets to know of those that it had: see
+    /// [`ghosts`](crate::sdk::ghosts).
+    async fn settle(&mut self) -> Result<Membership, Error> {
+        self.client.join(&self.group).await.map_err(CallError::into_error)?;
         let patience = Instant::now() + limits::REJOIN_GRACE;
+        let mut has_ended_group = false;
         loop {
             let membership = self.ask_membership().await?;
-            let is_whole = self.tenures.keys().all(|partition| membership.partitions.contains(partition));
-            if is_whole || Instant::now() >= patience {
-                return self.take(membership).await;
+            if membership.partitions.len() == self.lanes.seen.len() {
+                return Ok(membership);
+            }
+            let roster = match self.client.roster(&self.group).await.map_err(CallError::into_error) {
+                Ok(roster) => roster.filter(|roster| roster.has_ghosts()),
+                // Whoever may not look has to take what there is.
+                Err(Error::Unauthorized(_)) => None,
+                Err(error) => return Err(error),
+            };
+            let has_all_it_had = self.tenures.keys().all(|one| membership.partitions.contains(one));
+            let is_out_of_patience = Instant::now() >= patience;
+            match roster {
+                None if has_all_it_had || is_out_of_patience => return Ok(membership),
+                Some(_) if is_out_of_patience && has_ended_group => return Ok(membership),
+                Some(roster) if is_out_of_patience => {
+                    has_ended_group = true;
+                    self.end_haunted_group(roster).await?;
+                }
+                _ => {}
             }
             tokio::time::sleep(limits::REJOIN_LOOK).await;
         }
+    }
+
+    async fn end_haunted_group(&mut self, roster: Roster) -> Result<(), Error> {
+        let partitions = self.lanes.seen.len() as u32;
+        let ended = self.client.end_haunted_group(&self.group, roster, partitions).await;
+        if ended.map_err(CallError::into_error)? {
+            let group = self.group.name();
+            tracing::warn!(group, "a group had members from before a crash of its server: it was made anew");
+        }
+        self.client.join(&self.group).await.map_err(CallError::into_error)
     }
 
     async fn ask_membership(&mut self) -> Result<Membership, Error> {

@@ -5,8 +5,10 @@
 
 mod client;
 mod failure;
+mod ghosts;
 mod groups;
 mod messages;
+mod offsets;
 mod topics;
 
 #[cfg(feature = "server")]
@@ -15,6 +17,7 @@ pub(crate) use self::client::{Client, Topic};
 pub(crate) use self::failure::CallError;
 #[cfg(test)]
 pub(crate) use self::failure::codes;
+pub(crate) use self::ghosts::Roster;
 pub(crate) use self::groups::{GroupId, Membership};
 pub(crate) use self::messages::From;
 pub(crate) use self::topics::{PartitionStats, TopicDetails, TopicSettings};

@@ -68,6 +68,7 @@ impl Transport for IggyTransport {
         if members.is_some_and(|members| members > 0) {
             return Err(Error::invalid("group", "still has members"));
         }
-        self.shared.ask(|client| async move { client.delete_group(group).await }).await
+        let partitions = self.partitions();
+        self.shared.ask(|client| async move { client.delete_group(group, partitions).await }).await
     }
 }

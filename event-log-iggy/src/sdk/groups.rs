@@ -1,7 +1,7 @@
-//! Groups: their members, and what they have committed.
+//! Groups: making them, joining them, and who has what.
 
-use event_log_core::{Offset, PartitionId};
-use iggy::prelude::{Consumer, ConsumerGroupClient as _, ConsumerOffsetClient as _, Identifier, IggyError};
+use event_log_core::PartitionId;
+use iggy::prelude::{ConsumerGroupClient as _, Identifier, IggyError};
 use iggy_binary_protocol::codes::SYNC_CONSUMER_GROUP_CODE;
 use iggy_binary_protocol::requests::consumer_groups::SyncConsumerGroupRequest;
 use iggy_binary_protocol::responses::consumer_groups::SyncConsumerGroupResponse;
@@ -10,11 +10,17 @@ use iggy_binary_protocol::{WireDecode as _, WireEncode as _, WireIdentifier};
 use super::client::Client;
 use super::failure::CallError;
 
+/// What the name of a consumer begins with that has the copy of a group's offsets.
+const COPY: &str = "event-log.";
+
 /// The name of a group, as the SDK wants it.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupId {
     name: String,
-    id: Identifier,
+    pub(super) id: Identifier,
+    /// Whose offsets are the copy of the group's: a consumer that is no member of anything. `None` when the name of the
+    /// group leaves no room for it.
+    pub(super) copy: Option<Identifier>,
 }
 
 /// What a member has.
@@ -27,7 +33,12 @@ pub(crate) struct Membership {
 
 impl GroupId {
     pub(crate) fn new(name: &str) -> Result<Self, CallError> {
-        Ok(Self { name: name.to_owned(), id: Identifier::named(name)? })
+        let copy = Identifier::named(&format!("{COPY}{name}")).ok();
+        Ok(Self { name: name.to_owned(), id: Identifier::named(name)?, copy })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -80,54 +91,24 @@ impl Client {
     }
 
     /// Forgets the group and what it has committed.
-    pub(crate) async fn delete_group(&self, group: &GroupId) -> Result<(), CallError> {
+    pub(crate) async fn delete_group(&self, group: &GroupId, partitions: u32) -> Result<(), CallError> {
+        self.delete_group_of(&group.id).await?;
+        for partition in 0..partitions {
+            self.forget_copy(group, PartitionId(partition)).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn delete_group_of(&self, id: &Identifier) -> Result<(), CallError> {
         let (stream, topic) = (&self.topic.stream, &self.topic.topic);
-        match self.bounded(self.tcp.delete_consumer_group(stream, topic, &group.id)).await {
+        match self.bounded(self.tcp.delete_consumer_group(stream, topic, id)).await {
             Err(error) if is_missing_group(&error) => Ok(()),
-            deleted => deleted,
-        }
-    }
-
-    /// The next offset to read of a partition, as the group has committed it.
-    pub(crate) async fn committed(
-        &self,
-        group: &GroupId,
-        partition: PartitionId,
-    ) -> Result<Option<Offset>, CallError> {
-        let (stream, topic) = (&self.topic.stream, &self.topic.topic);
-        let consumer = Consumer::group(group.id.clone());
-        let stored = self.tcp.get_consumer_offset(&consumer, stream, topic, Some(partition.0));
-        match self.bounded(stored).await {
-            // What is stored is the last offset that was processed.
-            Ok(stored) => Ok(stored.map(|stored| Offset(stored.stored_offset).next())),
-            Err(error) if is_missing_group(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Stores the next offset to read of a partition.
-    pub(crate) async fn store(
-        &self,
-        group: &GroupId,
-        partition: PartitionId,
-        next: Offset,
-    ) -> Result<(), CallError> {
-        let (stream, topic) = (&self.topic.stream, &self.topic.topic);
-        let consumer = Consumer::group(group.id.clone());
-        if let Some(last) = next.0.checked_sub(1) {
-            let store = self.tcp.store_consumer_offset(&consumer, stream, topic, Some(partition.0), last);
-            return self.bounded(store).await;
-        }
-        // Nothing is processed, which is what a missing offset says.
-        let delete = self.tcp.delete_consumer_offset(&consumer, stream, topic, Some(partition.0));
-        match self.bounded(delete).await {
-            Err(CallError::Code(code, _)) if code == IggyError::ConsumerOffsetNotFound(0).as_code() => Ok(()),
             deleted => deleted,
         }
     }
 }
 
-fn is_missing_group(error: &CallError) -> bool {
+pub(super) fn is_missing_group(error: &CallError) -> bool {
     let named = IggyError::ConsumerGroupNameNotFound(String::new(), Identifier::default()).as_code();
     let numbered = IggyError::ConsumerGroupIdNotFound(Identifier::default(), Identifier::default()).as_code();
     error.code().is_some_and(|code| code == named || code == numbered)

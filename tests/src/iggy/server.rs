@@ -24,6 +24,11 @@ pub fn shared_server() -> Option<&'static IggyServer> {
 ///
 /// As [`shared_server`].
 pub async fn own_server() -> Option<IggyServer> {
+    // What the log and the server say, where somebody asks for it with RUST_LOG. Not the first to set it is fine.
+    let _second = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .try_init();
     let binary = server_or_announce("event-log-tests")?;
     let options = ServerOptions::temporary().binary(binary);
     Some(IggyServer::start(options).await.expect("the server starts"))

@@ -1,0 +1,98 @@
+//! What a group has committed.
+//!
+//! The server stores the offset of the last message that was processed; everywhere else it is the next one to read.
+
+use event_log_core::{Offset, PartitionId};
+use iggy::prelude::{Consumer, ConsumerOffsetClient as _, IggyError};
+
+use super::client::Client;
+use super::failure::CallError;
+use super::groups::{GroupId, is_missing_group};
+
+impl Client {
+    /// The next offset to read of a partition, as the group has committed it.
+    pub(crate) async fn committed(
+        &self,
+        group: &GroupId,
+        partition: PartitionId,
+    ) -> Result<Option<Offset>, CallError> {
+        let committed = self.offset_of(&Consumer::group(group.id.clone()), partition).await?;
+        match &group.copy {
+            // A group in the place of one that had ghosts has not committed yet what the other one had.
+            Some(copy) if committed.is_none() => {
+                self.offset_of(&Consumer::new(copy.clone()), partition).await
+            }
+            _ => Ok(committed),
+        }
+    }
+
+    /// Stores the next offset to read of a partition.
+    pub(crate) async fn store(
+        &self,
+        group: &GroupId,
+        partition: PartitionId,
+        next: Offset,
+    ) -> Result<(), CallError> {
+        let consumer = Consumer::group(group.id.clone());
+        if next > Offset::ZERO {
+            return self.store_offset(&consumer, partition, next).await;
+        }
+        // Nothing is processed, which is what a missing offset says.
+        self.delete_offset(&consumer, partition).await?;
+        self.forget_copy(group, partition).await
+    }
+
+    /// Copies what the group has committed to where it survives the group.
+    pub(super) async fn copy_offsets(&self, group: &GroupId, partitions: u32) -> Result<(), CallError> {
+        let Some(copy) = &group.copy else { return Ok(()) };
+        let (original, copy) = (Consumer::group(group.id.clone()), Consumer::new(copy.clone()));
+        for partition in (0..partitions).map(PartitionId) {
+            if let Some(next) = self.offset_of(&original, partition).await? {
+                self.store_offset(&copy, partition, next).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn forget_copy(&self, group: &GroupId, partition: PartitionId) -> Result<(), CallError> {
+        match &group.copy {
+            Some(copy) => self.delete_offset(&Consumer::new(copy.clone()), partition).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn offset_of(
+        &self,
+        consumer: &Consumer,
+        partition: PartitionId,
+    ) -> Result<Option<Offset>, CallError> {
+        let (stream, topic) = (&self.topic.stream, &self.topic.topic);
+        let stored = self.tcp.get_consumer_offset(consumer, stream, topic, Some(partition.0));
+        match self.bounded(stored).await {
+            Ok(stored) => Ok(stored.map(|stored| Offset(stored.stored_offset).next())),
+            Err(error) if is_missing_group(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stores an offset that is not the first.
+    async fn store_offset(
+        &self,
+        consumer: &Consumer,
+        partition: PartitionId,
+        next: Offset,
+    ) -> Result<(), CallError> {
+        let (stream, topic) = (&self.topic.stream, &self.topic.topic);
+        let last = next.0.saturating_sub(1);
+        self.bounded(self.tcp.store_consumer_offset(consumer, stream, topic, Some(partition.0), last)).await
+    }
+
+    async fn delete_offset(&self, consumer: &Consumer, partition: PartitionId) -> Result<(), CallError> {
+        let (stream, topic) = (&self.topic.stream, &self.topic.topic);
+        let delete = self.tcp.delete_consumer_offset(consumer, stream, topic, Some(partition.0));
+        match self.bounded(delete).await {
+            Err(CallError::Code(code, _)) if code == IggyError::ConsumerOffsetNotFound(0).as_code() => Ok(()),
+            deleted => deleted,
+        }
+    }
+}

@@ -172,10 +172,9 @@ impl IggyMember {
         let mut tenures = Tenures::new();
         for &partition in &membership.partitions {
             let committed = self.ask_committed(partition).await?;
-            let known = self.tenures.get(&partition).copied();
-            let tenure = known.filter(|tenure| tenure.committed == committed);
-            let fresh = || Tenure { number: self.shared.remembered.next_number(), committed };
-            tenures.insert(partition, tenure.unwrap_or_else(fresh));
+            let known = self.tenures.get(&partition).filter(|tenure| tenure.accounts_for(committed));
+            let number = known.map_or_else(|| self.shared.remembered.next_number(), |tenure| tenure.number);
+            tenures.insert(partition, Tenure { number, committed, asked: None });
         }
         self.tenures = tenures;
         self.membership = membership;
@@ -295,6 +294,9 @@ impl Member for IggyMember {
     }
 
     async fn store(&mut self, partition: PartitionId, next: Offset) -> Result<(), CommitFailure> {
+        if let Some(tenure) = self.tenures.get_mut(&partition) {
+            tenure.asked = Some(next);
+        }
         let stored = self.client.store(&self.group, partition, next).await;
         if let Err(error) = stored {
             let failure = error.into_commit_failure();
@@ -305,7 +307,7 @@ impl Member for IggyMember {
             return Err(failure);
         }
         if let Some(tenure) = self.tenures.get_mut(&partition) {
-            tenure.committed = Some(next);
+            (tenure.committed, tenure.asked) = (Some(next), None);
         }
         Ok(())
     }

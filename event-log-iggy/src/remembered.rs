@@ -15,6 +15,15 @@ pub(crate) struct Tenure {
     pub(crate) number: u64,
     /// What the group had committed, as far as this member knows.
     pub(crate) committed: Option<Offset>,
+    /// What this member has asked to commit without being told whether it was.
+    pub(crate) asked: Option<Offset>,
+}
+
+impl Tenure {
+    /// Whether nobody but this member has committed since, if this is what is committed now.
+    pub(crate) fn accounts_for(&self, committed: Option<Offset>) -> bool {
+        committed == self.committed || (self.asked.is_some() && committed == self.asked)
+    }
 }
 
 pub(crate) type Tenures = BTreeMap<PartitionId, Tenure>;
@@ -60,7 +69,7 @@ mod tests {
     use super::*;
 
     fn tenures(number: u64) -> Tenures {
-        [(PartitionId(0), Tenure { number, committed: None })].into()
+        [(PartitionId(0), Tenure { number, committed: None, asked: None })].into()
     }
 
     #[test]

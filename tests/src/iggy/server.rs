@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 
 use event_log_iggy::server::gate::server_or_announce;
 use event_log_iggy::server::{IggyServer, ServerOptions};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// The server that all tests of a process share, started when it is first asked for; it ends with the process. `None`
 /// where there is none, which has been announced.
@@ -24,14 +26,19 @@ pub fn shared_server() -> Option<&'static IggyServer> {
 ///
 /// As [`shared_server`].
 pub async fn own_server() -> Option<IggyServer> {
-    // What the log and the server say, where somebody asks for it with RUST_LOG. Not the first to set it is fine.
-    let _second = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .with_writer(std::io::stderr)
-        .try_init();
+    tell_what_is_asked_for();
     let binary = server_or_announce("event-log-tests")?;
     let options = ServerOptions::temporary().binary(binary);
     Some(IggyServer::start(options).await.expect("the server starts"))
+}
+
+/// Shows what the log and the server say, where somebody asks for it with `RUST_LOG`.
+fn tell_what_is_asked_for() {
+    let nothing = LevelFilter::OFF.into();
+    let filter = EnvFilter::builder().with_default_directive(nothing).from_env_lossy();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Somebody else may have been first.
+    let _is_set = subscriber.try_init();
 }
 
 /// From within a runtime too, whose thread must not drive another one.

@@ -260,6 +260,7 @@ cases! { $
         a8_a_lost_request_is_sent_again,
         a8_a_late_request_is_delivered_once,
         a8_a_log_that_began_again_leaves_the_outcome_unknown,
+        a8_a_log_that_has_grown_again_is_not_taken_for_the_old_one,
         a8_an_event_keeps_its_id,
     }
     consume {
@@ -280,6 +281,7 @@ cases! { $
         c7_retention_by_age,
         c7_a_purge_is_reported,
         c7_a_log_that_begins_again_is_read_from_there,
+        c7_a_log_that_has_grown_again_is_noticed,
         c7_a_purged_reader_commits_and_resumes,
         c9_a_dropped_poll_loses_nothing,
         c10_history_then_tail_misses_and_repeats_nothing,

@@ -51,6 +51,17 @@ impl Ends {
         self.known.borrow().end(partition)
     }
 
+    /// Records of ours were appended. Where they are tells also when the partition has begun again.
+    pub(crate) fn appended(&self, partition: PartitionId, base: Offset, count: usize) {
+        let end = Offset(base.0 + count as u64);
+        self.known.send_if_modified(|known| {
+            let Some(known_end) = known.ends.get_mut(partition.0 as usize) else { return false };
+            known.falls += u64::from(base < *known_end);
+            *known_end = end;
+            true
+        });
+    }
+
     /// The partition reaches to `end`, and perhaps farther.
     pub(crate) fn reaches(&self, partition: PartitionId, end: Offset) {
         self.known.send_if_modified(|known| match known.ends.get_mut(partition.0 as usize) {
@@ -110,6 +121,16 @@ mod tests {
         ends.looked(&before, [Offset(4)]);
         assert_eq!(ends.end(P), Offset(5));
         assert_eq!(ends.snapshot().falls(), 0);
+    }
+
+    #[test]
+    fn an_append_before_the_end_says_that_it_was_cut() {
+        let ends = Ends::new(1);
+        ends.appended(P, Offset(0), 3);
+        ends.appended(P, Offset(3), 2);
+        assert_eq!((ends.end(P), ends.snapshot().falls()), (Offset(5), 0));
+        ends.appended(P, Offset(0), 5);
+        assert_eq!((ends.end(P), ends.snapshot().falls()), (Offset(5), 1));
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub const POLL_INTERVAL_BUSY: Duration = Duration::from_millis(1);
 /// How long a waiting consumer relies on being woken before it looks for itself.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often a waiting consumer reads its partitions although it knows of nothing new: one that was purged, and has grown
+/// as long as it was before anybody looked, is only known by what stands in it.
+pub const SUSPECT_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How often an idle producer asks whether its server is still there. It bounds how long the state may say
 /// *connected* after a server has gone without a word.
 pub const PING_INTERVAL: Duration = Duration::from_secs(1);

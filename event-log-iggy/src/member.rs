@@ -45,6 +45,10 @@ struct Lanes {
     was_woken: bool,
     /// How many falls of ends it has taken note of.
     falls: u64,
+    /// Partitions that may have begun again and grown as long as they were: to be read before anything is believed.
+    suspects: Vec<bool>,
+    /// When all were suspects last, for no reason but that time has passed.
+    suspected_at: Instant,
 }
 
 /// Tells the server now and then that its member is alive, also while nobody polls. Ends with its member.
@@ -84,6 +88,8 @@ impl IggyMember {
             is_fresh: false,
             was_woken: false,
             falls: shared.ends.snapshot().falls(),
+            suspects: vec![true; topic.partitions.len()],
+            suspected_at: Instant::now(),
         };
         let tenures = shared.remembered.recall(instance);
         let client = Arc::new(client);
@@ -174,7 +180,8 @@ impl IggyMember {
             let committed = self.ask_committed(partition).await?;
             let known = self.tenures.get(&partition).filter(|tenure| tenure.accounts_for(committed));
             let number = known.map_or_else(|| self.shared.remembered.next_number(), |tenure| tenure.number);
-            tenures.insert(partition, Tenure { number, committed, asked: None });
+            let tail = known.and_then(|tenure| tenure.tail);
+            tenures.insert(partition, Tenure { number, committed, asked: None, tail });
         }
         self.tenures = tenures;
         self.membership = membership;
@@ -190,7 +197,8 @@ impl IggyMember {
     /// request for each that has nothing new.
     async fn has_nothing(&mut self, partition: PartitionId, from: Offset) -> Result<bool, Error> {
         // Asking for the ends costs as much as asking for the records.
-        if self.membership.partitions.len() < 2 || self.shared.ends.end(partition) > from {
+        let is_suspect = self.lanes.suspects[partition.0 as usize];
+        if is_suspect || self.membership.partitions.len() < 2 || self.shared.ends.end(partition) > from {
             return Ok(false);
         }
         if !self.lanes.is_fresh {
@@ -202,15 +210,24 @@ impl IggyMember {
 
     /// Whether something has come since the last fetches that they have not seen.
     fn has_news(&mut self) -> bool {
+        self.suspect();
         let known = self.shared.ends.known();
         let known = known.borrow();
-        let fell = self.lanes.falls != known.falls();
-        self.lanes.falls = known.falls();
-        fell || self
-            .membership
-            .partitions
-            .iter()
-            .any(|&partition| known.end(partition) > self.lanes.seen[partition.0 as usize])
+        self.membership.partitions.iter().any(|partition| {
+            let lane = partition.0 as usize;
+            self.lanes.suspects[lane] || known.end(*partition) > self.lanes.seen[lane]
+        })
+    }
+
+    /// Suspects every partition when some has begun again, or when none was looked at for long.
+    fn suspect(&mut self) {
+        let falls = self.shared.ends.snapshot().falls();
+        let is_time = self.lanes.suspected_at.elapsed() >= limits::SUSPECT_INTERVAL;
+        if falls != self.lanes.falls || is_time {
+            self.lanes.falls = falls;
+            self.lanes.suspected_at = Instant::now();
+            self.lanes.suspects.fill(true);
+        }
     }
 }
 
@@ -228,6 +245,7 @@ fn records_within(bytes: usize, average: u64) -> u32 {
 impl Member for IggyMember {
     async fn assignment(&mut self) -> Result<Option<Vec<Assigned>>, Error> {
         self.lanes.is_fresh = std::mem::take(&mut self.lanes.was_woken);
+        self.suspect();
         if !self.is_news && self.asked_at.elapsed() >= limits::ASSIGNMENT_AGE {
             self.sync().await?;
         }
@@ -249,11 +267,16 @@ impl Member for IggyMember {
         let lane = partition.0 as usize;
         if self.has_nothing(partition, from).await? {
             self.lanes.seen[lane] = from;
-            return Ok(Fetched { records: Vec::new(), low: None, high: Some(from) });
+            return Ok(Fetched { high: Some(from), ..Fetched::default() });
         }
         let count = self.lanes.batch[lane].min(u32::try_from(max_records).unwrap_or(u32::MAX));
-        let fetched = read::read(&self.client, partition, from, count).await;
+        let tail = self.tenures.get(&partition).and_then(|tenure| tenure.tail);
+        let fetched = match tail.filter(|(at, _)| at.next() == from) {
+            Some(tail) => read::read_on(&self.client, partition, tail, count).await,
+            None => read::read(&self.client, partition, from, count).await,
+        };
         let mut fetched = fetched.map_err(CallError::into_error)?;
+        self.lanes.suspects[lane] = false;
         if let Some(end) = fetched.high {
             self.shared.ends.reaches(partition, end);
         }
@@ -266,6 +289,9 @@ impl Member for IggyMember {
             self.lanes.batch[lane] = fits.min(count.saturating_mul(2).max(1));
         }
         within(&mut fetched, max_bytes);
+        if let (Some(tenure), Some(last)) = (self.tenures.get_mut(&partition), fetched.records.last()) {
+            tenure.tail = Some((last.offset, last.id));
+        }
         Ok(fetched)
     }
 

@@ -6,7 +6,7 @@
 //! more, and only when something is odd: reading on costs one round trip.
 
 use event_log_core::engine::Fetched;
-use event_log_core::{Offset, PartitionId, PartitionWatermarks, Watermarks};
+use event_log_core::{EventId, Offset, PartitionId, PartitionWatermarks, Watermarks};
 
 use crate::sdk::{CallError, Client, From, PartitionStats, TopicDetails};
 
@@ -24,7 +24,25 @@ pub(crate) async fn read(
     // A gap, or retention: what is the earliest?
     let low = if first.offset == from { None } else { earliest(client, partition).await? };
     let high = Some(polled.last.max(last.offset).next());
-    Ok(Fetched { records: polled.records, low, high })
+    Ok(Fetched { records: polled.records, low, high, was_cut: false })
+}
+
+/// Reads on from behind a record that was read before, and looks whether it is still there: with one record more, and
+/// without a request more, it is certain that nothing has begun again.
+pub(crate) async fn read_on(
+    client: &Client,
+    partition: PartitionId,
+    (at, id): (Offset, EventId),
+    count: u32,
+) -> Result<Fetched, CallError> {
+    let mut fetched = read(client, partition, at, count.saturating_add(1)).await?;
+    if fetched.records.first().is_some_and(|first| first.offset == at) {
+        let first = fetched.records.remove(0);
+        fetched.was_cut = first.id != id;
+    }
+    // That the known record is gone is no loss.
+    fetched.low = fetched.low.filter(|&low| low > at.next());
+    Ok(fetched)
 }
 
 async fn nothing_came(
@@ -33,7 +51,7 @@ async fn nothing_came(
     from: Offset,
     last: Offset,
 ) -> Result<Fetched, CallError> {
-    let empty = |low, high| Ok(Fetched { records: Vec::new(), low, high });
+    let empty = |low, high| Ok(Fetched { records: Vec::new(), low, high, was_cut: false });
     // The last offset is 0 also where there is none, and where the server could not say.
     let end = if last == Offset::ZERO { None } else { Some(last.next()) };
     if end == Some(from) || (end.is_none() && from == Offset::ZERO) {

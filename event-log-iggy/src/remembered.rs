@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use event_log_core::{Offset, PartitionId};
+use event_log_core::{EventId, Offset, PartitionId};
 use parking_lot::Mutex;
 
 use crate::limits;
@@ -17,6 +17,8 @@ pub(crate) struct Tenure {
     pub(crate) committed: Option<Offset>,
     /// What this member has asked to commit without being told whether it was.
     pub(crate) asked: Option<Offset>,
+    /// The last record that was read, by which the partition is known again.
+    pub(crate) tail: Option<(Offset, EventId)>,
 }
 
 impl Tenure {
@@ -69,7 +71,7 @@ mod tests {
     use super::*;
 
     fn tenures(number: u64) -> Tenures {
-        [(PartitionId(0), Tenure { number, committed: None, asked: None })].into()
+        [(PartitionId(0), Tenure { number, committed: None, asked: None, tail: None })].into()
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Session for IggySession {
         match self.client.send(partition, messages).await {
             Ok(base) => {
                 if let Some(base) = base {
-                    self.shared.ends.reaches(partition, Offset(base.0 + messages.len() as u64));
+                    self.shared.ends.appended(partition, base, messages.len());
                 }
                 Ok(base)
             }

@@ -77,7 +77,7 @@ impl Partition {
             records.push(record.clone());
         }
         let PartitionWatermarks { low, high } = self.watermarks();
-        Fetched { records, low: Some(low), high: Some(high) }
+        Fetched { records, low: Some(low), high: Some(high), was_cut: false }
     }
 
     /// The first offset that was appended at `timestamp` or later, else the high watermark.

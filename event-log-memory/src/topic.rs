@@ -18,6 +18,8 @@ use crate::retention::Retention;
 
 pub(crate) struct Topic {
     partitions: Box<[Mutex<Partition>]>,
+    /// How often the offsets have begun again.
+    beginnings: AtomicU64,
     /// The high watermarks, for a glance without the lock.
     high: Box<[AtomicU64]>,
     pub(crate) retention: Retention,
@@ -37,6 +39,7 @@ impl Topic {
     pub(crate) fn new(partitions: u32, retention: Retention, clock: Arc<dyn Clock>) -> Self {
         Self {
             partitions: (0..partitions).map(|_| Mutex::default()).collect(),
+            beginnings: AtomicU64::new(0),
             high: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
             retention,
             groups: Groups::default(),
@@ -143,8 +146,14 @@ impl Topic {
             partition.begin_again();
             high.store(0, Ordering::Release);
         }
+        self.beginnings.fetch_add(1, Ordering::AcqRel);
         self.groups.forget_commits();
         self.arrivals.changed();
+    }
+
+    /// How often the offsets have begun again.
+    pub(crate) fn beginnings(&self) -> u64 {
+        self.beginnings.load(Ordering::Acquire)
     }
 
     pub(crate) fn switch(&self, change: impl FnOnce(&mut Plan)) {

@@ -71,7 +71,7 @@ impl Connection {
             FetchFate::Answered => Ok(topic.fetch(partition, from, records, bytes)),
             FetchFate::Empty => {
                 let PartitionWatermarks { low, high } = topic.partition_watermarks(partition);
-                Ok(Fetched { records: Vec::new(), low: Some(low), high: Some(high) })
+                Ok(Fetched { records: Vec::new(), low: Some(low), high: Some(high), was_cut: false })
             }
             FetchFate::Failed => Err(injected()),
         }
@@ -103,7 +103,9 @@ impl Transport for MemoryTransport {
         let (group, id) = self.topic.groups.join(group, self.topic.partitions(), instance);
         self.topic.arrivals.changed();
         let seen = vec![Offset::ZERO; self.topic.partitions() as usize];
-        Ok(MemoryMember { connection, group, id, generation: None, assigned: Vec::new(), seen, left: false })
+        let beginnings = vec![self.topic.beginnings(); seen.len()];
+        let (generation, assigned, left) = (None, Vec::new(), false);
+        Ok(MemoryMember { connection, group, id, generation, assigned, seen, beginnings, left })
     }
 
     async fn watermarks(&self) -> Result<Watermarks, Error> {
@@ -192,6 +194,8 @@ pub struct MemoryMember {
     assigned: Vec<PartitionId>,
     /// The high watermark of each partition at its last fetch.
     seen: Vec<Offset>,
+    /// How often its offsets had begun again then.
+    beginnings: Vec<u64>,
     left: bool,
 }
 
@@ -207,10 +211,10 @@ impl MemoryMember {
         let topic = &self.connection.topic;
         self.connection.check().is_err()
             || self.generation != Some(self.group.generation())
-            || self
-                .assigned
-                .iter()
-                .any(|&one| topic.partition_watermarks(one).high != self.seen[one.0 as usize])
+            || self.assigned.iter().any(|&one| {
+                self.beginnings[one.0 as usize] != topic.beginnings()
+                    || topic.partition_watermarks(one).high != self.seen[one.0 as usize]
+            })
     }
 
     /// The same without any lock, and perhaps a moment late.
@@ -241,7 +245,10 @@ impl Member for MemoryMember {
         max_bytes: usize,
     ) -> Result<Fetched, Error> {
         self.connection.topic.faults.answering().await;
-        let fetched = self.connection.fetch(partition, from, max_records, max_bytes)?;
+        let beginnings = self.connection.topic.beginnings();
+        let mut fetched = self.connection.fetch(partition, from, max_records, max_bytes)?;
+        let known = std::mem::replace(&mut self.beginnings[partition.0 as usize], beginnings);
+        fetched.was_cut = known != beginnings;
         self.seen[partition.0 as usize] = fetched.high.unwrap_or_default();
         Ok(fetched)
     }

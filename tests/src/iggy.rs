@@ -79,6 +79,17 @@ impl IggyHarness {
     pub async fn foreign(&self) -> Foreign {
         Foreign::connect(&self.server.expect("there is a server").endpoint(), &self.stream, TOPIC).await
     }
+
+    /// Appends bytes to partition 0 through the server's HTTP API, as a script would.
+    ///
+    /// # Panics
+    ///
+    /// When that does not succeed.
+    pub async fn http_send(&self, payload: &[u8]) {
+        let server = self.server.expect("there is a server");
+        let address = server.http_address().expect("the server has said where it answers HTTP");
+        foreign::http_send(address, &server.endpoint(), &self.stream, TOPIC, payload).await;
+    }
 }
 
 /// A name for a stream that no other test has.

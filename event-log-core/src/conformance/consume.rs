@@ -352,6 +352,33 @@ pub(super) async fn c7_a_log_that_begins_again_is_read_from_there(harness: &dyn 
     Ok(())
 }
 
+pub(super) async fn c7_a_log_that_has_grown_again_is_noticed(harness: &dyn Harness) -> CaseResult {
+    for after in [5, 9] {
+        let log = open_with(harness, &partitions(2)).await;
+        let mut reader = reader(&log, &format!("reader-{after}")).await;
+        let [busy, quiet] = keys_of_two_partitions();
+        let fill = async |numbers: std::ops::Range<u64>| {
+            for number in numbers {
+                append(&log, Probe::new(&busy, number)).await;
+            }
+        };
+        append(&log, Probe::new(&quiet, 99)).await;
+        fill(0..5).await;
+        let before = read(&mut reader, 6).await;
+        assert_eq!(before.len(), 6);
+        harness.inject(Fault::BeginAgain).await?;
+        // By its offsets alone it looks as if nothing had happened, or a little had been appended.
+        fill(100..100 + after).await;
+        let (records, notices) = read_all(&mut reader, after as usize).await;
+        assert_eq!(numbers(&records), (100..100 + after).collect::<Vec<_>>(), "{notices:?}");
+        assert!(truncated(&notices) >= 1, "{notices:?}");
+        assert_dry(&mut reader).await;
+        drop(reader);
+        harness.inject(Fault::BeginAgain).await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn c7_a_purged_reader_commits_and_resumes(harness: &dyn Harness) -> CaseResult {
     let log = open_with(harness, &partitions(1)).await;
     let mut first = reader(&log, "readers").await;

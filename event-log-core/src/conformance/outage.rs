@@ -13,7 +13,7 @@ use super::{CaseResult, Fault, Harness, Spec};
 use crate::config::Overflow;
 use crate::error::{AppendFailure, RejectReason};
 use crate::event::EventId;
-use crate::position::Offset;
+use crate::position::{Offset, PartitionId};
 use crate::receipt::Ticket;
 use crate::record::Notice;
 use crate::state::Connection;
@@ -319,6 +319,29 @@ pub(super) async fn a8_a_log_that_began_again_leaves_the_outcome_unknown(
     let after = log.submit(Probe::new("k", 6)).expect("it is taken").await.expect("it is appended");
     assert_eq!(after.position().map(|position| position.offset), Some(Offset(0)), "{after:?}");
     assert_log_is(&mut reader(&log, "readers").await, [6]).await;
+    Ok(())
+}
+
+pub(super) async fn a8_a_log_that_has_grown_again_is_not_taken_for_the_old_one(
+    harness: &dyn Harness,
+) -> CaseResult {
+    let log = open_with(harness, &partitions(1)).await;
+    for number in 0..5 {
+        append(&log, Probe::new("k", number)).await;
+    }
+    harness.inject(Fault::BeginAgain).await?;
+    // Arrives at offset 0, which is before where this producer expects it.
+    harness.inject(Fault::LoseReplies(1)).await?;
+    let ticket = log.submit(Probe::new("k", 5)).expect("it is taken");
+    until_connected(&log, false).await;
+    // Meanwhile others append more than there was before.
+    for _ in 0..9 {
+        harness.inject(Fault::AppendForeign(PartitionId(0), "foreign"[..].into())).await?;
+    }
+    let committed = ticket.await.expect("it is found where it is");
+    assert_eq!(committed.position().map(|position| position.offset), Some(Offset(0)), "{committed:?}");
+    let watermarks = log.watermarks().await.expect("the watermarks are known");
+    assert_eq!(watermarks.get(PartitionId(0)).map(|marks| marks.high), Some(Offset(10)), "and is there once");
     Ok(())
 }
 

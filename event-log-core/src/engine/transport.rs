@@ -46,6 +46,9 @@ pub struct Fetched {
     /// The high watermark, if answering has shown it for certain. Lower than it once was it says that the partition
     /// was cut: that it was purged, or made anew, or lost its tail in a crash.
     pub high: Option<Offset>,
+    /// What was read before is not what stands there now: the partition was cut, although it may have grown as long as
+    /// it was since then.
+    pub was_cut: bool,
 }
 
 /// Why a request was not confirmed.

@@ -37,6 +37,8 @@ pub(super) struct Writer<E, T: Transport> {
     /// Per partition: everything of ours that is unconfirmed is at this offset or behind it. `None` until
     /// the first connection.
     unconfirmed_from: Vec<Option<Offset>>,
+    /// Per partition: the last event that was confirmed, by which the partition is known again.
+    confirmed: Vec<Option<(Offset, EventId)>>,
 }
 
 /// Events of one partition that go out together.
@@ -68,7 +70,8 @@ impl<E> Request<E> {
 impl<E: Send + 'static, T: Transport> Writer<E, T> {
     pub(super) fn new(shared: Arc<Shared<E>>, transport: Arc<T>) -> Self {
         let unconfirmed_from = vec![None; transport.partitions() as usize];
-        Self { shared, transport, round: VecDeque::new(), unconfirmed_from }
+        let confirmed = vec![None; unconfirmed_from.len()];
+        Self { shared, transport, round: VecDeque::new(), unconfirmed_from, confirmed }
     }
 
     /// Sends until the log is closed and everything is sent, or the deadline of closing has passed. Ending,
@@ -179,9 +182,10 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 let Some(request) = self.round.pop_front() else {
                     return Ok(());
                 };
-                if let Some(base) = base {
-                    let next = Offset(base.0 + request.entries.len() as u64);
-                    self.unconfirmed_from[request.partition.0 as usize] = Some(next);
+                if let (Some(base), Some(last)) = (base, request.messages.last()) {
+                    let at = Offset(base.0 + request.messages.len() as u64 - 1);
+                    self.unconfirmed_from[request.partition.0 as usize] = Some(at.next());
+                    self.confirmed[request.partition.0 as usize] = Some((at, last.id));
                 }
                 request.commit(base);
                 Ok(())
@@ -234,11 +238,16 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             let from = self.unconfirmed_from[partition.0 as usize].unwrap_or(Offset::ZERO);
             let marks = watermarks.get(partition).unwrap_or(PartitionWatermarks { low: from, high: from });
             // It was purged, or lost its tail: anything of ours may be anywhere in what is left, or gone.
-            let was_cut = marks.high < from;
-            let from = if was_cut { marks.low } else { from };
+            let confirmed = self.confirmed[partition.0 as usize];
             let ours = request.messages.iter().map(|message| message.id).collect();
+            let was_cut = marks.high < from || !is_known_again(session, partition, confirmed).await?;
+            let from = if was_cut { marks.low } else { from };
             let mut seen = read_back(session, partition, &ours, from..marks.high).await?;
-            seen.incomplete |= was_cut;
+            if was_cut {
+                seen.incomplete = true;
+                self.unconfirmed_from[partition.0 as usize] = Some(from);
+                self.confirmed[partition.0 as usize] = None;
+            }
             self.settle(at, &seen);
         }
         self.round.retain(|request| !request.entries.is_empty());
@@ -259,7 +268,10 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             match seen.found.get(&entry.id) {
                 Some(&offset) => {
                     let from = &mut self.unconfirmed_from[request.partition.0 as usize];
-                    *from = (*from).max(Some(offset.next()));
+                    if *from < Some(offset.next()) {
+                        *from = Some(offset.next());
+                        self.confirmed[request.partition.0 as usize] = Some((offset, entry.id));
+                    }
                     entry.commit(Some(offset));
                 }
                 // It may have been appended and then removed by retention before anybody could look.
@@ -325,6 +337,19 @@ async fn sleep_until(deadline: Option<Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether a partition still has the last event that was confirmed, where it was. One that was purged and has grown
+/// again has another there.
+async fn is_known_again<S: Session>(
+    session: &mut S,
+    partition: PartitionId,
+    confirmed: Option<(Offset, EventId)>,
+) -> Result<bool, Error> {
+    let Some((offset, id)) = confirmed else { return Ok(true) };
+    let fetched = session.fetch(partition, offset, 1).await?;
+    // Nothing there is no sign of it: retention may have been there first.
+    Ok(fetched.records.first().is_none_or(|record| record.offset != offset || record.id == id))
 }
 
 /// What reading back has shown.

@@ -1,5 +1,6 @@
 //! Somebody who uses the server without this library: another producer, or an operator.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,16 +8,37 @@ use bytes::Bytes;
 use event_log_core::PartitionId;
 use event_log_iggy::{Credentials, Endpoint};
 use iggy::prelude::{
-    AutoLogin, Client as _, Consumer, Credentials as SdkCredentials, Identifier, IggyMessage,
+    AutoLogin, Client as _, Consumer, Credentials as SdkCredentials, HttpClient, Identifier, IggyMessage,
     MessageClient as _, Partitioning, PollingStrategy, TcpClient, TcpClientConfig,
-    TcpClientReconnectionConfig, TopicClient as _,
+    TcpClientReconnectionConfig, TopicClient as _, UserClient as _,
 };
+use secrecy::ExposeSecret;
 
 /// A plain client of the SDK.
 pub struct Foreign {
     tcp: TcpClient,
     stream: Identifier,
     topic: Identifier,
+}
+
+/// Appends bytes to partition 0 over HTTP.
+pub(super) async fn http_send(
+    address: SocketAddr,
+    endpoint: &Endpoint,
+    stream: &str,
+    topic: &str,
+    payload: &[u8],
+) {
+    let Credentials::Password { username, password } = &endpoint.credentials else {
+        panic!("the server's own user has a password");
+    };
+    let http = HttpClient::new(&format!("http://{address}")).expect("a client");
+    http.login_user(username, password.expose_secret()).await.expect("the server lets us in");
+    let named = |name| Identifier::named(name).expect("it is a name");
+    let message = IggyMessage::builder().payload(Bytes::copy_from_slice(payload)).build().expect("a message");
+    let to = Partitioning::partition_id(0);
+    let sent = http.send_messages(&named(stream), &named(topic), &to, &mut [message]).await;
+    sent.expect("it is appended");
 }
 
 /// A message as the log has it.

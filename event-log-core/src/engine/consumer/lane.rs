@@ -29,6 +29,8 @@ pub(super) struct Lane {
     rewound: bool,
     /// The last fetch failed.
     faulty: bool,
+    /// The partition was cut, and what was fetched before that is still to be delivered.
+    was_cut: bool,
     /// When it delivered last, in turns of its consumer.
     last_turn: u64,
     /// When the last delivered record was appended.
@@ -59,6 +61,7 @@ impl Lane {
             since: next,
             rewound: false,
             faulty: false,
+            was_cut: false,
             last_turn: 0,
             last_timestamp: None,
             parked: None,
@@ -134,14 +137,14 @@ impl Lane {
         let fetched = member.fetch(self.partition(), self.fetch_from, count, limits::FETCH_BYTES).await?;
         self.faulty = false;
         let asked = self.fetch_from;
-        if let Some(high) = fetched.high {
-            if high < self.high {
-                // What was fetched before the cut is delivered first: it was in the log.
-                let resumes = self.ahead.is_empty();
-                return if resumes { self.resume_after_cut(member, high).await.map(Some) } else { Ok(None) };
-            }
-            self.high = high;
+        let high = fetched.high.unwrap_or(self.high);
+        self.was_cut |= fetched.was_cut || high < self.high;
+        if self.was_cut {
+            // What was fetched before the cut is delivered first: it was in the log.
+            let resumes = self.ahead.is_empty();
+            return if resumes { self.resume_after_cut(member, high).await.map(Some) } else { Ok(None) };
         }
+        self.high = high;
         if let Some(last) = fetched.records.last() {
             self.fetch_from = last.offset.next();
         }
@@ -168,7 +171,7 @@ impl Lane {
         };
         let committed = member.committed(partition).await?;
         let notice = Notice::Truncated { partition, from: self.next, resumed_at };
-        self.high = high;
+        (self.high, self.was_cut) = (high, false);
         let last_timestamp = self.last_timestamp;
         self.committed = committed.filter(|&committed| committed <= resumed_at);
         self.seek(resumed_at);

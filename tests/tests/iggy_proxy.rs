@@ -6,11 +6,12 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use event_log_core::PartitionId;
+use event_log_tests::iggy::own_server;
 use event_log_tests::proxy::wire::{CANNOT_OPEN_OFFSETS, CANNOT_READ_MESSAGE};
 use event_log_tests::proxy::{Direction, NetworkFault};
 use iggy::prelude::{IggyError, IggyMessage, SystemClient as _};
 use iggy_binary_protocol::codes;
-use real_iggy::{Stage, TestClient};
+use real_iggy::Stage;
 
 /// A test that takes longer is stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,14 +21,17 @@ const AT_ONCE: Duration = Duration::from_secs(3);
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
 fn on_stage<F: Future<Output = ()>>(test: impl FnOnce(Stage) -> F) {
+    in_time(async {
+        if let Some(stage) = Stage::set().await {
+            test(stage).await;
+        }
+    });
+}
+
+fn in_time(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("there is a runtime").block_on(async {
-        let run = async {
-            if let Some(stage) = Stage::set().await {
-                test(stage).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, run).await.expect("the test ends");
+        tokio::time::timeout(PATIENCE, test).await.expect("the test ends");
     });
 }
 
@@ -123,11 +127,14 @@ fn held_requests_are_appended_when_they_are_delivered() {
 
 #[test]
 fn what_is_held_for_a_server_that_dies_is_lost() {
-    on_stage(|mut stage| async move {
+    in_time(async {
+        // The others would miss theirs.
+        let Some(server) = own_server().await else { return };
+        let stage = Stage::before(&server).await;
         let client = stage.client_that_said("before").await;
         stage.proxy.hold_requests(1);
         assert_disconnected(&client.send("held").await);
-        stage.server.kill();
+        server.kill().await.expect("the server is killed");
         assert_eq!(stage.proxy.deliver_held().await, 0);
     });
 }
@@ -184,7 +191,7 @@ fn a_disconnect_is_noticed_at_once_and_lets_nobody_in() {
         stage.proxy.disconnect();
         let start = Instant::now();
         assert_disconnected(&client.send("never").await);
-        assert!(TestClient::connect(stage.proxy.address()).await.is_err());
+        assert!(stage.try_client().await.is_err());
         assert!(start.elapsed() < AT_ONCE);
         stage.proxy.reconnect();
         drop(stage.client_that_said("after").await);

@@ -25,7 +25,8 @@ async fn idle_consumers_cost_next_to_nothing() {
         return;
     }
     let log = event_log_iggy::builder::<Probe>(harness.config().await).open().await.expect("the log opens");
-    let server = shared_server().and_then(event_log_iggy::server::IggyServer::pid).expect("it runs").to_string();
+    let server =
+        shared_server().and_then(event_log_iggy::server::IggyServer::pid).expect("it runs").to_string();
     let idle = async |count: usize| {
         let mut waiting = Vec::new();
         for nth in 0..count {
@@ -43,7 +44,8 @@ async fn idle_consumers_cost_next_to_nothing() {
         tokio::time::sleep(MEASURED).await;
         let took = start.elapsed();
         let share = |before: Option<Duration>, after: Option<Duration>| {
-            after.zip(before).map_or(0.0, |(after, before)| (after - before).as_secs_f64()) / took.as_secs_f64()
+            after.zip(before).map_or(0.0, |(after, before)| (after - before).as_secs_f64())
+                / took.as_secs_f64()
         };
         let shares = (share(ours, cpu("self")), share(its, cpu(&server)));
         waiting.iter().for_each(tokio::task::JoinHandle::abort);

@@ -51,25 +51,20 @@ impl Ends {
         self.known.borrow().end(partition)
     }
 
-    /// Records of ours were appended. Where they are tells also when the partition has begun again.
-    pub(crate) fn appended(&self, partition: PartitionId, base: Offset, count: usize) {
-        let end = Offset(base.0 + count as u64);
+    /// Somebody who asked when it ended at `before` has learnt that the partition reaches to `end`, and what he learnt
+    /// began at `base`: an append of ours there, or the end itself. Where that is before the end that was known, the
+    /// partition has been cut; what has become known since he asked may be newer, and is kept.
+    pub(crate) fn learnt(&self, partition: PartitionId, before: Offset, base: Offset, end: Offset) {
         self.known.send_if_modified(|known| {
             let Some(known_end) = known.ends.get_mut(partition.0 as usize) else { return false };
-            known.falls += u64::from(base < *known_end);
-            *known_end = end;
-            true
-        });
-    }
-
-    /// The partition reaches to `end`, and perhaps farther.
-    pub(crate) fn reaches(&self, partition: PartitionId, end: Offset) {
-        self.known.send_if_modified(|known| match known.ends.get_mut(partition.0 as usize) {
-            Some(known) if *known < end => {
-                *known = end;
-                true
+            if base < before && *known_end == before {
+                *known_end = end;
+                known.falls += 1;
+                return true;
             }
-            _ => false,
+            let is_news = *known_end < end;
+            *known_end = end.max(*known_end);
+            is_news
         });
     }
 
@@ -103,10 +98,11 @@ mod tests {
     fn news_wakes_and_no_news_does_not() {
         let ends = Ends::new(1);
         let mut waiting = ends.known();
-        ends.reaches(P, Offset(3));
+        ends.learnt(P, Offset(0), Offset(0), Offset(3));
         assert!(waiting.has_changed().unwrap());
         waiting.mark_unchanged();
-        ends.reaches(P, Offset(2));
+        // It was asked before the other was known.
+        ends.learnt(P, Offset(0), Offset(0), Offset(2));
         ends.looked(&ends.snapshot(), [Offset(3)]);
         assert!(!waiting.has_changed().unwrap());
         assert_eq!(ends.end(P), Offset(3));
@@ -115,9 +111,9 @@ mod tests {
     #[test]
     fn an_answer_that_is_older_than_an_append_takes_nothing_back() {
         let ends = Ends::new(1);
-        ends.reaches(P, Offset(3));
+        ends.learnt(P, Offset(0), Offset(0), Offset(3));
         let before = ends.snapshot();
-        ends.reaches(P, Offset(5));
+        ends.learnt(P, Offset(3), Offset(3), Offset(5));
         ends.looked(&before, [Offset(4)]);
         assert_eq!(ends.end(P), Offset(5));
         assert_eq!(ends.snapshot().falls(), 0);
@@ -126,17 +122,17 @@ mod tests {
     #[test]
     fn an_append_before_the_end_says_that_it_was_cut() {
         let ends = Ends::new(1);
-        ends.appended(P, Offset(0), 3);
-        ends.appended(P, Offset(3), 2);
+        ends.learnt(P, Offset(0), Offset(0), Offset(3));
+        ends.learnt(P, Offset(3), Offset(3), Offset(5));
         assert_eq!((ends.end(P), ends.snapshot().falls()), (Offset(5), 0));
-        ends.appended(P, Offset(0), 5);
+        ends.learnt(P, Offset(5), Offset(0), Offset(5));
         assert_eq!((ends.end(P), ends.snapshot().falls()), (Offset(5), 1));
     }
 
     #[test]
     fn a_partition_that_was_cut_is_news() {
         let ends = Ends::new(1);
-        ends.reaches(P, Offset(5));
+        ends.learnt(P, Offset(0), Offset(0), Offset(5));
         let mut waiting = ends.known();
         waiting.mark_unchanged();
         ends.looked(&ends.snapshot(), [Offset(1)]);

@@ -13,6 +13,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// may need seconds. After this the connection is given up and the outcome is found out on the next one.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the SDK itself waits for a reply, whatever it is told. A connection that was given up before is waited for until
+/// then, so that what is still sent over it does not arrive after everybody has looked.
+pub const SDK_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The longest pause between two looks of a waiting consumer at what other processes have appended. Twenty looks a
 /// second cost about a thousandth of a core, and people do not notice a twentieth of a second.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -46,8 +50,14 @@ pub const ASSIGNMENT_INTERVAL: Duration = Duration::from_secs(1);
 /// gone. Until then the two share the partitions.
 pub const REJOIN_GRACE: Duration = Duration::from_secs(2);
 
-/// How often it looks meanwhile.
-pub const REJOIN_LOOK: Duration = Duration::from_millis(20);
+/// How often it looks meanwhile. A look at who is there costs the server some work.
+pub const REJOIN_LOOK: Duration = Duration::from_millis(100);
+
+/// How many looks have to show members that are gone, one after the other for [`REJOIN_GRACE`], before they count as gone.
+pub const ROSTER_LOOKS: u32 = 5;
+
+/// A look that takes longer shows nothing: the server leaves out whoever does not answer it within 3 seconds.
+pub const ROSTER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Consumers of one handle whose places are remembered for the case that they join again. The places of the one that
 /// joined first are forgotten for a new one, which then starts at what its group has committed.

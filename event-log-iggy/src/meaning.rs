@@ -41,6 +41,8 @@ pub(crate) const fn meaning(code: u32) -> Option<Meaning> {
         9 | 61 | 63 => Meaning::NotSent,
         // Disconnected, StaleClient, transport errors, ConnectionClosed, EmptyResponse, TransientNotCommitted.
         8 | 30..=32 | 57 | 206 | 304 | 400..=404 => Meaning::Ambiguous,
+        // InvalidCommand: the SDK's word also for a reply that it cannot read.
+        3 => Meaning::Ambiguous,
         // The generic error, which also stands for a code that the SDK does not know, and replies that could not be
         // read: somebody did something.
         1 | 36 | 80..=84 | 300..=303 | 10000 | 10001 => Meaning::Ambiguous,
@@ -63,7 +65,7 @@ pub(crate) const fn meaning(code: u32) -> Option<Meaning> {
         1009 | 1010 | 2010 | 2011 | 3007 | 3008 | 5000 | 5003 => Meaning::NotFound,
         // ResourceNotFound comes from a store for a partition that has moved.
         20 | 5006 | 5009 => Meaning::NotOurs,
-        2..=7 | 21 | 33..=35 | 37 | 46 | 48..=52 | 55 | 56 => Meaning::Refused,
+        2 | 4..=7 | 21 | 33..=35 | 37 | 46 | 48..=52 | 55 | 56 => Meaning::Refused,
         64..=67 | 70..=72 | 100 | 101 | 209 | 305 | 306 => Meaning::Refused,
         1012..=1014 | 1019 | 1020 | 2013..=2016 | 2018 | 2019 | 2021 | 3013 => Meaning::Refused,
         3021 | 3022 | 3024 | 4002 | 4009 | 4017..=4019 | 4022..=4025 | 4028 | 4029 | 4037 | 4038 => {
@@ -105,9 +107,12 @@ impl CallError {
             may_have_taken_effect,
         };
         match self.meaning() {
-            Meaning::NotSent | Meaning::NotYet | Meaning::SignedOut | Meaning::NotFound => lost(self, false),
-            // A send is never answered with `NotOurs` by a server that works as documented.
-            Meaning::Ambiguous | Meaning::Failed | Meaning::NotOurs | Meaning::Done => lost(self, true),
+            Meaning::NotSent | Meaning::SignedOut | Meaning::NotFound => lost(self, false),
+            // `NotYet` is the last word of a call in which the SDK may have heard others before: that it is not known,
+            // say. A send is never answered with `NotOurs` by a server that works as documented.
+            Meaning::Ambiguous | Meaning::Failed | Meaning::NotYet | Meaning::NotOurs | Meaning::Done => {
+                lost(self, true)
+            }
             Meaning::Forbidden => SendError::Refused(Error::Unauthorized(Some(Box::new(self)))),
             Meaning::Refused => SendError::Refused(self.into_backend(false, false)),
         }

@@ -28,6 +28,8 @@ pub struct IggyMember {
     /// The engine has not been told yet.
     is_news: bool,
     tenures: Tenures,
+    /// The tenures of a membership that is not ours yet, as far as they are known.
+    taking: Option<(Membership, Tenures)>,
     lanes: Lanes,
     _keep_alive: KeepAlive,
 }
@@ -49,6 +51,31 @@ struct Lanes {
     suspects: Vec<bool>,
     /// When all were suspects last, for no reason but that time has passed.
     suspected_at: Instant,
+}
+
+/// How long a group has had ghosts, in looks that follow one another.
+#[derive(Debug, Default)]
+struct Haunting {
+    since: Option<(u32, Instant)>,
+    looks: u32,
+}
+
+impl Haunting {
+    /// One more look. A look that shows none, or another group, ends what there was.
+    fn after(&mut self, roster: Option<Roster>) -> Option<Roster> {
+        let number = roster.map(|roster| roster.number);
+        if number.is_none() || number != self.since.map(|(known, _)| known) {
+            *self = Self { since: number.map(|number| (number, Instant::now())), looks: 0 };
+        }
+        self.looks += 1;
+        roster
+    }
+
+    /// Whether it cannot be a connection that has just ended, or a list that was not whole.
+    fn is_certain(&self) -> bool {
+        self.looks >= limits::ROSTER_LOOKS
+            && self.since.is_some_and(|(_, since)| since.elapsed() >= limits::REJOIN_GRACE)
+    }
 }
 
 /// Tells the server now and then that its member is alive, also while nobody polls. Ends with its member.
@@ -103,6 +130,7 @@ impl IggyMember {
             group,
             instance,
             tenures,
+            taking: None,
             lanes,
         };
         let membership = member.settle().await?;
@@ -118,26 +146,21 @@ impl IggyMember {
     async fn settle(&mut self) -> Result<Membership, Error> {
         self.client.join(&self.group).await.map_err(CallError::into_error)?;
         let patience = Instant::now() + limits::REJOIN_GRACE;
-        let mut has_ended_group = false;
+        let mut haunting = Haunting::default();
         loop {
             let membership = self.ask_membership().await?;
             if membership.partitions.len() == self.lanes.seen.len() {
                 return Ok(membership);
             }
-            let roster = match self.client.roster(&self.group).await.map_err(CallError::into_error) {
-                Ok(roster) => roster.filter(|roster| roster.has_ghosts()),
-                // Whoever may not look has to take what there is.
-                Err(Error::Unauthorized(_)) => None,
-                Err(error) => return Err(error),
-            };
             let has_all_it_had = self.tenures.keys().all(|one| membership.partitions.contains(one));
-            let is_out_of_patience = Instant::now() >= patience;
-            match roster {
-                None if has_all_it_had || is_out_of_patience => return Ok(membership),
-                Some(_) if is_out_of_patience && has_ended_group => return Ok(membership),
-                Some(roster) if is_out_of_patience => {
-                    has_ended_group = true;
-                    self.end_haunted_group(roster).await?;
+            match haunting.after(self.look_for_ghosts().await?) {
+                None if has_all_it_had || Instant::now() >= patience => return Ok(membership),
+                Some(roster) if haunting.is_certain() => {
+                    if self.end_haunted_group(roster).await? {
+                        haunting = Haunting::default();
+                    } else {
+                        return Ok(membership);
+                    }
                 }
                 _ => {}
             }
@@ -145,14 +168,29 @@ impl IggyMember {
         }
     }
 
-    async fn end_haunted_group(&mut self, roster: Roster) -> Result<(), Error> {
+    /// The roster of the group if it has ghosts.
+    async fn look_for_ghosts(&self) -> Result<Option<Roster>, Error> {
+        let start = Instant::now();
+        match self.client.roster(&self.group).await.map_err(CallError::into_error) {
+            // Where the list took so long it may not be whole.
+            Ok(_) if start.elapsed() > limits::ROSTER_TIMEOUT => Ok(None),
+            Ok(roster) => Ok(roster.filter(|roster| roster.has_ghosts())),
+            // Whoever may not look has to take what there is.
+            Err(Error::Unauthorized(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn end_haunted_group(&mut self, roster: Roster) -> Result<bool, Error> {
         let partitions = self.lanes.seen.len() as u32;
         let ended = self.client.end_haunted_group(&self.group, roster, partitions).await;
-        if ended.map_err(CallError::into_error)? {
+        let ended = ended.map_err(CallError::into_error)?;
+        if ended {
             let group = self.group.name();
             tracing::warn!(group, "a group had members from before a crash of its server: it was made anew");
+            self.client.join(&self.group).await.map_err(CallError::into_error)?;
         }
-        self.client.join(&self.group).await.map_err(CallError::into_error)
+        Ok(ended)
     }
 
     async fn ask_membership(&mut self) -> Result<Membership, Error> {
@@ -175,15 +213,23 @@ impl IggyMember {
     /// knew it last, nothing was done with it that we would undo: it is ours as before. Otherwise it is a new tenure,
     /// which starts at what is committed.
     async fn take(&mut self, membership: Membership) -> Result<(), Error> {
-        let mut tenures = Tenures::new();
+        // Kept if this is dropped half way: with many partitions it may take longer than a poll.
+        if self.taking.as_ref().is_none_or(|(taking, _)| *taking != membership) {
+            self.taking = Some((membership.clone(), Tenures::new()));
+        }
         for &partition in &membership.partitions {
+            if self.taking.as_ref().is_some_and(|(_, tenures)| tenures.contains_key(&partition)) {
+                continue;
+            }
             let committed = self.ask_committed(partition).await?;
             let known = self.tenures.get(&partition).filter(|tenure| tenure.accounts_for(committed));
             let number = known.map_or_else(|| self.shared.remembered.next_number(), |tenure| tenure.number);
             let tail = known.and_then(|tenure| tenure.tail);
-            tenures.insert(partition, Tenure { number, committed, asked: None, tail });
+            if let Some((_, tenures)) = &mut self.taking {
+                tenures.insert(partition, Tenure { number, committed, asked: None, tail });
+            }
         }
-        self.tenures = tenures;
+        self.tenures = self.taking.take().map(|(_, tenures)| tenures).unwrap_or_default();
         self.membership = membership;
         self.is_news = true;
         Ok(())
@@ -234,6 +280,7 @@ impl IggyMember {
 impl Drop for IggyMember {
     fn drop(&mut self) {
         self.shared.remembered.keep(self.instance, std::mem::take(&mut self.tenures));
+        self.shared.give_up(&self.client);
     }
 }
 
@@ -267,9 +314,11 @@ impl Member for IggyMember {
         let lane = partition.0 as usize;
         if self.has_nothing(partition, from).await? {
             self.lanes.seen[lane] = from;
-            return Ok(Fetched { high: Some(from), ..Fetched::default() });
+            // What is known of the ends is good for sparing a request, and not for saying where the partition ends.
+            return Ok(Fetched::default());
         }
         let count = self.lanes.batch[lane].min(u32::try_from(max_records).unwrap_or(u32::MAX));
+        let before = self.shared.ends.end(partition);
         let tail = self.tenures.get(&partition).and_then(|tenure| tenure.tail);
         let fetched = match tail.filter(|(at, _)| at.next() == from) {
             Some(tail) => read::read_on(&self.client, partition, tail, count).await,
@@ -278,7 +327,7 @@ impl Member for IggyMember {
         let mut fetched = fetched.map_err(CallError::into_error)?;
         self.lanes.suspects[lane] = false;
         if let Some(end) = fetched.high {
-            self.shared.ends.reaches(partition, end);
+            self.shared.ends.learnt(partition, before, end, end);
         }
         // What an answer does not say is no news either, until somebody says more.
         self.lanes.seen[lane] = fetched.high.unwrap_or_else(|| self.shared.ends.end(partition));

@@ -15,12 +15,18 @@ use crate::shared::Shared;
 #[derive(Debug)]
 pub struct IggySession {
     shared: Arc<Shared>,
-    client: Client,
+    client: Arc<Client>,
+}
+
+impl Drop for IggySession {
+    fn drop(&mut self) {
+        self.shared.give_up(&self.client);
+    }
 }
 
 impl IggySession {
-    pub(crate) const fn new(shared: Arc<Shared>, client: Client) -> Self {
-        Self { shared, client }
+    pub(crate) fn new(shared: Arc<Shared>, client: Client) -> Self {
+        Self { shared, client: Arc::new(client) }
     }
 }
 
@@ -30,10 +36,12 @@ impl Session for IggySession {
         partition: PartitionId,
         messages: &[Message],
     ) -> Result<Option<Offset>, SendError> {
+        let before = self.shared.ends.end(partition);
         match self.client.send(partition, messages).await {
             Ok(base) => {
                 if let Some(base) = base {
-                    self.shared.ends.appended(partition, base, messages.len());
+                    let end = Offset(base.0 + messages.len() as u64);
+                    self.shared.ends.learnt(partition, before, base, end);
                 }
                 Ok(base)
             }

@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     /// Held by the one consumer that looks out for all that wait.
     pub(crate) lookout: Mutex<Pace>,
     topic: Arc<Topic>,
+    /// Connections that were given up while a reply was overdue.
+    stuck: parking_lot::Mutex<Vec<Arc<Client>>>,
     answering: Mutex<Option<Arc<Client>>>,
 }
 
@@ -38,6 +40,7 @@ impl Shared {
             remembered: Remembered::default(),
             lookout: Mutex::new(Pace::new(config.poll_interval)),
             topic: Arc::new(topic),
+            stuck: parking_lot::Mutex::default(),
             answering: Mutex::new(None),
             config,
         })
@@ -51,6 +54,25 @@ impl Shared {
         let client = client.map_err(CallError::into_error)?;
         let details = topology::ensure(&client, &self.config.topology).await?;
         Ok((client, details))
+    }
+
+    /// A connection is of no use any more. Giving it up ends no request: the SDK goes on with the one under way, and with
+    /// those that wait behind it.
+    pub(crate) fn give_up(&self, client: &Arc<Client>) {
+        if client.is_stuck() {
+            self.stuck.lock().push(Arc::clone(client));
+        }
+    }
+
+    /// Waits until nothing is sent any more over connections that were given up: for half a minute at most, after which
+    /// the SDK gives up too.
+    pub(crate) async fn until_over(&self) {
+        loop {
+            // Kept until it is over, also if this is dropped meanwhile.
+            let Some(client) = self.stuck.lock().last().cloned() else { return };
+            client.until_over().await;
+            self.stuck.lock().retain(|one| !Arc::ptr_eq(one, &client));
+        }
     }
 
     /// Asks over the connection that all share. A connection that has died since it was last used is replaced once.

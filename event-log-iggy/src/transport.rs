@@ -38,10 +38,14 @@ impl Transport for IggyTransport {
 
     async fn connect(&self) -> Result<IggySession, Error> {
         let (client, _) = self.shared.connect().await?;
+        // What may still be sent over the last connection must not be sent after it was looked for.
+        self.shared.until_over().await;
         Ok(IggySession::new(Arc::clone(&self.shared), client))
     }
 
     async fn join(&self, group: &str, instance: u128) -> Result<IggyMember, Error> {
+        // The server has to see the last connection end before it gives its partitions to this one.
+        self.shared.until_over().await;
         IggyMember::join(Arc::clone(&self.shared), group_id(group)?, instance).await
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Consumer<E, T: Transport> {
     parking: Option<(Position, Pending<Result<(), Error>>)>,
     /// What the member has said and the lanes do not reflect yet.
     assigned: Option<Vec<Assigned>>,
+    /// Lanes of partitions that have come to us, until all of them are known.
+    arriving: Vec<Lane>,
     /// Sorted by partition.
     lanes: Vec<Lane>,
     /// How many turns the lanes have had.
@@ -88,6 +90,7 @@ where
             joining: None,
             parking: None,
             assigned: None,
+            arriving: Vec::new(),
             lanes: Vec::new(),
             turns: 0,
             start: Cursor::new(),
@@ -131,6 +134,8 @@ where
             });
             let joined = joined.await;
             self.joining = None;
+            // What the last membership was about to give us may have gone elsewhere meanwhile.
+            self.arriving.clear();
             self.member = Some(joined?);
         }
         if let Err(error) = self.sync_assignment().await {
@@ -157,17 +162,20 @@ where
         let Some(assigned) = &self.assigned else {
             return Ok(());
         };
-        let mut fresh = Vec::new();
+        // What a dropped poll has found out about one of these is as good as new, and is not asked again.
+        self.arriving.retain(|lane| assigned.contains(&lane.assigned()));
         for one in assigned {
-            if self.lanes.iter().any(|lane| lane.assigned() == *one) {
+            if self.lanes.iter().chain(&self.arriving).any(|lane| lane.assigned() == *one) {
                 continue;
             }
             let committed = member.committed(one.partition).await?;
             let marks = member.watermarks(one.partition).await?;
             let start = self.start.get(one.partition).unwrap_or(Offset::ZERO);
             // The start has no claim on what was gone before the consumer came: that is not a loss.
-            fresh.push(Lane::new(*one, committed, committed.unwrap_or(start.max(marks.low)), marks.high));
+            let next = committed.unwrap_or(start.max(marks.low));
+            self.arriving.push(Lane::new(*one, committed, next, marks.high));
         }
+        let fresh = std::mem::take(&mut self.arriving);
         self.apply_assignment(fresh);
         Ok(())
     }
@@ -275,20 +283,17 @@ where
     }
 
     /// Waits for something to change, after a round that found nothing.
-    async fn wait(&mut self, deadline: Instant) {
+    async fn wait(&mut self, deadline: Instant, has_failed: bool) {
         let soon = Instant::now() + limits::REJOIN_INTERVAL;
         match &mut self.member {
             // What failed is tried again soon, but not at once.
-            None => tokio::time::sleep_until(deadline.min(soon)).await,
-            Some(_) if self.lanes.iter().any(Lane::is_faulty) => {
-                tokio::time::sleep_until(deadline.min(soon)).await;
-            }
-            Some(member) => {
+            Some(member) if !has_failed && !self.lanes.iter().any(Lane::is_faulty) => {
                 // A lane that is behind and got nothing (an empty answer proves nothing) is asked again soon
                 // too, since nobody may wake us for it.
                 let behind = self.lanes.iter().any(Lane::is_behind);
                 member.wait(if behind { deadline.min(soon) } else { deadline }).await;
             }
+            _ => tokio::time::sleep_until(deadline.min(soon)).await,
         }
     }
 }
@@ -345,7 +350,10 @@ where
                     let notices = std::mem::take(&mut self.notices);
                     return Ok(EventBatch::new(records, notices, self.position.clone()));
                 }
-                _ => self.wait(deadline).await,
+                filled => {
+                    // A transport may ask a question while it waits; its answer is not waited for any longer either.
+                    let _in_time = timeout_at(overtime, self.wait(deadline, filled.is_err())).await;
+                }
             }
         }
     }

@@ -38,7 +38,7 @@ pub struct StoredMessage {
 /// The answer to a fetch.
 #[derive(Clone, Debug, Default)]
 pub struct Fetched {
-    /// Records in offset order, none before the asked offset. Empty is no proof of the end: `watermarks` is.
+    /// Records in offset order, none before the asked offset. Empty is no proof of the end.
     pub records: Vec<StoredMessage>,
     /// The low watermark, if answering has shown it. Above the asked offset it says that what lies between is gone,
     /// and must not be missing.

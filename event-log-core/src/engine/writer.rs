@@ -252,9 +252,12 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         }
         self.round.retain(|request| !request.entries.is_empty());
         for (partition, marks) in watermarks.iter() {
-            if let Some(from) = self.unconfirmed_from.get_mut(partition.0 as usize) {
-                *from = Some(from.map_or(marks.high, |from| from.min(marks.high)));
+            let at = partition.0 as usize;
+            let Some(from) = self.unconfirmed_from.get_mut(at) else { continue };
+            if from.is_some_and(|from| marks.high < from) {
+                self.confirmed[at] = None;
             }
+            *from = Some(from.map_or(marks.high, |from| from.min(marks.high)));
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use iggy_binary_protocol::WireIdentifier;
 
 use super::failure::CallError;
 use crate::config::{Credentials, Endpoint};
+use crate::limits;
 
 /// The names of a stream and of one of its topics, in the forms that the SDK wants.
 #[derive(Debug)]
@@ -80,6 +81,17 @@ impl Client {
         Err(failure)
     }
 
+    /// Whether a reply is overdue.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.is_stuck.load(Ordering::Relaxed)
+    }
+
+    /// Waits until no request is under way any more, nor waits for its turn: each holds the connection, and one behind
+    /// them has its turn when they are through.
+    pub(crate) async fn until_over(&self) {
+        let _is_over = tokio::time::timeout(limits::SDK_TIMEOUT, self.tcp.ping()).await;
+    }
+
     /// Asks whether the server is still there.
     pub(crate) async fn ping(&self) -> Result<(), CallError> {
         self.bounded(self.tcp.ping()).await
@@ -94,7 +106,7 @@ impl Client {
     where
         F: Future<Output = Result<T, IggyError>>,
     {
-        if self.is_stuck.load(Ordering::Relaxed) {
+        if self.is_stuck() {
             return Err(IggyError::NotConnected.into());
         }
         let result = bounded(self.request_timeout, call).await;

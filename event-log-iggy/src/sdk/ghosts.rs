@@ -15,10 +15,13 @@ use super::failure::CallError;
 use super::groups::GroupId;
 
 /// Who is in a group, and who of them is there.
+///
+/// One roster proves little: a connection that has just ended may not be off the list yet, and a part of the server that
+/// does not answer in time is left out of it without a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Roster {
     /// The number of the group, which no other group ever gets.
-    number: u32,
+    pub(crate) number: u32,
     members: u32,
     /// How many of the server's connections are members.
     connected: u32,

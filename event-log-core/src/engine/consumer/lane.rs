@@ -174,7 +174,7 @@ impl Lane {
         (self.high, self.was_cut) = (high, false);
         let last_timestamp = self.last_timestamp;
         self.committed = committed.filter(|&committed| committed <= resumed_at);
-        self.seek(resumed_at);
+        self.move_to(resumed_at);
         self.rewound = false;
         // It may be cut again before anything is delivered.
         self.last_timestamp = last_timestamp;
@@ -212,8 +212,20 @@ impl Lane {
         self.parked == Some(offset)
     }
 
-    /// Moves, and forgets what was fetched and delivered.
-    pub(super) fn seek(&mut self, next: Offset) {
+    /// Moves because the application says so. An offset that was found in the log as it is now leaves no cut to be
+    /// noticed.
+    pub(super) fn seek(&mut self, next: Offset, is_of_now: bool) {
+        self.move_to(next);
+        // Whoever seeks wants to have it again, also what was there before a cut.
+        self.window.forget_cut();
+        if is_of_now {
+            self.was_cut = false;
+            self.high = next;
+        }
+    }
+
+    /// Forgets what was fetched and delivered.
+    fn move_to(&mut self, next: Offset) {
         self.next = next;
         self.fetch_from = next;
         self.ahead.clear();

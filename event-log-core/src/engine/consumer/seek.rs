@@ -26,9 +26,11 @@ where
             }
         }
         let target = self.resolve(&ours, &to).await?;
+        // Offsets that somebody has kept may be from before the log was cut; what was found just now is not.
+        let is_of_now = !matches!(to, SeekPosition::Position(_) | SeekPosition::Cursor(_));
         for lane in &mut self.lanes {
             if let Some(next) = target.get(lane.partition()) {
-                lane.seek(next);
+                lane.seek(next, is_of_now);
                 self.position.set(lane.partition(), next);
             }
         }

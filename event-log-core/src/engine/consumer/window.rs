@@ -54,6 +54,11 @@ impl DedupWindow {
         None
     }
 
+    /// What was there before the last cut may be delivered again.
+    pub(super) fn forget_cut(&mut self) {
+        self.cut.clear();
+    }
+
     /// The partition was cut, and its offsets begin again somewhere before.
     pub(super) fn cut(&mut self) {
         self.cut.clear();

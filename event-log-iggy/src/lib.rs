@@ -62,9 +62,8 @@
 //!
 //! # What is different on a real server
 //!
-//! * **Purging a topic begins its offsets again at 0**, and so does deleting and making it. Consumers notice and say so
-//!   ([`Notice::Truncated`](event_log_core::Notice::Truncated)), unless more was appended before they looked than they had
-//!   read: then the offsets look as if nothing had happened.
+//! * **Purging a topic begins its offsets again at 0**, and so does deleting and making it. Consumers notice, also when it
+//!   has grown as long as it was, and say so ([`Notice::Truncated`](event_log_core::Notice::Truncated)).
 //! * **Retention by number of records** does not exist; age and bytes do, by whole segments ([`Retention`]).
 //! * **Append times** are those of requests: records that were sent together have one time.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -12,7 +12,7 @@ use event_log_core::{
 };
 use event_log_iggy::{Credentials, IggyConfig, IggyLog};
 use event_log_tests::iggy::{Foreign, IggyHarness};
-use iggy_binary_protocol::codes::{PING_CODE, SEND_MESSAGES_CODE};
+use iggy_binary_protocol::codes::{PING_CODE, POLL_MESSAGES_CODE, SEND_MESSAGES_CODE};
 
 /// How long anything may take that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -173,6 +173,30 @@ async fn a_topic_purged_under_a_consumer_is_told_and_read_on() {
     }
     assert_eq!(seen, (40..48).collect(), "what came after the purge is read");
     assert!(!truncated.is_empty() && truncated.values().all(|&times| times == 1), "{truncated:?}");
+}
+
+#[tokio::test]
+async fn a_consumer_that_waits_behind_a_cut_does_not_ask_all_the_time() {
+    let Some(harness) = harness() else { return };
+    let mut config = harness.config().await;
+    config.topology.partitions = 1;
+    let log = open(&config).await;
+    for number in 0..20 {
+        log.append_committed(Probe::new("k", number)).await.expect("it is appended");
+    }
+    let mut reader = log.consumer("readers").await.expect("a consumer opens");
+    read(&mut reader, 20).await;
+    let foreign = harness.foreign().await;
+    foreign.purge().await;
+    let known = serde_json::to_vec(&Probe::new("k", 20)).expect("a probe can be written");
+    foreign.send(PartitionId(0), known.into()).await;
+    assert_eq!(read(&mut reader, 1).await, [Ok(20)]);
+    // The end that this handle knew is beyond what there is.
+    let before = harness.proxy().await.requests(POLL_MESSAGES_CODE);
+    let batch = reader.poll(10, Duration::from_secs(1)).await.expect("a batch");
+    assert!(batch.is_empty(), "{batch:?}");
+    let polls = harness.proxy().await.requests(POLL_MESSAGES_CODE) - before;
+    assert!(polls < 20, "{polls} polls in a second of waiting");
 }
 
 /// A consumer in a process of its own, which does what it is told on its standard input.

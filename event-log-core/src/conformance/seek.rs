@@ -47,6 +47,24 @@ pub(super) async fn c5_seek_to_the_end_reads_only_what_follows(harness: &dyn Har
     Ok(())
 }
 
+pub(super) async fn c5_seek_to_the_end_of_a_log_that_began_again(harness: &dyn Harness) -> CaseResult {
+    let log = ten_events(harness, 1).await;
+    let mut reader = reader(&log, "readers").await;
+    read(&mut reader, 10).await;
+    harness.inject(Fault::BeginAgain).await?;
+    for number in 10..14 {
+        append(&log, Probe::new("k", number)).await;
+    }
+    seek(&mut reader, SeekPosition::End).await;
+    for number in 14..16 {
+        append(&log, Probe::new("k", number)).await;
+    }
+    assert_left(&mut reader, 14..16).await;
+    seek(&mut reader, SeekPosition::Beginning).await;
+    assert_left(&mut reader, 10..16).await;
+    Ok(())
+}
+
 pub(super) async fn c5_seek_to_a_position(harness: &dyn Harness) -> CaseResult {
     let log = open_with(harness, &partitions(2)).await;
     for number in 0..20 {

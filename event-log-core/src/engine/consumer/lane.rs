@@ -31,6 +31,8 @@ pub(super) struct Lane {
     faulty: bool,
     /// The partition was cut, and what was fetched before that is still to be delivered.
     was_cut: bool,
+    /// Where we are was found after any cut that the next fetch may tell of.
+    knows_cut: bool,
     /// When it delivered last, in turns of its consumer.
     last_turn: u64,
     /// When the last delivered record was appended.
@@ -62,6 +64,7 @@ impl Lane {
             rewound: false,
             faulty: false,
             was_cut: false,
+            knows_cut: false,
             last_turn: 0,
             last_timestamp: None,
             parked: None,
@@ -138,7 +141,8 @@ impl Lane {
         self.faulty = false;
         let asked = self.fetch_from;
         let high = fetched.high.unwrap_or(self.high);
-        self.was_cut |= fetched.was_cut || high < self.high;
+        let knows_cut = std::mem::take(&mut self.knows_cut);
+        self.was_cut |= (fetched.was_cut && !knows_cut) || high < self.high;
         if self.was_cut {
             // What was fetched before the cut is delivered first: it was in the log.
             let resumes = self.ahead.is_empty();
@@ -219,7 +223,7 @@ impl Lane {
         // Whoever seeks wants to have it again, also what was there before a cut.
         self.window.forget_cut();
         if is_of_now {
-            self.was_cut = false;
+            (self.was_cut, self.knows_cut) = (false, true);
             self.high = next;
         }
     }
@@ -228,6 +232,7 @@ impl Lane {
     fn move_to(&mut self, next: Offset) {
         self.next = next;
         self.fetch_from = next;
+        self.knows_cut = false;
         self.ahead.clear();
         self.delivered = None;
         self.parked = None;

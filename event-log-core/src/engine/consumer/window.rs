@@ -115,6 +115,8 @@ mod tests {
         window.cut();
         assert_eq!(window.first_copy(id, Offset(0)), Some(Offset(5)));
         assert_eq!(window.first_copy(EventId::from_u128(2), Offset(0)), None);
+        window.forget_cut();
+        assert_eq!(window.first_copy(id, Offset(0)), None, "a seek wants to have it again");
     }
 
     #[test]

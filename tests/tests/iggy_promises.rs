@@ -10,7 +10,7 @@ use event_log_core::conformance::{Harness, Probe};
 use event_log_core::{
     AppendFailure, EventConsumer, EventLog, EventLogExt, Notice, PartitionId, Receipt, RejectReason,
 };
-use event_log_iggy::{Credentials, IggyConfig, IggyLog};
+use event_log_iggy::{Credentials, Durability, IggyConfig, IggyLog, Topology};
 use event_log_tests::iggy::{Foreign, IggyHarness};
 use iggy_binary_protocol::codes::{PING_CODE, POLL_MESSAGES_CODE, SEND_MESSAGES_CODE};
 
@@ -108,6 +108,35 @@ async fn a_wrong_password_is_said_to_be_wrong() {
     assert!(matches!(error, event_log_core::Error::Unauthorized(_)), "{error:?}");
     assert!(!error.is_retryable() && !error.may_have_taken_effect());
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+}
+
+#[tokio::test]
+async fn another_topology_is_said_to_be_another() {
+    let Some(harness) = harness() else { return };
+    let config = harness.config().await;
+    drop(open(&config).await);
+    let mismatch = async |change: fn(&mut Topology)| {
+        let mut other = config.clone();
+        change(&mut other.topology);
+        match event_log_iggy::builder::<Probe>(other).open().await {
+            Err(event_log_core::Error::TopologyMismatch { property, .. }) => property,
+            other => panic!("{:?}", other.map(drop)),
+        }
+    };
+    assert_eq!(mismatch(|topology| topology.partitions = 3).await, "partitions");
+    let day = |topology: &mut Topology| topology.retention.max_age = Some(Duration::from_secs(86_400));
+    assert_eq!(mismatch(day).await, "retention.max_age");
+    let size = |topology: &mut Topology| topology.retention.max_bytes = Some(8 << 30);
+    assert_eq!(mismatch(size).await, "retention.max_bytes");
+    let weaker = |topology: &mut Topology| topology.durability = Durability::Replicated;
+    assert_eq!(mismatch(weaker).await, "durability");
+    drop(open(&config).await);
+    // And a topic that was made with all of them is found again as it is.
+    let mut other = config.clone();
+    other.topic = "other".to_owned();
+    [day as fn(&mut Topology), size, weaker].iter().for_each(|change| change(&mut other.topology));
+    drop(open(&other).await);
+    drop(open(&other).await);
 }
 
 #[tokio::test]

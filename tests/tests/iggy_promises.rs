@@ -205,6 +205,72 @@ async fn a_topic_purged_under_a_consumer_is_told_and_read_on() {
 }
 
 #[tokio::test]
+async fn large_records_behind_many_small_ones_are_read() {
+    const SMALL: u64 = 2_000;
+    const LARGE: u64 = 16;
+
+    let Some(harness) = harness() else { return };
+    let mut config = harness.config().await;
+    config.topology.partitions = 1;
+    let log = open(&config).await;
+    let small = (0..SMALL).map(|number| Probe::new("k", number)).collect();
+    for receipt in log.append_batch(small).await.expect("they are taken") {
+        Receipt::committed(receipt).await.expect("it is appended");
+    }
+    // Together more than the server can put into one answer.
+    for number in SMALL..SMALL + LARGE {
+        log.append_committed(Probe::new("k", number).padded(8_000_000)).await.expect("it is appended");
+    }
+    let mut reader = log.consumer("readers").await.expect("a consumer opens");
+    let mut seen = Vec::new();
+    let reading = async {
+        while seen.len() < (SMALL + LARGE) as usize {
+            match reader.poll(1_000, PATIENCE).await {
+                Ok(batch) => seen.extend(batch.into_events().map(|probe| probe.number)),
+                Err(error) => assert!(error.is_retryable(), "{error:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("they come");
+    assert_eq!(seen, (0..SMALL + LARGE).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_retention_has_removed_is_said_to_be_missing() {
+    let Some(harness) = harness() else { return };
+    harness.foreign().await.create_topic_of_segments(1 << 20).await;
+    let mut config = harness.config().await;
+    config.topology.partitions = 1;
+    let log = open(&config).await;
+    let mut reader = log.consumer("readers").await.expect("a consumer opens");
+    for number in 0..60 {
+        log.append_committed(Probe::new("k", number).padded(50_000)).await.expect("it is appended");
+    }
+    // Before the reader has read anything, since what it had fetched ahead would be good.
+    harness.foreign().await.delete_oldest_segment().await;
+    let low = log.watermarks().await.expect("they are known").get(PartitionId(0)).expect("a partition").low;
+    assert!(low.0 > 1, "something is gone: {low}");
+    let mut other = log.consumer("others").await.expect("a consumer opens");
+    assert_eq!(other.position().get(PartitionId(0)), Some(low), "whoever begins now begins there");
+    let (mut seen, mut missing) = (Vec::new(), Vec::new());
+    while seen.last() != Some(&59) {
+        let batch = reader.poll(100, PATIENCE).await.expect("a batch");
+        for notice in &batch.notices {
+            if let Notice::Missing { from, resumed_at, .. } = notice {
+                missing.push(from.0..resumed_at.0);
+            }
+        }
+        seen.extend(batch.into_events().map(|probe| probe.number));
+    }
+    assert_eq!((missing.len(), missing.first()), (1, Some(&(0..low.0))), "said once, and in full");
+    // Every record was read, or is said to be missing.
+    let mut accounted: Vec<_> = seen.into_iter().chain(missing.into_iter().flatten()).collect();
+    accounted.sort_unstable();
+    assert_eq!(accounted, (0..60).collect::<Vec<_>>());
+    assert_eq!(read(&mut other, 60 - low.0 as usize).await.len(), 60 - low.0 as usize);
+}
+
+#[tokio::test]
 async fn a_consumer_that_waits_behind_a_cut_does_not_ask_all_the_time() {
     let Some(harness) = harness() else { return };
     let mut config = harness.config().await;

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use event_log_core::PartitionId;
 use event_log_iggy::{Credentials, Endpoint};
 use iggy::prelude::{
-    AutoLogin, Client as _, Consumer, Credentials as SdkCredentials, HttpClient, Identifier, IggyMessage,
-    MessageClient as _, Partitioning, PollingStrategy, TcpClient, TcpClientConfig,
-    TcpClientReconnectionConfig, TopicClient as _, UserClient as _,
+    AutoLogin, Client as _, Consumer, Credentials as SdkCredentials, Durability, HttpClient, Identifier,
+    IggyExpiry, IggyMessage, MaxTopicSize, MessageClient as _, Partitioning, PollingStrategy,
+    SegmentClient as _, StreamClient as _, TcpClient, TcpClientConfig, TcpClientReconnectionConfig,
+    TopicClient as _, TopicCreateOptions, UserClient as _,
 };
 use secrecy::ExposeSecret;
 
@@ -81,6 +82,36 @@ impl Foreign {
         let to = Partitioning::partition_id(partition.0);
         let sent = self.tcp.send_messages(&self.stream, &self.topic, &to, &mut [message]).await;
         sent.expect("it is appended");
+    }
+
+    /// Makes the stream and the topic, with one partition in segments of so many bytes, and otherwise as this library's
+    /// defaults do.
+    pub async fn create_topic_of_segments(&self, bytes: u64) {
+        let name = |id: &Identifier| id.get_cow_str_value().expect("it is a name").into_owned();
+        self.tcp.create_stream(&name(&self.stream)).await.expect("there is none");
+        let options = TopicCreateOptions {
+            partitions_count: Some(1),
+            segment_size: Some(bytes.into()),
+            message_expiry: Some(IggyExpiry::NeverExpire),
+            max_topic_size: Some(MaxTopicSize::Unlimited),
+            durability: Durability::Persisted,
+            consumer_offset_durability: Durability::Persisted,
+            messages_required_to_save: Some(1),
+            ..TopicCreateOptions::default()
+        };
+        let made = self.tcp.create_topic(&self.stream, &name(&self.topic), &options).await;
+        made.expect("there is none");
+    }
+
+    /// Removes the oldest segment of partition 0, as retention does, and waits until that has happened.
+    pub async fn delete_oldest_segment(&self) {
+        let first = || async { self.poll(PartitionId(0), PollingStrategy::first(), 1).await[0].offset };
+        let before = first().await;
+        self.tcp.delete_segments(&self.stream, &self.topic, 0, 1).await.expect("it is removed");
+        // The server carries it out by and by, and tells nobody when it has.
+        while first().await == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Removes all messages, and waits until that has happened.

@@ -142,10 +142,7 @@ impl World<'_> {
             Op::Seek(group, to) => self.seek(*group, to).await,
             Op::HandOver(group, events, dies) => self.hand_over(*group, events, *dies).await,
             Op::Lag(group) => self.lag(*group).await,
-            Op::DeleteGroup(group) => match self.log.delete_group(&name(*group)).await {
-                Ok(()) => self.lag(*group).await,
-                Err(error) => Seen::Failed(kind(&error)),
-            },
+            Op::DeleteGroup(group) => self.delete_group(*group).await,
         })
     }
 
@@ -154,6 +151,22 @@ impl World<'_> {
             Some(partitions) => partitions,
             None => event_log_core::limits::PARTITIONS,
         }
+    }
+
+    async fn delete_group(&self, group: usize) -> Seen {
+        let deleting = async {
+            loop {
+                match self.log.delete_group(&name(group)).await {
+                    Ok(()) => return self.lag(group).await,
+                    // Whoever was dropped just now may still count for a moment.
+                    Err(Error::InvalidArgument { .. }) if !self.members.contains_key(&group) => {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                    Err(error) => return Seen::Failed(kind(&error)),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, deleting).await.expect("those who were dropped are gone")
     }
 
     async fn lag(&self, group: usize) -> Seen {

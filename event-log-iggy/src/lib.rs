@@ -75,6 +75,7 @@ pub mod limits;
 mod lookout;
 mod meaning;
 mod member;
+mod pace;
 mod read;
 mod remembered;
 mod sdk;

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use crate::config::IggyConfig;
 use crate::ends::Ends;
-use crate::lookout::Pace;
+use crate::pace::Pace;
 use crate::remembered::Remembered;
 use crate::sdk::{CallError, Client, Topic, TopicDetails};
 use crate::topology;

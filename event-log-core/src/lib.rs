@@ -79,5 +79,5 @@ pub use self::position::{Cursor, Offset, PartitionId, Position, SeekPosition, Ti
 pub use self::raw::{RawCodec, RawEvent};
 pub use self::receipt::{Committed, Outcome, Promise, Receipt, Ticket};
 pub use self::record::{EventBatch, Notice, Record, Undecodable};
-pub use self::state::{Connection, LogState};
+pub use self::state::{Connection, LogState, Recovered};
 pub use self::watermark::{Lag, PartitionLag, PartitionWatermarks, Watermarks};

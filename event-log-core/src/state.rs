@@ -12,6 +12,23 @@ pub struct LogState {
     pub buffered: usize,
     /// Events that the full reconnect buffer has dropped since the log was opened. It only grows.
     pub dropped: u64,
+    /// How often a lost connection was made again.
+    pub reconnects: u64,
+    /// What became of events that were sent and not answered.
+    pub recovered: Recovered,
+}
+
+/// What reading back has shown about events whose request was sent and never answered, since the log was opened.
+/// An event is counted once for each such request. The numbers only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// They were in the log.
+    pub found: u64,
+    /// They were not there, and were sent again.
+    pub sent_again: u64,
+    /// Nobody can say: retention, or a cut, had taken what would have had to be read.
+    pub unknown: u64,
 }
 
 /// Whether a log can be reached.

@@ -44,6 +44,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::process::Signal;
@@ -73,7 +74,7 @@ const ROOT_USER: &str = "iggy";
 /// `static`, it ends with the process. Dropping the value ends the server as [`stop`](Self::stop) does, without waiting
 /// for it.
 ///
-/// A command (to stop, kill, start, move, pause or resume it) is given when its future is first polled, unless
+/// A command (to stop, kill, shut down, start, move, pause or resume it) is given when its future is first polled, unless
 /// [`SERVER_COMMANDS`] others are waiting. What was given is carried out, in order, even if the future is dropped.
 pub struct IggyServer {
     commands: mpsc::Sender<Command>,
@@ -87,6 +88,7 @@ struct Prepared {
     version: String,
     folder: Arc<DataFolder>,
     places: Arc<Mutex<Places>>,
+    stop_grace: Duration,
 }
 
 impl fmt::Debug for IggyServer {
@@ -217,7 +219,22 @@ impl IggyServer {
     ///
     /// A command that was given is carried out: see [`IggyServer`].
     pub async fn kill(&self) -> Result<(), ServerError> {
-        self.tell(Command::Kill).await
+        self.tell(|reply| Command::End(Duration::ZERO, reply)).await
+    }
+
+    /// Ends the server as [`stop`](Self::stop) does, and leaves it down until it is
+    /// [started again](Self::start_again): for tests of clients whose server is restarted by its operator.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Signal`] and [`ServerError::Stopped`]. Ending one that is down is no error.
+    ///
+    /// # Cancel safety
+    ///
+    /// A command that was given is carried out: see [`IggyServer`].
+    pub async fn shut_down(&self) -> Result<(), ServerError> {
+        let grace = self.prepared.stop_grace;
+        self.tell(|reply| Command::End(grace, reply)).await
     }
 
     /// Starts a server that is down, on the port that it had, and waits until it lets us in. Does nothing to one that
@@ -334,6 +351,7 @@ impl Supervisor {
             version: self.version.to_string(),
             folder: Arc::clone(&self.folder),
             places: Arc::clone(&self.places),
+            stop_grace: self.options.stop_grace,
         }
     }
 }

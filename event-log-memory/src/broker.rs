@@ -5,8 +5,9 @@ use std::collections::hash_map;
 use std::fmt;
 use std::sync::Arc;
 
-use event_log_core::Error;
+use bytes::Bytes;
 use event_log_core::engine::{Clock, SystemClock};
+use event_log_core::{Error, EventId, Position, Timestamp};
 use parking_lot::Mutex;
 
 use crate::faults::Faults;
@@ -25,6 +26,20 @@ pub struct MemoryBroker {
 struct Inner {
     topics: Mutex<HashMap<String, Arc<Topic>>>,
     clock: Arc<dyn Clock>,
+}
+
+/// A record as a topic holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Content {
+    /// Where it is.
+    pub position: Position,
+    /// Its id.
+    pub id: EventId,
+    /// When it was appended.
+    pub timestamp: Timestamp,
+    /// The encoded event.
+    pub payload: Bytes,
 }
 
 impl Default for MemoryBroker {
@@ -56,6 +71,14 @@ impl MemoryBroker {
     #[must_use]
     pub fn faults(&self, topic: &str) -> Option<Faults> {
         self.inner.topics.lock().get(topic).cloned().map(Faults::new)
+    }
+
+    /// All that a topic holds, by partition and then by offset: second copies, and what cannot be decoded, too. For
+    /// looking behind the scenes in a test; empty for a topic that nobody has opened.
+    #[must_use]
+    pub fn contents(&self, topic: &str) -> Vec<Content> {
+        let topic = self.inner.topics.lock().get(topic).cloned();
+        topic.map(|topic| topic.contents()).unwrap_or_default()
     }
 
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use event_log_core::PartitionId;
 use event_log_core::engine::Message;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+
+use crate::switch::Switch;
 
 /// Whether connections can be made, and which of them are still good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +54,9 @@ pub(crate) struct FaultState {
     appends_are_clean: AtomicBool,
     /// No fault concerns fetches.
     fetches_are_clean: AtomicBool,
-    pub(crate) link: watch::Sender<Link>,
+    pub(crate) link: Switch<Link>,
     /// Fetches wait for as long as it is set.
-    pub(crate) stalled: watch::Sender<bool>,
+    pub(crate) stalled: Switch<bool>,
     pub(crate) held: Mutex<Vec<(PartitionId, Vec<Message>)>>,
 }
 
@@ -65,8 +66,8 @@ impl Default for FaultState {
             plan: Mutex::default(),
             appends_are_clean: AtomicBool::new(true),
             fetches_are_clean: AtomicBool::new(true),
-            link: watch::Sender::new(Link { up: true, epoch: 0 }),
-            stalled: watch::Sender::new(false),
+            link: Switch::new(Link { up: true, epoch: 0 }),
+            stalled: Switch::default(),
             held: Mutex::default(),
         }
     }
@@ -95,7 +96,7 @@ impl FaultState {
     }
 
     pub(crate) fn cut_connections(&self) {
-        self.link.send_modify(|link| *link = Link { up: false, epoch: link.epoch + 1 });
+        self.link.change(|link| *link = Link { up: false, epoch: link.epoch + 1 });
     }
 
     pub(crate) fn slow_appends(&self) -> Duration {
@@ -136,9 +137,7 @@ impl FaultState {
 
     /// Completes when fetches are answered.
     pub(crate) async fn answering(&self) {
-        if *self.stalled.borrow() {
-            let _ = self.stalled.subscribe().wait_for(|stalled| !stalled).await;
-        }
+        self.stalled.wait_for(|stalled| !stalled).await;
     }
 
     pub(crate) fn commit_fails(&self, partition: PartitionId) -> bool {

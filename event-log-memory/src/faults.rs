@@ -54,7 +54,7 @@ impl Faults {
     /// Lets connections through again. Whoever was cut off notices with its next attempt.
     pub fn reconnect(&self) {
         self.topic.switch(|plan| plan.down = false);
-        self.topic.faults.link.send_modify(|link| link.up = true);
+        self.topic.faults.link.change(|link| link.up = true);
     }
 
     /// Cuts every connection once; they can be made again at once.
@@ -116,7 +116,7 @@ impl Faults {
     /// Fetches of consumers are not answered any more, and their connections stay, until this is called with `false`:
     /// a log that hangs.
     pub fn stall_fetches(&self, stall: bool) {
-        self.topic.faults.stalled.send_replace(stall);
+        self.topic.faults.stalled.change(|stalled| *stalled = stall);
     }
 
     /// The next `count` commits of this partition fail.

@@ -45,6 +45,7 @@ mod groups;
 mod harness;
 mod partition;
 mod retention;
+mod switch;
 mod topic;
 mod transport;
 
@@ -52,7 +53,7 @@ use event_log_core::Partitionable;
 use event_log_core::engine::Log;
 use serde::Serialize;
 
-pub use self::broker::MemoryBroker;
+pub use self::broker::{Content, MemoryBroker};
 pub use self::builder::{Builder, MAX_PARTITIONS};
 pub use self::faults::Faults;
 #[cfg(feature = "conformance")]

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use event_log_core::engine::{Clock, Fetched, Message};
-use event_log_core::{Offset, PartitionId, PartitionWatermarks, Timestamp, Watermarks};
+use event_log_core::engine::{Clock, Fetched, Message, StoredMessage};
+use event_log_core::{Offset, PartitionId, PartitionWatermarks, Position, Timestamp, Watermarks};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::arrivals::Arrivals;
+use crate::broker::Content;
 use crate::fault_state::{FaultState, Plan};
 use crate::groups::Groups;
 use crate::partition::Partition;
@@ -119,6 +120,19 @@ impl Topic {
         max_bytes: usize,
     ) -> Fetched {
         self.trimmed(partition, |partition| partition.fetch(from, max_records, max_bytes))
+    }
+
+    pub(crate) fn contents(&self) -> Vec<Content> {
+        let partitions = (0..self.partitions()).map(PartitionId);
+        let of =
+            |partition| {
+                let fetched = self.fetch(partition, Offset::ZERO, usize::MAX, usize::MAX);
+                let place = move |offset| Position::new(partition, offset);
+                fetched.records.into_iter().map(move |StoredMessage { offset, id, timestamp, payload }| {
+                    Content { position: place(offset), id, timestamp, payload }
+                })
+            };
+        partitions.flat_map(of).collect()
     }
 
     pub(crate) fn partition_watermarks(&self, partition: PartitionId) -> PartitionWatermarks {

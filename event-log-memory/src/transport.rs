@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use event_log_core::engine::{Assigned, Fetched, Member, Message, SendError, Session, Transport};
 use event_log_core::{CommitFailure, Error, Offset, PartitionId, PartitionWatermarks, Timestamp, Watermarks};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::fault_state::{Fate, FetchFate, Link};
+use crate::fault_state::{Fate, FetchFate};
 use crate::groups::{Group, MemberId};
 use crate::topic::Topic;
 
@@ -25,12 +24,11 @@ impl MemoryTransport {
     }
 
     fn connection(&self) -> Result<Connection, Error> {
-        let mut link = self.topic.faults.link.subscribe();
-        let now = *link.borrow_and_update();
+        let now = self.topic.faults.link.get();
         if !now.up {
             return Err(disconnected());
         }
-        Ok(Connection { topic: Arc::clone(&self.topic), link, epoch: now.epoch, dead: false })
+        Ok(Connection { topic: Arc::clone(&self.topic), epoch: now.epoch, dead: false })
     }
 }
 
@@ -47,7 +45,6 @@ fn injected() -> Error {
 #[derive(Debug)]
 struct Connection {
     topic: Arc<Topic>,
-    link: watch::Receiver<Link>,
     epoch: u64,
     /// Cut alone, without the others.
     dead: bool,
@@ -55,7 +52,7 @@ struct Connection {
 
 impl Connection {
     fn check(&self) -> Result<&Topic, Error> {
-        let link = *self.link.borrow();
+        let link = self.topic.faults.link.get();
         if self.dead || !link.up || link.epoch != self.epoch { Err(disconnected()) } else { Ok(&self.topic) }
     }
 
@@ -81,7 +78,7 @@ impl Connection {
     async fn cut(&mut self) {
         let epoch = self.epoch;
         if !self.dead {
-            let _ = self.link.wait_for(|link| !link.up || link.epoch != epoch).await;
+            self.topic.faults.link.wait_for(|link| !link.up || link.epoch != epoch).await;
         }
     }
 }

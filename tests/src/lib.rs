@@ -1,6 +1,7 @@
 //! What the workspace's cross-backend tests share.
 
 pub mod broken;
+pub mod chaos;
 pub mod equal;
 pub mod iggy;
 pub mod model;

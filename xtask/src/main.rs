@@ -1,6 +1,7 @@
 //! `cargo xtask`: runs everything there is to run in this workspace. One file per command.
 
 mod bench;
+mod chaos;
 mod ci;
 mod container;
 mod integration;
@@ -17,6 +18,7 @@ usage: cargo xtask COMMAND [ARGS]
                ARGS go to `cargo test`
   integration  the suites on a real iggy-server, which is required [--server PATH] [-- ARGS]:
                the one named, else the one on PATH, else a copy out of the container image
+  chaos        random work under random faults, judged: see `cargo xtask chaos --help`
   bench        the benchmarks; ARGS go to `cargo bench -p event-log-memory`
   ci           what a change has to pass: format, lints, tests, docs, dependencies, the example
 
@@ -37,13 +39,16 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let command = args.next();
     let args: Vec<String> = args.collect();
-    if args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help" || arg == "-h") {
+    // A command that has a help of its own shows it.
+    let has_own_help = command.as_deref() == Some("chaos");
+    if !has_own_help && args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help" || arg == "-h") {
         print!("{HELP}");
         return ExitCode::SUCCESS;
     }
     let outcome = match command.as_deref() {
         Some("test") => test::run(&args),
         Some("integration") => integration::run(&args),
+        Some("chaos") => chaos::run(&args),
         Some("bench") => bench::run(&args),
         Some("ci") => ci::run(&args),
         Some("help" | "--help" | "-h") | None => {

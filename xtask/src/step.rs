@@ -40,6 +40,13 @@ impl Step {
         if status.success() { Ok(start.elapsed()) } else { Err(format!("{} failed: {status}", self.name)) }
     }
 
+    /// Runs it likewise, and returns its exit code, which means something to the caller. An error is a sentence.
+    pub(crate) fn status(mut self) -> Result<u8, String> {
+        let status = self.command.status().map_err(|error| format!("{}: {error}", self.name))?;
+        let code = status.code().ok_or_else(|| format!("{} was ended: {status}", self.name))?;
+        Ok(u8::try_from(code).unwrap_or(1))
+    }
+
     /// Runs it and returns what it prints.
     pub(crate) fn output(mut self) -> Result<String, String> {
         let output = self.command.output().map_err(|error| format!("{}: {error}", self.name))?;

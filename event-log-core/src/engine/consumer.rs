@@ -13,6 +13,7 @@ mod poison;
 mod seek;
 mod window;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
-use self::lane::Lane;
+use self::lane::{Lane, Revoked};
 use super::transport::{Assigned, Member, Transport};
 use crate::codec::Codec;
 use crate::consumer::{ConsumerOptions, EventConsumer};
@@ -60,9 +61,8 @@ pub(super) struct Consumer<E, T: Transport> {
     start: Cursor,
     position: Cursor,
     committed: Cursor,
-    /// Partitions that were taken from us with something delivered and not committed, and up to where it
-    /// was committed: a commit of more has to fail.
-    revoked: Cursor,
+    /// Partitions that were taken from us with something delivered and not committed: committing that has to fail.
+    revoked: BTreeMap<PartitionId, Revoked>,
     /// Noticed, and not yet handed over with a batch.
     notices: Vec<Notice>,
 }
@@ -96,7 +96,7 @@ where
             start: Cursor::new(),
             position: Cursor::new(),
             committed: Cursor::new(),
-            revoked: Cursor::new(),
+            revoked: BTreeMap::new(),
             notices: Vec::new(),
         };
         consumer.start = consumer.resolve_start().await?;
@@ -173,7 +173,7 @@ where
             let start = self.start.get(one.partition).unwrap_or(Offset::ZERO);
             // The start has no claim on what was gone before the consumer came: that is not a loss.
             let next = committed.unwrap_or(start.max(marks.low));
-            self.arriving.push(Lane::new(*one, committed, next, marks.high));
+            self.arriving.push(Lane::new(*one, committed, next, marks));
         }
         let fresh = std::mem::take(&mut self.arriving);
         self.apply_assignment(fresh);
@@ -192,7 +192,9 @@ where
         let gone = self.lanes.iter().filter(|lane| !stays(lane));
         let revoked: Vec<_> = gone.clone().map(Lane::partition).collect();
         for lane in gone.filter(|lane| lane.has_uncommitted()) {
-            self.revoked.set(lane.partition(), lane.committed().unwrap_or_default());
+            let revoked = lane.revoked();
+            let known = self.revoked.entry(lane.partition()).or_insert(revoked);
+            *known = Revoked { delivered: known.delivered.max(revoked.delivered), ..revoked };
         }
         self.lanes.retain(stays);
         self.lanes.extend(fresh);

@@ -18,7 +18,7 @@ use super::warn::DropWarning;
 use crate::config::ProducerConfig;
 use crate::error::AppendFailure;
 use crate::log::Leftover;
-use crate::state::{Connection, LogState};
+use crate::state::{Connection, LogState, Recovered};
 
 pub(super) struct Shared<E> {
     pub(super) config: ProducerConfig,
@@ -127,7 +127,8 @@ impl<E> Shared<E> {
         self.with_queue(|queue| {
             queue.connected();
             self.state.send_modify(|state| {
-                if !state.is_closed() {
+                if matches!(state.connection, Connection::Reconnecting { .. }) {
+                    state.reconnects += 1;
                     state.connection = Connection::Connected;
                 }
             });
@@ -147,6 +148,17 @@ impl<E> Shared<E> {
             });
             queue.away();
         });
+    }
+
+    /// Counts what reading back has shown.
+    pub(super) fn recovered(&self, one: Recovered) {
+        if one != Recovered::default() {
+            self.state.send_modify(|state| {
+                state.recovered.found += one.found;
+                state.recovered.sent_again += one.sent_again;
+                state.recovered.unknown += one.unknown;
+            });
+        }
     }
 
     pub(super) fn attempt_failed(&self) {

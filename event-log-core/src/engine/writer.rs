@@ -28,6 +28,7 @@ use crate::limits;
 use crate::log::Leftover;
 use crate::position::{Offset, PartitionId};
 use crate::receipt::unknown;
+use crate::state::Recovered;
 use crate::watermark::PartitionWatermarks;
 
 pub(super) struct Writer<E, T: Transport> {
@@ -267,6 +268,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         let request = &mut self.round[at];
         request.may_have_arrived = false;
         request.messages.clear();
+        let mut recovered = Recovered::default();
         for mut entry in std::mem::take(&mut request.entries) {
             match seen.found.get(&entry.id) {
                 Some(&offset) => {
@@ -276,15 +278,21 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                         self.confirmed[request.partition.0 as usize] = Some((offset, entry.id));
                     }
                     entry.commit(Some(offset));
+                    recovered.found += 1;
                 }
                 // It may have been appended and then removed by retention before anybody could look.
-                None if seen.incomplete => drop(entry.fail(unknown())),
+                None if seen.incomplete => {
+                    drop(entry.fail(unknown()));
+                    recovered.unknown += 1;
+                }
                 None => {
                     entry.may_be_under_way = true;
                     request.push(entry);
+                    recovered.sent_again += 1;
                 }
             }
         }
+        self.shared.recovered(recovered);
     }
 
     fn next_expiry(&self) -> Option<Instant> {

@@ -35,8 +35,8 @@ pub(super) enum Command {
     Start(Reply),
     /// End it as it should, and start it on another port.
     MoveToAnotherPort(Reply),
-    /// Kill it, and leave it dead.
-    Kill(Reply),
+    /// End it, with so much time for it, and leave it down.
+    End(Duration, Reply),
     Signal(Signal, Reply),
     /// End it, and then yourself.
     Stop(Reply),
@@ -170,9 +170,9 @@ impl Supervisor {
                 }
                 Err(error) => answer(reply, Err(error)),
             },
-            Command::Kill(reply) => {
+            Command::End(grace, reply) => {
                 self.waiter = None;
-                let result = self.end(Duration::ZERO).await;
+                let result = self.end(grace).await;
                 self.state.send_replace(ServerState::Down);
                 answer(reply, result);
             }

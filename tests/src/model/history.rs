@@ -200,7 +200,7 @@ pub enum What {
         /// Its number.
         consumer: usize,
     },
-    /// The whole log, second copies included, as a fresh reader finds it at the end.
+    /// The whole log at the end, second copies included.
     Content {
         /// All records.
         records: Vec<Seen>,

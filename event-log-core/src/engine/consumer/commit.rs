@@ -47,6 +47,8 @@ where
             match lane.to_store(next) {
                 Ok(Some(next)) => asked.push((lane.partition(), next)),
                 Ok(None) => {}
+                // It was delivered when we had the partition before: no mix-up, but a cursor that has come too late.
+                Err(_) if self.had_delivered(lane.partition(), next) => {}
                 Err(delivered) => {
                     failures
                         .push((lane.partition(), CommitFailure::BeyondDelivered { asked: next, delivered }));
@@ -59,12 +61,19 @@ where
     /// The partitions of the cursor that have gone to others with records that it would commit: they will be
     /// read again there, and whoever commits them has to know.
     fn revoked_of(&self, up_to: &Cursor) -> Vec<(PartitionId, CommitFailure)> {
-        let delivers =
-            |partition| self.lanes.iter().any(|lane| lane.partition() == partition && lane.delivers());
-        let revoked = self.revoked.iter().filter(|&(partition, committed)| {
-            up_to.get(partition).is_some_and(|next| next > committed) && !delivers(partition)
+        let covers = |partition, next| {
+            let lane = self.lanes.iter().find(|lane| lane.partition() == partition);
+            lane.is_some_and(|lane| lane.delivers() && lane.to_store(next).is_ok())
+        };
+        let revoked = self.revoked.iter().filter(|&(&partition, revoked)| {
+            up_to.get(partition).is_some_and(|next| next > revoked.committed && !covers(partition, next))
         });
-        revoked.map(|(partition, _)| (partition, CommitFailure::Revoked)).collect()
+        revoked.map(|(&partition, _)| (partition, CommitFailure::Revoked)).collect()
+    }
+
+    /// Whether everything before `next` was delivered before the partition was taken from us.
+    fn had_delivered(&self, partition: PartitionId, next: Offset) -> bool {
+        self.revoked.get(&partition).is_some_and(|revoked| next <= revoked.delivered)
     }
 
     async fn store(&mut self, partition: PartitionId, next: Offset) -> Result<(), CommitFailure> {
@@ -85,7 +94,9 @@ where
         }
         self.lanes[at].stored(next);
         self.committed.set(partition, next);
-        self.revoked.remove(partition);
+        if let Some(revoked) = self.revoked.get_mut(&partition) {
+            revoked.committed = revoked.committed.max(next);
+        }
         Ok(())
     }
 }

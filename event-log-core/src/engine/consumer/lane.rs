@@ -1,6 +1,7 @@
 //! One partition of one consumer: what has been fetched ahead, and how far delivery has come.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::window::DedupWindow;
 use crate::engine::transport::{Assigned, Member, StoredMessage};
@@ -8,6 +9,7 @@ use crate::error::Error;
 use crate::limits;
 use crate::position::{Offset, PartitionId, Position, Timestamp};
 use crate::record::Notice;
+use crate::watermark::PartitionWatermarks;
 
 pub(super) struct Lane {
     assigned: Assigned,
@@ -40,6 +42,18 @@ pub(super) struct Lane {
     /// The record at this offset is in the dead-letter log: it only has to be passed over.
     parked: Option<Offset>,
     window: DedupWindow,
+    /// What the window has to know of before anything is delivered: what somebody else has had. A copy of it may be yet
+    /// to come.
+    unread: Option<Range<u64>>,
+}
+
+const WINDOW: u64 = limits::DEDUP_WINDOW_RECORDS as u64;
+
+/// How far somebody had come with a partition that was taken from them.
+#[derive(Clone, Copy)]
+pub(super) struct Revoked {
+    pub(super) committed: Offset,
+    pub(super) delivered: Offset,
 }
 
 /// How far delivery had come.
@@ -50,14 +64,19 @@ pub(super) struct Mark {
 }
 
 impl Lane {
-    pub(super) fn new(assigned: Assigned, committed: Option<Offset>, next: Offset, high: Offset) -> Self {
+    pub(super) fn new(
+        assigned: Assigned,
+        committed: Option<Offset>,
+        next: Offset,
+        marks: PartitionWatermarks,
+    ) -> Self {
         Self {
             assigned,
             next,
             ahead: VecDeque::new(),
             fetch_from: next,
             // What is committed was there once.
-            high: committed.map_or(high, |committed| committed.max(high)),
+            high: committed.map_or(marks.high, |committed| committed.max(marks.high)),
             delivered: None,
             committed,
             since: next,
@@ -69,6 +88,7 @@ impl Lane {
             last_timestamp: None,
             parked: None,
             window: DedupWindow::default(),
+            unread: (next > marks.low).then(|| next.0.saturating_sub(WINDOW)..next.0),
         }
     }
 
@@ -136,6 +156,9 @@ impl Lane {
         if self.ahead.len() >= wanted {
             return Ok(None);
         }
+        if !self.look_back(member).await? {
+            return Ok(None);
+        }
         let count = (wanted - self.ahead.len()).max(limits::PREFETCH_RECORDS);
         let fetched = member.fetch(self.partition(), self.fetch_from, count, limits::FETCH_BYTES).await?;
         self.faulty = false;
@@ -163,6 +186,30 @@ impl Lane {
             self.delivered = self.delivered.map(|_| low);
         }
         Ok(Some(Notice::Missing { partition: self.partition(), from: asked, resumed_at: low }))
+    }
+
+    /// Shows the window the records before those that we are to deliver: a second copy of one is a copy also to somebody
+    /// who has not delivered the first. Says whether that is done.
+    async fn look_back<M: Member>(&mut self, member: &mut M) -> Result<bool, Error> {
+        while let Some(Range { start, end }) = self.unread.clone() {
+            let wanted = usize::try_from(end - start).unwrap_or(usize::MAX).min(limits::FETCH_RECORDS);
+            let fetched = member.fetch(self.partition(), Offset(start), wanted, limits::FETCH_BYTES).await?;
+            self.was_cut |= fetched.was_cut;
+            self.high = fetched.high.map_or(self.high, |high| high.max(self.high));
+            let Some(last) = fetched.records.last() else {
+                // No proof that there is nothing: it is asked again, unless the partition is another by now.
+                return Ok(self.was_cut);
+            };
+            // Long records are not worth several fetches: the nearest are the likeliest to be copied.
+            let reached = last.offset.next().0;
+            let nearest = end.saturating_sub(fetched.records.len() as u64);
+            let from = if fetched.records.len() < wanted { reached.max(nearest) } else { reached };
+            for record in fetched.records.iter().take_while(|record| record.offset.0 < end) {
+                self.window.first_copy(record.id, record.offset);
+            }
+            self.unread = (from < end).then_some(from..end);
+        }
+        Ok(true)
     }
 
     /// The partition was cut, and ends at `high` now.
@@ -233,6 +280,7 @@ impl Lane {
         self.next = next;
         self.fetch_from = next;
         self.knows_cut = false;
+        self.unread = None;
         self.ahead.clear();
         self.delivered = None;
         self.parked = None;
@@ -266,6 +314,12 @@ impl Lane {
     /// Whether something was delivered that the group has not committed.
     pub(super) fn has_uncommitted(&self) -> bool {
         self.delivered.is_some() && self.delivered > self.committed
+    }
+
+    /// What is to be remembered when the partition is taken from us.
+    pub(super) fn revoked(&self) -> Revoked {
+        let committed = self.committed.unwrap_or_default();
+        Revoked { committed, delivered: self.delivered.unwrap_or(committed) }
     }
 
     pub(super) fn stored(&mut self, next: Offset) {

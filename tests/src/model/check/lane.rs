@@ -92,7 +92,7 @@ impl Lane {
     /// Checks what a poll brought of this partition, and moves on to `position`: every record of the log from
     /// here to there was delivered, or dropped as a second copy, or is gone.
     pub(super) fn advance(&mut self, brought: &Brought<'_>, position: Offset, ledger: &Ledger) -> Verdict {
-        let Brought { partition, records, copies } = *brought;
+        let Brought { partition, records, copies, may_forget } = *brought;
         let mut reached = self.next;
         for (&offset, &id) in records {
             ensure!(
@@ -107,6 +107,9 @@ impl Lane {
                 "no second delivery",
                 "{id} was delivered from {partition}@{first} and again from {offset}"
             );
+            // What was before the beginning is known too. After a seek, what is read again is wanted.
+            let copy = !self.sought && !may_forget && ledger.is_copy(Position::new(partition, offset));
+            ensure!(!copy, "no second delivery", "{partition}@{offset} is a second copy");
             reached = offset.next();
         }
         for (&copy, &(first, id)) in copies {
@@ -118,8 +121,14 @@ impl Lane {
             let same = ledger.id_at(first).is_none_or(|known| known == id)
                 && ledger.id_at(Position::new(partition, copy)).is_none_or(|known| known == id);
             ensure!(same, "no gap", "{partition}@{copy} was dropped as a copy of {first}, which it is not");
+            // Delivered here, or before: a consumer knows what was read by whoever had the partition before it.
             let delivered = self.first.get(&id).is_some_and(|known| *known < copy);
-            ensure!(delivered, "no gap", "{partition}@{copy} was dropped, but {id} was never delivered here");
+            let before = first.offset < self.since && ledger.id_at(first) == Some(id);
+            ensure!(
+                delivered || before,
+                "no gap",
+                "{partition}@{copy} was dropped, but {id} was never delivered here, or before"
+            );
         }
         for (expected, _) in ledger.range(partition, self.next..position) {
             let offset = expected.offset;
@@ -155,4 +164,6 @@ pub(super) struct Brought<'a> {
     pub(super) records: &'a BTreeMap<Offset, EventId>,
     /// Second copies that were dropped: where the first one is, and the id.
     pub(super) copies: &'a BTreeMap<Offset, (Position, EventId)>,
+    /// First copies may be gone, so that second ones cannot be told.
+    pub(super) may_forget: bool,
 }

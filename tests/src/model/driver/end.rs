@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use event_log_core::{ConsumerOptions, EventLog, Notice, PartitionId, SeekPosition};
+use event_log_core::conformance::Probe;
+use event_log_core::{Codec, EventLog, JsonCodec, PartitionId};
+use event_log_memory::Content;
 
-use super::consume::seen;
-use super::{PATIENCE, World};
+use super::{PATIENCE, TOPIC, World};
 use crate::model::history::{Seen, What};
 use crate::model::op::{GROUPS, SLOTS, Start, Which};
 
@@ -96,41 +97,18 @@ impl World {
         }
     }
 
-    /// Reads the log with a group of its own, and then each second copy by itself: a consumer that has not
-    /// seen the first one delivers it.
+    /// Looks behind the scenes: a consumer would keep second copies back.
     async fn read_everything(&mut self) {
-        let mut records: Vec<Seen> = Vec::new();
-        let mut copies = Vec::new();
-        if let Ok(mut reader) = self.log.consumer_with("everything", ConsumerOptions::default()).await {
-            loop {
-                let Ok(batch) = reader.poll(1_000, Duration::ZERO).await else { break };
-                records.extend(batch.records.iter().map(seen));
-                let duplicates = batch.notices.iter().filter_map(|notice| match notice {
-                    Notice::Duplicate { position, .. } => Some(*position),
-                    _ => None,
-                });
-                let before = copies.len();
-                copies.extend(duplicates);
-                if batch.is_empty() && copies.len() == before {
-                    break;
-                }
-            }
-        }
-        for position in copies {
-            let start = ConsumerOptions::starting_at(SeekPosition::Position(position));
-            let Ok(mut reader) = self.log.consumer_with("copies", start).await else { continue };
-            loop {
-                let Ok(batch) = reader.poll(1, Duration::ZERO).await else { break };
-                if batch.is_empty() {
-                    break;
-                }
-                if let Some(copy) = batch.records.iter().find(|record| record.position == position) {
-                    records.push(seen(copy));
-                    break;
-                }
-            }
-        }
-        records.sort_by_key(|record| record.position);
+        let contents = self.broker.contents(TOPIC).into_iter();
+        let records = contents.map(|Content { position, id, timestamp, payload, .. }| {
+            let decoded: Result<Probe, _> = JsonCodec.decode(&payload);
+            let content = decoded.map_or_else(
+                |_| crate::model::history::Content::Bytes(payload.to_vec()),
+                |probe| crate::model::history::Content::Event(probe.number),
+            );
+            Seen { position, id, timestamp, content }
+        });
+        let records = records.collect();
         let marks = self.marks().await.unwrap_or_default();
         self.saw(What::Content { records, marks });
     }

@@ -19,7 +19,7 @@ impl Groups<'_> {
         let Ok(result) = &seen.result else { return Ok(()) };
         let told = stored.unwrap_or(&self.groups[reader.group].stored);
         self.settle_doubts(&mut reader, up_to, result, told);
-        let (asked, beyond) = expected(&reader, up_to);
+        let (asked, beyond) = expected(&reader, up_to, result);
         let reported: Vec<_> =
             result.beyond.iter().map(|&(partition, asked, _)| (partition, asked)).collect();
         ensure!(
@@ -96,7 +96,9 @@ impl Groups<'_> {
             ensure!(said != not_stored, "commit", "partition {partition}: {next} of {result:?}");
             if said {
                 self.groups[reader.group].stored[partition.0 as usize] = Some(next);
-                reader.lost.remove(&partition);
+                if let Some(lost) = reader.lost.get_mut(&partition) {
+                    *lost = (*lost).max(Some(next));
+                }
                 if let Some(lane) = reader.lanes.get_mut(&partition) {
                     lane.stored(next);
                 }
@@ -128,13 +130,15 @@ fn check_revoked(reader: &Reader, up_to: &Cursor, result: &Committing) -> Verdic
 type Offsets = Vec<(PartitionId, Offset)>;
 
 /// What a commit stores, and what it cannot.
-fn expected(reader: &Reader, up_to: &Cursor) -> (Offsets, Offsets) {
+fn expected(reader: &Reader, up_to: &Cursor, result: &Committing) -> (Offsets, Offsets) {
     let (mut asked, mut beyond) = (Vec::new(), Vec::new());
     for (&partition, lane) in &reader.lanes {
         let Some(next) = up_to.get(partition) else { continue };
         match lane.store(next) {
             Store::Nothing => {}
             Store::Advance => asked.push((partition, next)),
+            // A cursor from when it had the partition before; nobody outside can see how far it had come then.
+            Store::Beyond if !reader.solo && result.revoked.contains(&partition) => {}
             Store::Beyond => beyond.push((partition, next)),
         }
     }

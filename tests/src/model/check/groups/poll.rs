@@ -121,6 +121,7 @@ impl Groups<'_> {
                 partition,
                 records: sorted.records.get(&partition).unwrap_or(&no_records),
                 copies: sorted.copies.get(&partition).unwrap_or(&no_copies),
+                may_forget: self.settings.retention.is_some(),
             };
             let missing = sorted.missing.iter().filter(|(of, ..)| *of == partition);
             let missing: Vec<_> = missing.map(|&(_, from, to)| (from, to)).collect();

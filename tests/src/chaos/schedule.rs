@@ -1,0 +1,158 @@
+//! Which faults strike, and when.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::history::Settings;
+
+/// A fault, with all that it depends on. Partitions are modulo their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// What it does.
+    pub kind: Kind,
+    /// How strongly: requests, records, bytes or milliseconds, as [`Kind`] says.
+    pub size: u64,
+    /// Which partition, handle or direction.
+    pub which: u64,
+    /// How long, in milliseconds, before it is ended. 0 for what ends by itself.
+    pub lasts_ms: u64,
+}
+
+impl Fault {
+    /// How long it is left alone before it is ended.
+    #[must_use]
+    pub const fn lasts(&self) -> Duration {
+        Duration::from_millis(self.lasts_ms)
+    }
+}
+
+/// What a fault does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// All connections are cut once.
+    Interrupt,
+    /// All connections are cut, and none is let through.
+    Disconnect,
+    /// The connection with the so-and-so-many-th byte is cut, in the middle of a frame.
+    CutInFrame,
+    /// Each frame takes `size` milliseconds.
+    Delay,
+    /// `size` bytes a second.
+    Throttle,
+    /// What goes one way is swallowed.
+    BlackHole,
+    /// Nothing is read any more, and nobody is told.
+    HalfOpen,
+    /// Appends are carried out, and their connections cut in place of the replies.
+    LoseReplies,
+    /// Appends get lost with their connections.
+    LoseRequests,
+    /// Appends lose their connections, and arrive at the end of the fault: before more has been appended than consumers
+    /// promise to remember.
+    HoldRequests,
+    /// Each append takes `size` milliseconds.
+    SlowAppends,
+    /// Fetches are answered as if there were nothing.
+    EmptyFetches,
+    /// Fetches of a partition fail.
+    FailFetches,
+    /// Fetches are not answered.
+    StallFetches,
+    /// Commits of a partition fail.
+    FailCommits,
+    /// A gap of `size` offsets.
+    SkipOffsets,
+    /// The server is killed (`kill -9`), and started after a while.
+    KillServer,
+    /// The server is told to end, and started after a while.
+    EndServer,
+    /// The server stands still (SIGSTOP), and goes on.
+    PauseServer,
+    /// The server is told to end, and comes back on another port.
+    MoveServer,
+    /// A handle is dropped with all that it has not sent, as if its process had died.
+    CrashHandle,
+}
+
+impl Kind {
+    /// A fault of this kind.
+    fn fault(self, chance: &mut fastrand::Rng) -> Fault {
+        let which = chance.u64(0..1_000);
+        let (size, lasts_ms) = match self {
+            Self::Interrupt | Self::CrashHandle | Self::MoveServer => (0, 0),
+            Self::CutInFrame => (chance.u64(1..60_000), 0),
+            Self::LoseReplies | Self::LoseRequests => (chance.u64(1..4), 0),
+            Self::HoldRequests => (chance.u64(1..4), chance.u64(200..4_000)),
+            Self::EmptyFetches => (chance.u64(1..20), 0),
+            Self::FailFetches | Self::FailCommits => (chance.u64(1..6), 0),
+            Self::SkipOffsets => (chance.u64(1..5), 0),
+            Self::Delay => (chance.u64(1..200), chance.u64(200..2_000)),
+            Self::Throttle => (chance.u64(5_000..500_000), chance.u64(200..2_000)),
+            Self::SlowAppends => (chance.u64(1..400), chance.u64(200..2_000)),
+            Self::Disconnect | Self::KillServer | Self::EndServer => (0, chance.u64(0..2_500)),
+            // Shorter and longer than a request may take.
+            Self::BlackHole | Self::HalfOpen | Self::StallFetches | Self::PauseServer => {
+                (0, chance.u64(200..5_000))
+            }
+        };
+        Fault { kind: self, size, which, lasts_ms }
+    }
+}
+
+/// A fault and when it strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strike {
+    /// When so many events have been offered, and the faults before it have ended.
+    pub after: u64,
+    /// The fault.
+    pub fault: Fault,
+}
+
+/// The faults of a run, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// In the order of [`Strike::after`].
+    pub strikes: Vec<Strike>,
+}
+
+impl Schedule {
+    /// As many faults as the settings ask for, spread over the events. Each kind comes once before any comes twice.
+    #[must_use]
+    pub fn new(settings: &Settings, kinds: &[Kind]) -> Self {
+        let mut chance = fastrand::Rng::with_seed(settings.seed ^ 0xfa17);
+        let mut deck = VecDeque::new();
+        let mut after: Vec<u64> =
+            (0..settings.faults).map(|_| chance.u64(0..settings.events.max(1))).collect();
+        after.sort_unstable();
+        let strikes = after.into_iter().filter_map(|after| {
+            if deck.is_empty() {
+                let mut kinds = kinds.to_vec();
+                chance.shuffle(&mut kinds);
+                deck.extend(kinds);
+            }
+            let kind: Kind = deck.pop_front()?;
+            Some(Strike { after, fault: kind.fault(&mut chance) })
+        });
+        Self { strikes: strikes.collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_makes_one_schedule_and_every_kind_has_its_turn() {
+        let kinds = [Kind::Interrupt, Kind::Delay, Kind::KillServer];
+        let settings = Settings::new(7, 1_000, 9);
+        let schedule = Schedule::new(&settings, &kinds);
+        assert_eq!(schedule, Schedule::new(&settings, &kinds));
+        assert_ne!(schedule, Schedule::new(&Settings::new(8, 1_000, 9), &kinds));
+        for kind in kinds {
+            assert_eq!(schedule.strikes.iter().filter(|strike| strike.fault.kind == kind).count(), 3);
+        }
+        assert!(schedule.strikes.is_sorted_by_key(|strike| strike.after));
+    }
+}

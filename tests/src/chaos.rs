@@ -35,6 +35,7 @@ mod report;
 mod run;
 mod schedule;
 mod site;
+mod soak;
 
 pub use self::check::{Figures, Rule, Verdict, Violation, check};
 pub use self::history::{Came, Delivered, Entry, EventNumber, Fate, History, Saw, Settings, Stored, Told};
@@ -42,3 +43,4 @@ pub use self::report::Report;
 pub use self::run::{Progress, Site, run, run_in_memory};
 pub use self::schedule::{Fault, Kind, Schedule, Strike};
 pub use self::site::{IggySite, MemorySite};
+pub use self::soak::{Sample, soak};

@@ -326,3 +326,25 @@ fn what_was_sent_once_is_never_said_not_to_be_there() {
     ];
     judge(settings(1), ops);
 }
+
+#[test]
+fn a_cursor_from_before_a_partition_went_and_came_is_no_mix_up() {
+    let mut ops: Vec<_> = (0..6).map(|nth| Op::Append(event(nth % 3), true)).collect();
+    ops.extend([
+        Op::Join(0, 0, Start::Beginning),
+        Op::Poll(0, 0, 50, 0),
+        Op::Join(0, 1, Start::Beginning),
+        Op::Poll(0, 0, 50, 0),
+        Op::Leave(0, 1, true),
+        // What went and came is read again, one by one.
+        Op::Poll(0, 0, 1, 0),
+        Op::Poll(0, 0, 1, 0),
+        Op::Commit(0, 0, Which::Batch(3)),
+    ]);
+    let history = judge(settings(2), ops);
+    let revoked = history.observed.iter().any(|seen| match &seen.what {
+        What::Committed { reading: Reading { result: Ok(result), .. }, .. } => !result.revoked.is_empty(),
+        _ => false,
+    });
+    assert!(revoked, "{history}");
+}

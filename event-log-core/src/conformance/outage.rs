@@ -254,6 +254,22 @@ pub(super) async fn a7_reconnecting_is_visible_in_the_state(harness: &dyn Harnes
     Ok(())
 }
 
+pub(super) async fn a7_recovery_is_counted(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(1)).await;
+    append(&log, Probe::new("k", 0)).await;
+    let before = log.state().borrow().clone();
+    assert_eq!((before.reconnects, before.recovered), Default::default());
+    harness.inject(Fault::LoseReplies(1)).await?;
+    all_committed(submit(&log, 1..2)).await;
+    harness.inject(Fault::LoseRequests(1)).await?;
+    all_committed(submit(&log, 2..3)).await;
+    let state = log.state().borrow().clone();
+    let (found, sent_again) = (state.recovered.found, state.recovered.sent_again);
+    assert_eq!((found, sent_again, state.recovered.unknown), (1, 1, 0), "{state:?}");
+    assert_eq!(state.reconnects, 2, "{state:?}");
+    Ok(())
+}
+
 pub(super) async fn a8_a_lost_reply_makes_no_second_copy(harness: &dyn Harness) -> CaseResult {
     let log = open_with(harness, &partitions(2)).await;
     append(&log, Probe::new("k", 0)).await;
@@ -297,6 +313,33 @@ pub(super) async fn a8_a_late_request_is_delivered_once(harness: &dyn Harness) -
     let copies =
         notices.iter().filter(|notice| matches!(notice, Notice::Duplicate { id, .. } if *id == committed.id));
     assert_eq!(copies.count(), 1, "the second copy is counted: {notices:?}");
+    Ok(())
+}
+
+pub(super) async fn a8_whoever_takes_over_knows_a_second_copy(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(1)).await;
+    harness.inject(Fault::HoldRequests(1)).await?;
+    let ticket = log.submit(Probe::new("k", 1)).expect("it is taken");
+    let committed = ticket.await.expect("it is sent again");
+    let mut first = reader(&log, "readers").await;
+    assert_log_is(&mut first, [1]).await;
+    let end = first.position().clone();
+    first.commit(&end).await.expect("it is stored");
+    first.leave().await.expect("it leaves");
+    harness.inject(Fault::DeliverHeld).await?;
+    append(&log, Probe::new("k", 2)).await;
+    // Committed is committed, also for somebody who never saw it.
+    let mut second = reader(&log, "readers").await;
+    let (mut seen, mut copies) = (Vec::new(), 0);
+    while seen.is_empty() {
+        let batch = poll(&mut second, 10, PATIENCE).await;
+        assert!(!batch.is_empty() || !batch.notices.is_empty(), "nothing came");
+        seen.extend(numbers(&batch));
+        let is_copy =
+            |notice: &&Notice| matches!(notice, Notice::Duplicate { id, .. } if *id == committed.id);
+        copies += batch.notices.iter().filter(is_copy).count();
+    }
+    assert_eq!((seen, copies), (vec![2], 1));
     Ok(())
 }
 

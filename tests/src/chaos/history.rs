@@ -1,6 +1,5 @@
 //! What was called and what came of it, in order, and how it is written to a file.
 
-use std::fmt;
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 
@@ -205,28 +204,29 @@ impl History {
 #[derive(Clone)]
 pub(super) struct Recorder {
     began: Instant,
-    entries: Arc<Mutex<Vec<Entry>>>,
+    /// `None` when nobody wants to know.
+    entries: Option<Arc<Mutex<Vec<Entry>>>>,
 }
 
 impl Recorder {
     pub(super) fn new() -> Self {
-        Self { began: Instant::now(), entries: Arc::default() }
+        Self { began: Instant::now(), entries: Some(Arc::default()) }
+    }
+
+    pub(super) fn forgetful() -> Self {
+        Self { entries: None, ..Self::new() }
     }
 
     pub(super) fn saw(&self, saw: Saw) {
-        let mut entries = self.entries.lock();
+        let Some(entries) = &self.entries else { return };
+        let mut entries = entries.lock();
         // Under the lock, so that times and lines have one order.
         let at = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         entries.push(Entry { at, saw });
     }
 
     pub(super) fn finish(self, settings: Settings) -> History {
-        History { settings, entries: std::mem::take(&mut *self.entries.lock()) }
-    }
-}
-
-impl fmt::Debug for Recorder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder").field("entries", &self.entries.lock().len()).finish_non_exhaustive()
+        let entries = self.entries.map(|entries| std::mem::take(&mut *entries.lock()));
+        History { settings, entries: entries.unwrap_or_default() }
     }
 }

@@ -38,7 +38,7 @@ pub(super) async fn produce(
     chance: fastrand::Rng,
 ) {
     let mut producer = Producer { world, slot, name, numbers, chance, open: VecDeque::new() };
-    while !producer.numbers.is_empty() {
+    while !producer.numbers.is_empty() && !producer.world.is_enough_offered() {
         producer.step().await;
         producer.settle(OPEN_TICKETS).await;
     }

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,11 +21,11 @@ use super::site::MemorySite;
 pub(super) type Log = Arc<dyn EventLog<Probe>>;
 
 /// Producers, each with keys of its own.
-const PRODUCERS: u64 = 8;
+pub(super) const PRODUCERS: u64 = 8;
 /// Handles that they share: each stands for a process.
-const HANDLES: usize = 2;
+pub(super) const HANDLES: usize = 2;
 /// The groups, and the members of each.
-const GROUPS: [(&str, usize); 3] = [("live", 1), ("assessment", 1), ("notifications", 3)];
+pub(super) const GROUPS: [(&str, usize); 3] = [("live", 1), ("assessment", 1), ("notifications", 3)];
 
 /// After how many events a request is no longer held back. With what is open at that time, it is less than the window in
 /// which consumers tell a second copy: contract a8 promises no more.
@@ -69,7 +69,7 @@ pub struct Progress {
 pub(super) struct World {
     pub(super) settings: Settings,
     pub(super) recorder: Recorder,
-    site: Arc<dyn Site>,
+    pub(super) site: Arc<dyn Site>,
     progress: Arc<Progress>,
     /// How many events have been offered, and whom to tell.
     offered: (AtomicU64, Notify),
@@ -78,7 +78,9 @@ pub(super) struct World {
     next_handle: AtomicU64,
     next_consumer: AtomicU64,
     /// Set when consumers are to go.
-    enough: watch::Sender<bool>,
+    pub(super) enough: watch::Sender<bool>,
+    /// Set when producers are to end, although they have more.
+    is_enough_offered: AtomicBool,
 }
 
 /// Carries a run out on the in-memory log, on one thread and a paused clock: the settings decide every byte of the
@@ -136,7 +138,7 @@ pub async fn run(site: Arc<dyn Site>, settings: &Settings, progress: &Arc<Progre
 }
 
 /// Waits for tasks that end by themselves.
-async fn join(tasks: Vec<JoinHandle<()>>) {
+pub(super) async fn join(tasks: Vec<JoinHandle<()>>) {
     for task in tasks {
         if let Err(error) = task.await {
             std::panic::resume_unwind(error.into_panic());
@@ -145,9 +147,12 @@ async fn join(tasks: Vec<JoinHandle<()>>) {
 }
 
 /// Lets the faults strike. Those of the server come one at a time, and so do the others; one of each may go together.
-async fn strike(world: &Arc<World>, schedule: Schedule) {
+pub(super) async fn strike(world: &Arc<World>, schedule: Schedule) {
     let mut lasting: [Option<JoinHandle<()>>; 2] = [None, None];
     for strike in schedule.strikes {
+        if let Some(pause) = strike.pause {
+            tokio::time::sleep(pause).await;
+        }
         let reached = world.until_offered(strike.after);
         if tokio::time::timeout(PATIENCE, reached).await.is_err() {
             world.recorder.saw(Saw::Stuck { what: format!("{} events are not offered", strike.after) });
@@ -189,12 +194,33 @@ impl World {
             next_handle: AtomicU64::new(0),
             next_consumer: AtomicU64::new(0),
             enough: watch::Sender::new(false),
+            is_enough_offered: AtomicBool::new(false),
         };
         for _ in 0..HANDLES {
             let handle = world.open_handle().await;
             world.handles.push(Mutex::new(handle));
         }
         world
+    }
+
+    /// For a run that would fill the memory with what it sees.
+    pub(super) async fn open_without_history(
+        site: Arc<dyn Site>,
+        settings: &Settings,
+        progress: &Arc<Progress>,
+    ) -> Self {
+        let mut world = Self::open(site, settings, progress).await;
+        world.recorder = Recorder::forgetful();
+        world
+    }
+
+    /// Producers end.
+    pub(super) fn enough_is_offered(&self) {
+        self.is_enough_offered.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_enough_offered(&self) -> bool {
+        self.is_enough_offered.load(Ordering::Relaxed)
     }
 
     async fn open_handle(&self) -> (u64, Log) {
@@ -260,7 +286,7 @@ impl World {
     }
 
     /// Every log is connected, and has sent all it had.
-    async fn settle(&self) {
+    pub(super) async fn settle(&self) {
         for slot in 0..HANDLES {
             let (handle, log) = self.handle(slot);
             let mut state = log.state();
@@ -274,7 +300,7 @@ impl World {
         }
     }
 
-    async fn close(&self) {
+    pub(super) async fn close(&self) {
         for slot in 0..HANDLES {
             let (handle, log) = self.handle(slot);
             let left = log.close(PATIENCE).await;

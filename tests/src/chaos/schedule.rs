@@ -1,6 +1,5 @@
 //! Which faults strike, and when.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -106,6 +105,8 @@ impl Kind {
 pub struct Strike {
     /// When so many events have been offered, and the faults before it have ended.
     pub after: u64,
+    /// And so long after the one before, in a run that goes by the clock.
+    pub pause: Option<Duration>,
     /// The fault.
     pub fault: Fault,
 }
@@ -118,25 +119,42 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// As many faults as the settings ask for, spread over the events. Each kind comes once before any comes twice.
+    /// As many faults as the settings ask for, spread over the events.
     #[must_use]
     pub fn new(settings: &Settings, kinds: &[Kind]) -> Self {
         let mut chance = fastrand::Rng::with_seed(settings.seed ^ 0xfa17);
-        let mut deck = VecDeque::new();
         let mut after: Vec<u64> =
             (0..settings.faults).map(|_| chance.u64(0..settings.events.max(1))).collect();
         after.sort_unstable();
-        let strikes = after.into_iter().filter_map(|after| {
-            if deck.is_empty() {
-                let mut kinds = kinds.to_vec();
-                chance.shuffle(&mut kinds);
-                deck.extend(kinds);
-            }
-            let kind: Kind = deck.pop_front()?;
-            Some(Strike { after, fault: kind.fault(&mut chance) })
-        });
-        Self { strikes: strikes.collect() }
+        let faults = faults(settings, kinds, chance);
+        let strikes = after.into_iter().zip(faults);
+        Self { strikes: strikes.map(|(after, fault)| Strike { after, pause: None, fault }).collect() }
     }
+
+    /// As many, one at every interval.
+    #[must_use]
+    pub fn every(interval: Duration, settings: &Settings, kinds: &[Kind]) -> Self {
+        let chance = fastrand::Rng::with_seed(settings.seed ^ 0xfa17);
+        let faults = faults(settings, kinds, chance);
+        Self { strikes: faults.map(|fault| Strike { after: 0, pause: Some(interval), fault }).collect() }
+    }
+}
+
+/// As many faults as the settings ask for. Each kind comes once before any comes twice.
+fn faults(
+    settings: &Settings,
+    kinds: &[Kind],
+    mut chance: fastrand::Rng,
+) -> impl Iterator<Item = Fault> + use<> {
+    let (kinds, mut deck) = (kinds.to_vec(), Vec::new());
+    let mut deal = move || {
+        if deck.is_empty() {
+            deck.clone_from(&kinds);
+            chance.shuffle(&mut deck);
+        }
+        deck.pop().map(|kind: Kind| kind.fault(&mut chance))
+    };
+    (0..settings.faults).map_while(move |_| deal())
 }
 
 #[cfg(test)]

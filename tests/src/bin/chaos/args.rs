@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::prelude::*;
 
@@ -18,6 +19,8 @@ usage: cargo xtask chaos [OPTIONS]
   --faults N       faults of each run (default: 10)
   --keep           write the history of every run, not only of those with violations
   --folder PATH    where to (default: target/chaos)
+  --soak SECONDS   instead: the same work at full rate, with a fault every five seconds, on a
+                   server; says whether memory, files or tasks grow, and plots them
   --judge FILE     judge a history again, and do nothing else
   -h, --help       this text
 
@@ -30,6 +33,7 @@ exit status: 0  nothing was violated
 #[derive(Debug)]
 pub(crate) enum Task {
     Run(Args),
+    Soak(Args, Duration),
     Judge(PathBuf),
 }
 
@@ -71,6 +75,7 @@ pub(crate) fn parse() -> Result<Option<Task>, lexopt::Error> {
         keep: false,
         folder: PathBuf::from("target/chaos"),
     };
+    let mut soak = None;
     let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
         match arg {
@@ -85,6 +90,7 @@ pub(crate) fn parse() -> Result<Option<Task>, lexopt::Error> {
             Long("seeds") => args.seeds = parser.value()?.parse::<u64>()?.max(1),
             Long("events") => args.events = parser.value()?.parse()?,
             Long("faults") => args.faults = parser.value()?.parse()?,
+            Long("soak") => soak = Some(Duration::from_secs(parser.value()?.parse()?)),
             Long("keep") => args.keep = true,
             Long("folder") => args.folder = parser.value()?.into(),
             Long("judge") => return Ok(Some(Task::Judge(parser.value()?.into()))),
@@ -92,5 +98,8 @@ pub(crate) fn parse() -> Result<Option<Task>, lexopt::Error> {
             _ => return Err(arg.unexpected()),
         }
     }
-    Ok(Some(Task::Run(args)))
+    Ok(Some(match soak {
+        Some(length) => Task::Soak(args, length),
+        None => Task::Run(args),
+    }))
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask chaos`: runs with random faults, judged, and a table.
 
 mod args;
+mod soak;
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     };
     let violations = match task {
         Task::Run(args) => run_all(&args),
+        Task::Soak(args, length) => soak::run(&args, length),
         Task::Judge(file) => judge(&file),
     };
     match violations {
@@ -71,6 +73,11 @@ fn run_all(args: &Args) -> Result<u64, String> {
         let history = server.run(&settings, &bar)?;
         let verdict = check(&history);
         report.add(&verdict);
+        if bar.is_hidden() && args.backend == Backend::Iggy {
+            // Nobody sees the bar: whoever reads this in a file wants to know how far it has come.
+            let (took, count) = (began.elapsed().as_secs_f64(), verdict.violations.len());
+            println!("seed {seed}: {count} violations, after {took:.0} s");
+        }
         if args.keep || !verdict.violations.is_empty() {
             let file = args.folder.join(format!("{}-{seed}.jsonl", args.backend.name()));
             write(&history, &file)?;

@@ -38,6 +38,10 @@ pub struct IggyConfig {
     /// looks. Records of this handle wake its consumers at once.
     #[serde(default = "poll_interval")]
     pub poll_interval: Duration,
+    /// How many connections the producer may have, so that requests to different partitions are under way together. The
+    /// second and the following are opened when there is more to send than one partition's events.
+    #[serde(default = "connections")]
+    pub connections: usize,
     /// Limits, buffer and reconnection of the producing side.
     #[serde(default)]
     pub producer: ProducerConfig,
@@ -55,6 +59,10 @@ const fn poll_interval() -> Duration {
     limits::POLL_INTERVAL
 }
 
+const fn connections() -> usize {
+    limits::CONNECTIONS
+}
+
 impl IggyConfig {
     /// This topic on these servers, with the default settings.
     pub fn new(endpoint: Endpoint, stream: impl Into<String>, topic: impl Into<String>) -> Self {
@@ -66,6 +74,7 @@ impl IggyConfig {
             connect_timeout: limits::CONNECT_TIMEOUT,
             request_timeout: limits::REQUEST_TIMEOUT,
             poll_interval: limits::POLL_INTERVAL,
+            connections: limits::CONNECTIONS,
             producer: ProducerConfig::default(),
         }
     }
@@ -90,6 +99,9 @@ impl IggyConfig {
         ];
         if let Some((name, _)) = durations.into_iter().find(|(_, value)| value.is_zero()) {
             return Err(Error::invalid(name, "must be longer than zero"));
+        }
+        if self.connections == 0 {
+            return Err(Error::invalid("connections", "must be at least 1"));
         }
         self.producer.validate()
     }
@@ -138,6 +150,7 @@ mod tests {
         assert_eq!(refused(|config| config.stream.clear()), "stream");
         assert_eq!(refused(|config| config.topic = "t".repeat(256)), "topic");
         assert_eq!(refused(|config| config.request_timeout = Duration::ZERO), "request_timeout");
+        assert_eq!(refused(|config| config.connections = 0), "connections");
         assert_eq!(refused(|config| config.topology.partitions = 0), "partitions");
         assert_eq!(refused(|config| config.producer.buffer_events = 0), "buffer_events");
     }

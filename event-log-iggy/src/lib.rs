@@ -49,13 +49,14 @@
 //! | `durability` | `persisted` or `replicated`, see [`Durability`] | `persisted` |
 //! | `max_age`, `max_bytes` | see [`Retention`] | for ever, all |
 //! | `connect_timeout`, `request_timeout`, `poll_interval` | see [`IggyConfig`] | 5s, 10s, 50ms |
+//! | `connections` | see [`IggyConfig`] | 4 |
 //! | `max_event_bytes`, `buffer_events`, `buffer_bytes`, `request_events`, `request_bytes`, `expiry` | see [`ProducerConfig`](event_log_core::ProducerConfig) | 8 MiB, 10,000, 64 MiB, 1,024, 4 MiB, none |
 //! | `overflow` | `drop_oldest`, `reject`, `block` or `block:DURATION`, see [`Overflow`](event_log_core::Overflow) | `drop_oldest` |
 //! | `reconnect`, `reconnect_max` | the first wait and the longest, see [`ReconnectPolicy`](event_log_core::ReconnectPolicy) | 1s, 30s |
 //!
 //! # Connections
 //!
-//! The producer has one, each consumer has one (a membership of a group is a connection), and all of a handle share one
+//! The producer has one, and up to four when it has events for several partitions at a time; each consumer has one (a membership of a group is a connection), and all of a handle share one
 //! for questions: watermarks, what a group has committed, whether there is news. Each is replaced as a whole when it
 //! fails. What is under way when the producer's fails is read back before it is sent again; a consumer joins its group
 //! again and goes on where it was, if nobody else has committed in its place.

@@ -17,6 +17,10 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// then, so that what is still sent over it does not arrive after everybody has looked.
 pub const SDK_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Connections of a producer. The server carries out one request of a connection after the other, so that several
+/// partitions are written together only over several; more than four were no faster, and each costs the server a task.
+pub const CONNECTIONS: usize = 4;
+
 /// The longest pause between two looks of a waiting consumer at what other processes have appended. Twenty looks a
 /// second cost about a thousandth of a core, and people do not notice a twentieth of a second.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(50);

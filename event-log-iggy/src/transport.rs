@@ -43,6 +43,16 @@ impl Transport for IggyTransport {
         Ok(IggySession::new(Arc::clone(&self.shared), client))
     }
 
+    fn connections(&self) -> usize {
+        self.shared.config.connections
+    }
+
+    async fn connect_another(&self) -> Result<IggySession, Error> {
+        // Nothing got lost, so that nothing has to be over.
+        let (client, _) = self.shared.connect().await?;
+        Ok(IggySession::new(Arc::clone(&self.shared), client))
+    }
+
     async fn join(&self, group: &str, instance: u128) -> Result<IggyMember, Error> {
         // The server has to see the last connection end before it gives its partitions to this one.
         self.shared.until_over().await;

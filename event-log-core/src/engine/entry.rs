@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::transport::Message;
-use crate::error::{AppendError, AppendFailure};
+use crate::error::{AppendError, AppendFailure, Error};
 use crate::event::EventId;
 use crate::log::Leftover;
 use crate::position::{Offset, PartitionId};
@@ -50,6 +50,15 @@ impl<E> Entry<E> {
             // Nobody waiting for good news is fine.
             let _ = promise.resolve(Ok(Committed::new(self.id, self.partition, offset)));
         }
+    }
+
+    /// The log refused it, alone. What was sent before may be in the log all the same.
+    pub(super) fn refuse(self, error: Error) -> Option<AppendError<E>> {
+        let failure = match self.may_be_under_way {
+            true => AppendFailure::Unknown(Some(error)),
+            false => AppendFailure::Refused(error),
+        };
+        self.fail(failure)
     }
 
     /// Resolves the ticket with the failure, or hands the failure back when nobody holds the ticket.

@@ -87,8 +87,20 @@ pub trait Transport: Send + Sync + 'static {
     /// How many partitions the log has: as configured, and verified by [`connect`](Self::connect).
     fn partitions(&self) -> u32;
 
+    /// How many connections of the producer are worth having at the same time, of which each sends to some of the
+    /// partitions. They are opened as they turn out to be of use. With more than one, requests to different partitions
+    /// are under way together; those to one partition never are.
+    fn connections(&self) -> usize {
+        1
+    }
+
     /// Connects, logs in, creates the topic when it is absent and verifies it when it is present.
     fn connect(&self) -> impl Future<Output = Result<Self::Session, Error>> + Send;
+
+    /// Another connection beside one that [`connect`](Self::connect) has made and that is still good.
+    fn connect_another(&self) -> impl Future<Output = Result<Self::Session, Error>> + Send {
+        self.connect()
+    }
 
     /// Connects and joins a group. `instance` is the same whenever the same consumer joins again.
     fn join(&self, group: &str, instance: u128) -> impl Future<Output = Result<Self::Member, Error>> + Send;

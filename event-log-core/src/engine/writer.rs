@@ -11,6 +11,9 @@
 //! the last confirmed offset of that partition. The writer reads from there to the high watermark, looks for
 //! the ids of its own events, resolves what it finds and sends only the rest.
 
+mod request;
+mod sessions;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,10 +21,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::request::{Request, send_all};
+use self::sessions::Sessions;
 use super::entry::Entry;
 use super::shared::Shared;
 use super::supervisor;
-use super::transport::{Message, SendError, Session, Transport};
+use super::transport::{Session, Transport};
 use crate::error::{AppendFailure, Error};
 use crate::event::EventId;
 use crate::limits;
@@ -40,32 +45,6 @@ pub(super) struct Writer<E, T: Transport> {
     unconfirmed_from: Vec<Option<Offset>>,
     /// Per partition: the last event that was confirmed, by which the partition is known again.
     confirmed: Vec<Option<(Offset, EventId)>>,
-}
-
-/// Events of one partition that go out together.
-struct Request<E> {
-    partition: PartitionId,
-    entries: Vec<Entry<E>>,
-    messages: Vec<Message>,
-    /// It was sent, and how that ended is not known (yet).
-    may_have_arrived: bool,
-}
-
-impl<E> Request<E> {
-    fn new(partition: PartitionId) -> Self {
-        Self { partition, entries: Vec::new(), messages: Vec::new(), may_have_arrived: false }
-    }
-
-    fn push(&mut self, entry: Entry<E>) {
-        self.messages.push(entry.message());
-        self.entries.push(entry);
-    }
-
-    fn commit(self, base: Option<Offset>) {
-        for (entry, nth) in self.entries.into_iter().zip(0..) {
-            entry.commit(base.map(|base| Offset(base.0 + nth)));
-        }
-    }
 }
 
 impl<E: Send + 'static, T: Transport> Writer<E, T> {
@@ -96,7 +75,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             let error = match self.recover(&mut session).await {
                 Ok(()) => {
                     self.shared.connected();
-                    match self.drain(&mut session).await {
+                    match self.drain(session).await {
                         Ok(()) => return,
                         Err(error) => error,
                     }
@@ -130,10 +109,11 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
     }
 
     /// Sends all there is, as it comes. Returns when the log is closing and nothing is left.
-    async fn drain(&mut self, session: &mut T::Session) -> Result<(), Error> {
+    async fn drain(&mut self, session: T::Session) -> Result<(), Error> {
+        let mut sessions = Sessions::new(Arc::clone(&self.transport), session);
         loop {
             while !self.round.is_empty() {
-                self.send_next(session).await?;
+                self.send_round(&mut sessions).await?;
             }
             self.shared.resolved();
             self.take_round();
@@ -146,7 +126,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             tokio::select! {
                 biased;
                 () = self.shared.work() => {}
-                error = session.lost() => return Err(error),
+                error = sessions.lost() => return Err(error),
             }
         }
     }
@@ -170,60 +150,20 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         }
     }
 
-    /// Sends the first request of the round.
-    async fn send_next(&mut self, session: &mut T::Session) -> Result<(), Error> {
-        let Some(request) = self.round.front_mut() else {
-            return Ok(());
-        };
-        // Said before the request goes out: if this future is dropped meanwhile, it stays true.
-        request.may_have_arrived = true;
-        let result = session.send(request.partition, &request.messages).await;
-        match result {
-            Ok(base) => {
-                let Some(request) = self.round.pop_front() else {
-                    return Ok(());
-                };
-                if let (Some(base), Some(last)) = (base, request.messages.last()) {
-                    let at = Offset(base.0 + request.messages.len() as u64 - 1);
-                    self.unconfirmed_from[request.partition.0 as usize] = Some(at.next());
-                    self.confirmed[request.partition.0 as usize] = Some((at, last.id));
-                }
-                request.commit(base);
-                Ok(())
-            }
-            Err(SendError::Lost { error, may_have_taken_effect }) => {
-                request.may_have_arrived = may_have_taken_effect;
-                Err(error)
-            }
-            Err(SendError::Refused(error)) => {
-                request.may_have_arrived = false;
-                self.refused(error);
-                Ok(())
+    /// Sends the requests of the round, those of different partitions at the same time as far as the transport has
+    /// connections for it. What is left afterwards is to be sent again.
+    async fn send_round(&mut self, sessions: &mut Sessions<T>) -> Result<(), Error> {
+        let sessions = sessions.for_sending(self.round.len());
+        let sent = send_all(self.round.iter_mut(), sessions).await;
+        for request in &self.round {
+            if let Some((last, id)) = request.confirmed() {
+                let partition = request.partition.0 as usize;
+                self.unconfirmed_from[partition] = Some(last.next());
+                self.confirmed[partition] = Some((last, id));
             }
         }
-    }
-
-    /// The log refused the first request. If it had company, each event gets its own answer: one that the
-    /// log does not like must not take the others with it.
-    fn refused(&mut self, error: Error) {
-        let Some(request) = self.round.pop_front() else {
-            return;
-        };
-        let alone = request.entries.len() == 1;
-        let mut error = Some(error);
-        for entry in request.entries.into_iter().rev() {
-            match error.take_if(|_| alone) {
-                Some(error) if entry.may_be_under_way => {
-                    drop(entry.fail(AppendFailure::Unknown(Some(error))));
-                }
-                Some(error) => drop(entry.fail(AppendFailure::Refused(error))),
-                None => {
-                    let mut single = Request::new(request.partition);
-                    single.push(entry);
-                    self.round.push_front(single);
-                }
-            }
-        }
+        self.round = std::mem::take(&mut self.round).into_iter().flat_map(Request::rest).collect();
+        sent
     }
 
     /// Finds out what became of the requests that may have arrived.

@@ -93,6 +93,7 @@ fn set(config: &mut IggyConfig, name: &str, value: &str) -> Result<(), Error> {
         "connect_timeout" => config.connect_timeout = duration("connect_timeout", value)?,
         "request_timeout" => config.request_timeout = duration("request_timeout", value)?,
         "poll_interval" => config.poll_interval = duration("poll_interval", value)?,
+        "connections" => config.connections = number("connections", value)?,
         "max_event_bytes" => producer.max_event_bytes = number("max_event_bytes", value)?,
         "buffer_events" => producer.buffer_events = number("buffer_events", value)?,
         "buffer_bytes" => producer.buffer_bytes = number("buffer_bytes", value)?,

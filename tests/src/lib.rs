@@ -2,6 +2,7 @@
 
 pub mod broken;
 pub mod equal;
+pub mod fuzz;
 pub mod iggy;
 pub mod model;
 pub mod proxy;

@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod container;
+mod fuzz;
 mod integration;
 mod server;
 mod step;
@@ -18,6 +19,8 @@ usage: cargo xtask COMMAND [ARGS]
   integration  the suites on a real iggy-server, which is required [--server PATH] [-- ARGS]:
                the one named, else the one on PATH, else a copy out of the container image
   bench        the benchmarks; ARGS go to `cargo bench -p event-log-memory`
+  fuzz         libFuzzer on the decoding of records, cursors, URLs, events and frames: each for ten
+               minutes, one after the other [TARGET]... [--seconds N]
   ci           what a change has to pass: format, lints, tests, docs, dependencies, the example
 
 environment:
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(&args),
         Some("integration") => integration::run(&args),
         Some("bench") => bench::run(&args),
+        Some("fuzz") => fuzz::run(&args),
         Some("ci") => ci::run(&args),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");

@@ -39,7 +39,8 @@
 //! # A log as a URL
 //!
 //! `iggy://user:password@host:port/stream/topic?parameter=value&…`, or `token@` for a personal access token. User,
-//! password and names may be percent-encoded; the port is 8090 unless it is named. Durations are like `30s` or `7days`.
+//! password and names may be percent-encoded, and have to be where they contain one of `: / ? # @ %`; the port is 8090
+//! unless it is named. Durations are like `30s` or `7days`.
 //!
 //! | parameter | means | default |
 //! |---|---|---|

@@ -3,6 +3,7 @@
 pub mod broken;
 pub mod chaos;
 pub mod equal;
+pub mod fuzz;
 pub mod iggy;
 pub mod model;
 pub mod proxy;

@@ -170,7 +170,7 @@ impl Partitionable for VibesEvent {
 }
 
 impl FromMembers for VibesEvent {
-    fn from_members(event_type: &str, fields: Members) -> Result<Self, Error> {
+    fn from_members(event_type: &str, mut fields: Members) -> Result<Self, Error> {
         Ok(match event_type {
             "claude" => {
                 Self::Claude { session_id: fields.required("session_id")?, event: fields.required("event")? }
@@ -209,7 +209,11 @@ impl FromMembers for VibesEvent {
             "hook" => {
                 Self::Hook { session_id: fields.optional("session_id")?, event: fields.required("event")? }
             }
-            _ => Self::Unknown(UnknownEvent::new(event_type, fields)),
+            _ => {
+                // It belongs to the envelope, which may be put around the event again.
+                fields.remove("event_id");
+                Self::Unknown(UnknownEvent::new(event_type, fields))
+            }
         })
     }
 }

@@ -217,8 +217,9 @@ impl HookContext {
 
 impl FromMembers for HookEvent {
     fn from_members(event_type: &str, mut fields: Members) -> Result<Self, Error> {
-        if upcast::is_old_hook(event_type, |name| fields.contains(name)) {
-            fields = Members::from_map(&upcast::hook(fields.to_map()?))?;
+        let old = upcast::old_hook_fields(event_type, |name| fields.contains(name));
+        if !old.is_empty() {
+            fields.reshape(&old, upcast::hook)?;
         }
         Ok(match event_type {
             "pre_tool_use" => Self::PreToolUse {

@@ -44,8 +44,9 @@
 //!
 //! An event of an unknown *type* is not an error: it becomes [`VibesEvent::Unknown`] (or
 //! [`ClaudeEvent::Unknown`], or [`HookEvent::Unknown`], whichever level is new), keeps its JSON, still has its session,
-//! and is written again as it was read. An event of a *known* type that lacks a field, or has one of another
-//! JSON type, is an error, because a program that matched on it would be misled.
+//! and is written again as it was read (but for an `event_id`, which belongs to the [envelope](StoredEvent)). An event of a
+//! *known* type that lacks a field, or has one of another JSON type, is an error, because a program that matched on it would
+//! be misled.
 //!
 //! ```
 //! use vibes_events::VibesEvent;

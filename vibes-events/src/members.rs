@@ -65,17 +65,24 @@ impl Members {
         self.0.retain(|(member, _)| member != name);
     }
 
-    /// The members as a tree of values, for an upcaster.
-    pub(crate) fn to_map(&self) -> Result<Map<String, Value>, Error> {
-        let value =
-            |(name, json): &(String, Box<RawValue>)| Ok((name.clone(), serde_json::from_str(json.get())?));
-        self.0.iter().map(value).collect()
-    }
-
-    /// The members of such a tree.
-    pub(crate) fn from_map(map: &Map<String, Value>) -> Result<Self, Error> {
-        let member = |(name, value): (&String, &Value)| Ok((name.clone(), to_raw_value(value)?));
-        map.iter().map(member).collect::<Result<_, Error>>().map(Self)
+    /// Lets an upcaster make others of these members and the `type`. The rest is not its concern: it stays text, of
+    /// which a tree of values could not hold everything.
+    pub(crate) fn reshape(
+        &mut self,
+        old: &[&'static str],
+        upcast: fn(Map<String, Value>) -> Map<String, Value>,
+    ) -> Result<(), Error> {
+        let mut tree = Map::new();
+        for &name in old.iter().chain(&["type"]) {
+            if let Some(value) = self.read(name)? {
+                tree.insert(name.to_owned(), value);
+            }
+        }
+        self.0.retain(|(name, _)| !tree.contains_key(name));
+        for (name, value) in upcast(tree) {
+            self.0.push((name, to_raw_value(&value)?));
+        }
+        Ok(())
     }
 
     fn read<T: DeserializeOwned>(&self, name: &'static str) -> Result<Option<T>, Error> {

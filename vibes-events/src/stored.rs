@@ -192,10 +192,8 @@ impl Partitionable for StoredOrBare {
 
 impl<'de> Deserialize<'de> for StoredOrBare {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut members = Members::deserialize(deserializer)?;
+        let members = Members::deserialize(deserializer)?;
         let id: Option<EventId> = members.optional("event_id").map_err(D::Error::custom)?;
-        // It belongs to the envelope. An unknown event would take it for one of its own members.
-        members.remove("event_id");
         let event = members.into_event().map_err(D::Error::custom)?;
         Ok(match id {
             Some(event_id) => Self::Stored(StoredEvent { event_id, event }),

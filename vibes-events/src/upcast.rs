@@ -80,9 +80,10 @@ pub fn hook(mut event: Map<String, Value>) -> Map<String, Value> {
     event
 }
 
-/// Whether [`hook`] may have something to do, so that events of the present shape need not become a [`Map`].
-pub(crate) fn is_old_hook(event_type: &str, has: impl Fn(&str) -> bool) -> bool {
-    HOOK_CHANGES.iter().any(|change| change.concerns(event_type, &has))
+/// The fields of which [`hook`] may make others. There are none in an event of the present shape.
+pub(crate) fn old_hook_fields(event_type: &str, has: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let changes = HOOK_CHANGES.iter().filter(|change| change.concerns(event_type, &has));
+    changes.flat_map(|change| change.old).copied().collect()
 }
 
 impl Change {

@@ -172,6 +172,35 @@ fn an_envelope_takes_its_id_out_of_an_unknown_event() {
 }
 
 #[test]
+fn an_unknown_event_that_was_read_bare_can_be_put_in_an_envelope_again() {
+    let event = read(&format!(r#"{{"type":"new","event_id":"{ID}","b":1.0}}"#));
+    assert_eq!(serde_json::to_string(&event).unwrap(), r#"{"type":"new","b":1.0}"#);
+    let stored = StoredEvent::new(event);
+    let json = serde_json::to_string(&stored).unwrap();
+    assert_eq!(serde_json::from_str::<StoredEvent>(&json).unwrap(), stored);
+}
+
+#[test]
+fn an_older_shape_is_no_stricter_about_the_rest_of_the_event() {
+    let hook = |more: &str| {
+        let json = format!(r#"{{"type":"post_tool_use","tool_name":"t","output":"o"{more}}}"#);
+        serde_json::from_str::<HookEvent>(&json)
+    };
+    let plain = hook("").unwrap();
+    for unknown in [r#""x":1e400"#, r#""x":"\ud800""#, r#""x":1,"x":2"#] {
+        assert_eq!(hook(&format!(",{unknown}")).unwrap(), plain, "{unknown}");
+    }
+    let HookEvent::PostToolUse { tool_input, .. } = hook(r#","tool_input":{"n":1e400}"#).unwrap() else {
+        panic!()
+    };
+    assert_eq!(tool_input.unwrap().as_str(), r#"{"n":1e400}"#);
+    // Nor is it laxer.
+    for twice in [r#""tool_name":"u""#, r#""output":"p""#] {
+        assert!(hook(&format!(",{twice}")).unwrap_err().to_string().contains("duplicate field"), "{twice}");
+    }
+}
+
+#[test]
 fn the_time_of_an_event_is_that_of_its_id() {
     let event = || VibesEvent::ClientConnected { client_id: "c".into() };
     let time = |id: u128| StoredEvent::with_id(EventId::from_u128(id), event()).timestamp();

@@ -62,6 +62,11 @@ fn run_all(plan: &Plan) -> Result<Outcome, String> {
 fn steps_of_cargo(plan: &Plan) -> Vec<Step> {
     vec![
         Step::cargo("format", &["fmt", "--all", "--check"]),
+        // They are in a workspace of their own. What they run is in `event-log-tests`.
+        Step::cargo(
+            "format of the fuzz targets",
+            &["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"],
+        ),
         Step::cargo(
             "lints",
             &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],

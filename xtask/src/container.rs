@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::step::root;
+use crate::step::target_folder;
 
 /// The server that the SDK in `event-log-iggy` talks to.
 const VERSION: &str = "0.9.0";
@@ -30,9 +30,7 @@ pub(crate) fn has_docker() -> bool {
 
 /// Copies the server out of the image into the target folder, unless it is there from the last time.
 pub(crate) fn copy_server() -> Result<PathBuf, String> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    // It stays as it is if it is absolute.
-    let folder = root().join(target).join("iggy-server").join(VERSION);
+    let folder = target_folder().join("iggy-server").join(VERSION);
     let server = folder.join("iggy-server");
     if server.is_file() {
         return Ok(server);

@@ -4,6 +4,7 @@ mod bench;
 mod chaos;
 mod ci;
 mod container;
+mod fuzz;
 mod integration;
 mod server;
 mod step;
@@ -20,6 +21,8 @@ usage: cargo xtask COMMAND [ARGS]
                the one named, else the one on PATH, else a copy out of the container image
   chaos        random work under random faults, judged: see `cargo xtask chaos --help`
   bench        the benchmarks; ARGS go to `cargo bench -p event-log-memory`
+  fuzz         libFuzzer on the decoding of records, cursors, URLs, events and frames: each for ten
+               minutes, one after the other [TARGET]... [--seconds N]
   ci           what a change has to pass: format, lints, tests, docs, dependencies, the example
 
 environment:
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Some("integration") => integration::run(&args),
         Some("chaos") => chaos::run(&args),
         Some("bench") => bench::run(&args),
+        Some("fuzz") => fuzz::run(&args),
         Some("ci") => ci::run(&args),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");

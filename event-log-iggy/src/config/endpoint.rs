@@ -76,7 +76,13 @@ impl Endpoint {
             return Err(Error::invalid("endpoint.addresses", "must name at least one server"));
         }
         if let Some(address) = self.addresses.iter().find(|address| !is_host_and_port(address)) {
-            return Err(Error::invalid("endpoint.addresses", format!("{address:?} is not host:port")));
+            let problem = if address.contains('@') {
+                // Not with the address, which has a password in it.
+                "the credentials are those of the whole endpoint: an address is host:port".to_owned()
+            } else {
+                format!("{address:?} is not host:port")
+            };
+            return Err(Error::invalid("endpoint.addresses", problem));
         }
         self.credentials.validate()
     }
@@ -109,9 +115,9 @@ impl Credentials {
 }
 
 fn is_host_and_port(address: &str) -> bool {
-    address
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+    address.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('@') && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
 }
 
 #[cfg(test)]
@@ -129,7 +135,9 @@ mod tests {
             name(Endpoint { addresses: vec![], credentials: user(), tls: None }),
             "endpoint.addresses"
         );
-        for address in ["localhost", "localhost:", ":8090", "localhost:0", "localhost:70000"] {
+        for address in
+            ["localhost", "localhost:", ":8090", "localhost:0", "localhost:70000", "u:p@localhost:1"]
+        {
             assert_eq!(name(Endpoint::new(address, user())), "endpoint.addresses", "{address}");
         }
         let nobody = Credentials::password("", "secret");

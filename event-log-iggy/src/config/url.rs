@@ -27,6 +27,7 @@ impl FromStr for IggyConfig {
         if url.scheme() != "iggy" {
             return Err(Error::invalid("url", "must begin with iggy://"));
         }
+        refuse_cut_password(&url)?;
         let mut config = {
             let (stream, topic) = names(&url)?;
             Self::new(Endpoint::new(address(&url)?, credentials(&url, text)?), stream, topic)
@@ -45,13 +46,33 @@ fn address(url: &Url) -> Result<String, Error> {
     Ok(format!("{host}:{}", url.port().unwrap_or(DEFAULT_PORT)))
 }
 
+/// A password with a `/`, a `?` or a `#` in it ends the host too early. What is left of it would be taken for names and
+/// parameters, which are shown.
+fn refuse_cut_password(url: &Url) -> Result<(), Error> {
+    let behind_the_host = [Some(url.path()), url.query(), url.fragment()];
+    if behind_the_host.into_iter().flatten().any(|part| part.contains('@')) {
+        let problem =
+            "an @ behind the host, and any of / ? # @ in a user or a password, must be percent-encoded";
+        return Err(Error::invalid("url", problem));
+    }
+    if url.fragment().is_some() {
+        return Err(Error::invalid("url", "must not have a fragment: a # must be percent-encoded"));
+    }
+    Ok(())
+}
+
+/// The parser drops an empty password, and what is left looks like a token.
+fn has_empty_password(text: &str) -> bool {
+    // It drops these too.
+    let text = text.replace(['\t', '\n', '\r'], "");
+    let authority = text.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+    let userinfo = authority.and_then(|authority| authority.rsplit_once('@'));
+    userinfo.is_some_and(|(userinfo, _)| userinfo.ends_with(':'))
+}
+
 fn credentials(url: &Url, text: &str) -> Result<Credentials, Error> {
     let username = decoded("username", url.username())?;
-    // The parser drops an empty password, and what is left looks like a token.
-    let userinfo =
-        text.split_once("://").and_then(|(_, rest)| rest.split_once('@')).map(|(userinfo, _)| userinfo);
-    let empty = userinfo.is_some_and(|userinfo| userinfo.ends_with(':')).then_some("");
-    match url.password().or(empty) {
+    match url.password().or(has_empty_password(text).then_some("")) {
         Some(password) => Ok(Credentials::password(username, decoded("password", password)?)),
         None if username.is_empty() => Err(Error::invalid("url", "must have user:password@ or token@")),
         None => Ok(Credentials::token(username)),
@@ -225,6 +246,10 @@ mod tests {
             ("iggy://u:p@h/s/t?durability=maybe", "durability"),
             ("iggy://u:p@h/s/t?overflow=explode", "overflow"),
             ("iggy://u:@h/s/t", "endpoint.credentials.password"),
+            ("iggy://u:\t@h/s/t", "endpoint.credentials.password"),
+            ("iggy://u@corp:@h/s/t", "endpoint.credentials.password"),
+            ("iggy://u:p@h/s/t#?partitions=3", "url"),
+            ("iggy://u:p@h/s/t?address=u:p%40b:1", "endpoint.addresses"),
             ("iggy://u:p@h/%ff/t", "stream"),
         ] {
             assert_eq!(refused(url).0, name, "{url}");
@@ -233,7 +258,16 @@ mod tests {
 
     #[test]
     fn a_refused_url_does_not_show_its_password() {
-        for url in ["iggy://u:hunter2@h:port/s/t", "iggy://u:hunter2@/s/t", "iggy://u:hunter2@h/s/t?x=1"] {
+        for url in [
+            "iggy://u:hunter2@h:port/s/t",
+            "iggy://u:hunter2@/s/t",
+            "iggy://u:hunter2@h/s/t?x=1",
+            // Where it is not, because it, or the user, is not percent-encoded.
+            "iggy://u:p@a/s/t?hunter2@h/s/t",
+            "iggy://u@corp:80/hunter2@h/s",
+            "iggy://u:p@h/s/t?address=iggy://u:hunter2@b",
+            "iggy://u:p@h/s/t?address=u:hunter2%40b",
+        ] {
             let (_, problem) = refused(url);
             assert!(!problem.contains("hunter2"), "{problem}");
         }

@@ -1,0 +1,4 @@
+//! See `event_log_tests::fuzz::records`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| event_log_tests::fuzz::records(data));

@@ -1,0 +1,296 @@
+//! Arbitrary JSON as positions and cursors, and what a consumer does when it is given them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_log_core::engine::TokioClock;
+use event_log_core::{
+    CommitFailure, ConsumerOptions, Cursor, DeadLetter, Error, EventConsumer, EventId, EventLog, Offset,
+    PartitionId, Position, ProducerConfig, RawCodec, RawEvent, SeekPosition, Timestamp,
+};
+use event_log_memory::{Faults, MemoryBroker, MemoryLog};
+
+use super::{parts, read_json, run_paused};
+
+const PARTITIONS: u32 = 3;
+/// How many records the partitions begin with.
+const RECORDS: [usize; PARTITIONS as usize] = [5, 2, 0];
+/// More would only make a run longer.
+const STEPS: usize = 40;
+const GROUP: &str = "readers";
+
+/// Reads the parts of an input as everything that the core crate reads, and does with each what its first byte says: `c`
+/// commits a cursor, `s` seeks, `p` polls, `a` appends, `n` goes on with a new consumer of the group, and `g` opens a new
+/// group that starts there.
+///
+/// What can be read can be written and read again. A commit stores what it says, as far as it was delivered, and nothing
+/// at all if it goes beyond that. A seek goes where it says, or fails and moves nothing.
+///
+/// # Panics
+///
+/// If that does not hold.
+pub fn cursors(data: &[u8]) {
+    read_all(data);
+    let steps: Vec<_> = parts(data).filter_map(|step| step.split_first()).take(STEPS).collect();
+    for (_, json) in &steps {
+        read_all(json);
+    }
+    run_paused(async {
+        let mut run = Run::begin().await;
+        for (&what, json) in steps {
+            run.step(what, json).await;
+        }
+        run.resume().await;
+    });
+}
+
+fn read_all(json: &[u8]) {
+    if let Some(cursor) = read_json::<Cursor>(json) {
+        assert!(cursor.iter().zip(cursor.iter().skip(1)).all(|(a, b)| a.0 < b.0), "{cursor}");
+        assert!(cursor.iter().all(|(partition, next)| cursor.get(partition) == Some(next)));
+        assert_eq!(cursor.iter().collect::<Cursor>(), cursor);
+    }
+    if let Some(position) = read_json::<Position>(json) {
+        let mut behind = Cursor::new();
+        behind.advance_past(position);
+        assert!(behind.get(position.partition).is_some_and(|next| next >= position.offset));
+    }
+    read_json::<SeekPosition>(json);
+    read_json::<Offset>(json);
+    read_json::<PartitionId>(json);
+    read_json::<Timestamp>(json);
+    read_json::<EventId>(json);
+    read_json::<RawEvent>(json);
+    read_json::<DeadLetter>(json);
+    if let Some(config) = read_json::<ProducerConfig>(json) {
+        drop(config.validate());
+    }
+}
+
+/// What should be true of one partition of the consumer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Lane {
+    next: Offset,
+    /// Where delivery began when the consumer got the partition or last sought in it.
+    since: Offset,
+    delivered: Option<Offset>,
+    committed: Option<Offset>,
+    /// A seek went back behind what is committed, so that the next commit may.
+    rewound: bool,
+}
+
+struct Run {
+    faults: Faults,
+    log: MemoryLog<RawEvent>,
+    reader: Box<dyn EventConsumer<RawEvent>>,
+    lanes: BTreeMap<PartitionId, Lane>,
+    groups: usize,
+}
+
+impl Run {
+    async fn begin() -> Self {
+        let clock = Arc::new(TokioClock::starting_at(Timestamp(1_000)));
+        let broker = MemoryBroker::with_clock(clock);
+        let log = event_log_memory::builder().broker(&broker).partitions(PARTITIONS).codec(RawCodec).seed(1);
+        let log: MemoryLog<RawEvent> = log.open().await.expect("the log opens");
+        let faults = broker.faults("events").expect("the log has opened the topic");
+        let reader = open(&log, GROUP, SeekPosition::Beginning).await;
+        let lanes = (0..PARTITIONS).map(|partition| (PartitionId(partition), Lane::default())).collect();
+        let run = Self { faults, log, reader, lanes, groups: 0 };
+        for (count, partition) in RECORDS.into_iter().zip(0..) {
+            (0..count).for_each(|_| run.append(PartitionId(partition)));
+        }
+        run
+    }
+
+    async fn step(&mut self, what: u8, json: &[u8]) {
+        match what {
+            b'c' => {
+                if let Ok(cursor) = serde_json::from_slice(json) {
+                    self.commit(&cursor).await;
+                }
+            }
+            b's' => {
+                if let Ok(to) = serde_json::from_slice(json) {
+                    self.seek(to).await;
+                }
+            }
+            b'p' => self.poll(serde_json::from_slice(json).unwrap_or(100)).await,
+            b'a' => {
+                let partition = serde_json::from_slice::<PartitionId>(json).unwrap_or_default();
+                if partition.0 < PARTITIONS {
+                    self.append(partition);
+                }
+            }
+            b'n' => self.resume().await,
+            b'g' => {
+                if let Ok(start) = serde_json::from_slice(json) {
+                    self.start_group(start).await;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn append(&self, partition: PartitionId) {
+        self.faults.append_foreign(partition, "x").expect("there is such a partition");
+    }
+
+    async fn poll(&mut self, at_once: usize) {
+        let batch = match self.reader.poll(at_once, Duration::ZERO).await {
+            Ok(batch) => batch,
+            Err(error) => {
+                assert!(at_once == 0 && matches!(error, Error::InvalidArgument { .. }), "{error:?}");
+                return;
+            }
+        };
+        assert!(batch.notices.is_empty(), "{:?}", batch.notices);
+        for record in &batch {
+            let Position { partition, offset } = record.position;
+            let lane = self.lanes.get_mut(&partition).expect("there is such a partition");
+            // The offsets of this log have no gaps.
+            assert_eq!(lane.next, offset, "in partition {partition}");
+            lane.next = offset.next();
+            lane.delivered = Some(lane.next);
+        }
+        self.check_position();
+    }
+
+    async fn commit(&mut self, up_to: &Cursor) {
+        let beyond: Vec<_> = up_to
+            .iter()
+            .filter(|(partition, asked)| {
+                self.lanes.get(partition).and_then(|lane| lane.delivered).is_some_and(|end| *asked > end)
+            })
+            .map(|(partition, _)| partition)
+            .collect();
+        match self.reader.commit(up_to).await {
+            Ok(()) => assert_eq!(beyond, [], "{up_to} was committed"),
+            Err(error) => {
+                assert!(error.stored().is_empty() && !error.is_retryable() && !error.may_have_taken_effect());
+                let failed = error.failures().iter().map(|(partition, failure)| {
+                    assert!(matches!(failure, CommitFailure::BeyondDelivered { .. }), "{failure:?}");
+                    *partition
+                });
+                assert_eq!(failed.collect::<Vec<_>>(), beyond, "{error}");
+            }
+        }
+        for (partition, lane) in &mut self.lanes {
+            let (Some(asked), true) = (up_to.get(*partition), beyond.is_empty()) else { continue };
+            let is_new = lane
+                .committed
+                .is_none_or(|committed| asked > committed || lane.rewound && asked != committed);
+            if lane.delivered.is_some() && asked > lane.since && is_new {
+                (lane.committed, lane.rewound) = (Some(asked), false);
+            }
+        }
+        self.check_committed().await;
+    }
+
+    async fn seek(&mut self, to: SeekPosition) {
+        let before = self.reader.position().clone();
+        if let Err(error) = self.reader.seek(to.clone()).await {
+            assert!(matches!(error, Error::InvalidArgument { .. }), "{error:?}");
+            let named = match &to {
+                SeekPosition::Position(position) => position.partition.0 < PARTITIONS,
+                SeekPosition::Cursor(cursor) => cursor.iter().all(|(partition, _)| partition.0 < PARTITIONS),
+                SeekPosition::FromEnd(count) => *count <= event_log_core::limits::FROM_END_RECORDS,
+                _ => true,
+            };
+            assert!(!named, "{to:?}: {error}");
+            assert_eq!(*self.reader.position(), before, "it has moved");
+            return self.check_position();
+        }
+        let marks = self.log.watermarks().await.expect("the watermarks are known");
+        let reached = self.reader.position().clone();
+        for (partition, lane) in &mut self.lanes {
+            let now = reached.get(*partition).expect("it has every partition");
+            let high = marks.get(*partition).expect("it is there").high;
+            let named = match &to {
+                SeekPosition::Beginning => Some(Offset::ZERO),
+                SeekPosition::End => Some(high),
+                SeekPosition::Position(at) => Some(at.offset).filter(|_| at.partition == *partition),
+                SeekPosition::Cursor(cursor) => cursor.get(*partition),
+                // Of these it is enough that they are in the log, and that what follows is there.
+                _ => Some(now).filter(|now| *now <= high),
+            };
+            match named {
+                Some(named) => {
+                    assert_eq!(now, named, "{to:?}");
+                    let rewound = lane.committed.is_some_and(|committed| now < committed);
+                    *lane = Lane { next: now, since: now, delivered: None, rewound, ..*lane };
+                }
+                None => assert_eq!(now, lane.next, "{to:?}"),
+            }
+        }
+        if let SeekPosition::FromEnd(count) = to {
+            let left: u64 = marks.iter().map(|(at, marks)| marks.high.0 - self.lanes[&at].next.0).sum();
+            let all: u64 = marks.iter().map(|(_, marks)| marks.high.0).sum();
+            assert_eq!(left, all.min(count as u64), "the last {count}");
+        }
+    }
+
+    /// A new consumer of the group goes on where the last one has committed, else at the beginning.
+    async fn resume(&mut self) {
+        let gone = std::mem::replace(&mut self.reader, open(&self.log, "another", SeekPosition::End).await);
+        gone.leave().await.expect("a consumer can leave");
+        self.reader = open(&self.log, GROUP, SeekPosition::Beginning).await;
+        for lane in self.lanes.values_mut() {
+            let next = lane.committed.unwrap_or_default();
+            *lane = Lane { next, since: next, committed: lane.committed, ..Lane::default() };
+        }
+        self.check_position();
+        self.check_committed().await;
+    }
+
+    /// A group that has never committed starts where it is told, wherever that is.
+    async fn start_group(&mut self, start: SeekPosition) {
+        self.groups += 1;
+        let group = format!("group {}", self.groups);
+        let options = ConsumerOptions::starting_at(start.clone());
+        let mut reader = match self.log.consumer_with(&group, options).await {
+            Ok(reader) => reader,
+            Err(error) => return assert!(matches!(error, Error::InvalidArgument { .. }), "{error:?}"),
+        };
+        let from = reader.position().clone();
+        if let SeekPosition::Cursor(cursor) = &start {
+            assert!(
+                self.lanes.keys().all(|one| from.get(*one) == Some(cursor.get(*one).unwrap_or_default()))
+            );
+        }
+        let batch = reader.poll(1_000, Duration::ZERO).await.expect("it can be read");
+        assert!(batch.notices.is_empty(), "{:?}", batch.notices);
+        let marks = self.log.watermarks().await.expect("the watermarks are known");
+        let expected: u64 = marks
+            .iter()
+            .map(|(at, marks)| marks.high.0.saturating_sub(from.get(at).unwrap_or_default().0))
+            .sum();
+        assert_eq!(batch.len() as u64, expected, "from {from}");
+        assert!(batch.records.iter().all(|record| {
+            from.get(record.position.partition).is_some_and(|from| from <= record.position.offset)
+        }));
+    }
+
+    fn check_position(&self) {
+        let expected: Cursor = self.lanes.iter().map(|(partition, lane)| (*partition, lane.next)).collect();
+        assert_eq!(*self.reader.position(), expected);
+    }
+
+    async fn check_committed(&self) {
+        let committed = |(partition, lane): (&PartitionId, &Lane)| Some((*partition, lane.committed?));
+        let expected: Cursor = self.lanes.iter().filter_map(committed).collect();
+        assert_eq!(*self.reader.committed(), expected, "what the consumer says");
+        let lag = self.log.lag(GROUP).await.expect("the lag is known");
+        let stored = lag.iter().filter_map(|(partition, lag)| Some((partition, lag.committed?)));
+        assert_eq!(stored.collect::<Cursor>(), expected, "what is stored");
+    }
+}
+
+async fn open(
+    log: &MemoryLog<RawEvent>,
+    group: &str,
+    start: SeekPosition,
+) -> Box<dyn EventConsumer<RawEvent>> {
+    log.consumer_with(group, ConsumerOptions::starting_at(start)).await.expect("a consumer opens")
+}

@@ -12,7 +12,7 @@ use crate::lookout::look_out;
 use crate::read;
 use crate::remembered::{Tenure, Tenures};
 use crate::sdk::{CallError, Client, From, GroupId, Membership, Roster};
-use crate::shared::Shared;
+use crate::shared::{Owner, Shared};
 
 /// A consumer's connection. Opaque.
 #[derive(Debug)]
@@ -280,7 +280,7 @@ impl IggyMember {
 impl Drop for IggyMember {
     fn drop(&mut self) {
         self.shared.remembered.keep(self.instance, std::mem::take(&mut self.tenures));
-        self.shared.give_up(&self.client);
+        self.shared.give_up(Owner::Consumer(self.instance), &self.client);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::limits;
 use crate::meaning::Meaning;
 use crate::read;
 use crate::sdk::{CallError, Client};
-use crate::shared::Shared;
+use crate::shared::{Owner, Shared};
 
 /// The producer's connection. Opaque.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct IggySession {
 
 impl Drop for IggySession {
     fn drop(&mut self) {
-        self.shared.give_up(&self.client);
+        self.shared.give_up(Owner::Producer, &self.client);
     }
 }
 

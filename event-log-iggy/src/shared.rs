@@ -10,6 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use event_log_core::Error;
+use futures::future::join_all;
 use tokio::sync::Mutex;
 
 use crate::config::IggyConfig;
@@ -18,6 +19,14 @@ use crate::pace::Pace;
 use crate::remembered::Remembered;
 use crate::sdk::{CallError, Client, Topic, TopicDetails};
 use crate::topology;
+
+/// Whose a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Producer,
+    /// With the number by which it joins again.
+    Consumer(u128),
+}
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -28,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) lookout: Mutex<Pace>,
     topic: Arc<Topic>,
     /// Connections that were given up while a reply was overdue.
-    stuck: parking_lot::Mutex<Vec<Arc<Client>>>,
+    stuck: parking_lot::Mutex<Vec<(Owner, Arc<Client>)>>,
     answering: Mutex<Option<Arc<Client>>>,
 }
 
@@ -58,21 +67,20 @@ impl Shared {
 
     /// A connection is of no use any more. Giving it up ends no request: the SDK goes on with the one under way, and with
     /// those that wait behind it.
-    pub(crate) fn give_up(&self, client: &Arc<Client>) {
+    pub(crate) fn give_up(&self, owner: Owner, client: &Arc<Client>) {
         if client.is_stuck() {
-            self.stuck.lock().push(Arc::clone(client));
+            self.stuck.lock().push((owner, Arc::clone(client)));
         }
     }
 
-    /// Waits until nothing is sent any more over connections that were given up: for half a minute at most, after which
-    /// the SDK gives up too.
-    pub(crate) async fn until_over(&self) {
-        loop {
-            // Kept until it is over, also if this is dropped meanwhile.
-            let Some(client) = self.stuck.lock().last().cloned() else { return };
-            client.until_over().await;
-            self.stuck.lock().retain(|one| !Arc::ptr_eq(one, &client));
-        }
+    /// Waits until nothing is sent any more over connections that this owner has given up: for half a minute at most,
+    /// after which the SDK gives up too. What others have given up is no concern of its own.
+    pub(crate) async fn until_over(&self, owner: Owner) {
+        // Kept until they are over, also if this is dropped meanwhile.
+        let stuck = self.stuck.lock().clone();
+        let clients: Vec<_> = stuck.into_iter().filter(|(of, _)| *of == owner).map(|(_, it)| it).collect();
+        join_all(clients.iter().map(|client| client.until_over())).await;
+        self.stuck.lock().retain(|(_, client)| !clients.iter().any(|over| Arc::ptr_eq(over, client)));
     }
 
     /// Asks over the connection that all share. A connection that has died since it was last used is replaced once.

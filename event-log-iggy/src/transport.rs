@@ -10,7 +10,7 @@ use crate::member::IggyMember;
 use crate::read;
 use crate::sdk::{CallError, Client, GroupId};
 use crate::session::IggySession;
-use crate::shared::Shared;
+use crate::shared::{Owner, Shared};
 
 /// Reaches a topic on an iggy-server. Opaque: it is only named as a part of [`IggyLog`](crate::IggyLog).
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Transport for IggyTransport {
     async fn connect(&self) -> Result<IggySession, Error> {
         let (client, _) = self.shared.connect().await?;
         // What may still be sent over the last connection must not be sent after it was looked for.
-        self.shared.until_over().await;
+        self.shared.until_over(Owner::Producer).await;
         Ok(IggySession::new(Arc::clone(&self.shared), client))
     }
 
@@ -55,7 +55,7 @@ impl Transport for IggyTransport {
 
     async fn join(&self, group: &str, instance: u128) -> Result<IggyMember, Error> {
         // The server has to see the last connection end before it gives its partitions to this one.
-        self.shared.until_over().await;
+        self.shared.until_over(Owner::Consumer(instance)).await;
         IggyMember::join(Arc::clone(&self.shared), group_id(group)?, instance).await
     }
 

@@ -204,29 +204,31 @@ impl History {
 #[derive(Clone)]
 pub(super) struct Recorder {
     began: Instant,
-    /// `None` when nobody wants to know.
-    entries: Option<Arc<Mutex<Vec<Entry>>>>,
+    entries: Arc<Mutex<Vec<Entry>>>,
+    /// Keeps only what must not happen.
+    is_forgetful: bool,
 }
 
 impl Recorder {
     pub(super) fn new() -> Self {
-        Self { began: Instant::now(), entries: Some(Arc::default()) }
+        Self { began: Instant::now(), entries: Arc::default(), is_forgetful: false }
     }
 
     pub(super) fn forgetful() -> Self {
-        Self { entries: None, ..Self::new() }
+        Self { is_forgetful: true, ..Self::new() }
     }
 
     pub(super) fn saw(&self, saw: Saw) {
-        let Some(entries) = &self.entries else { return };
-        let mut entries = entries.lock();
+        if self.is_forgetful && !matches!(saw, Saw::Stuck { .. } | Saw::Failed { retryable: false, .. }) {
+            return;
+        }
+        let mut entries = self.entries.lock();
         // Under the lock, so that times and lines have one order.
         let at = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         entries.push(Entry { at, saw });
     }
 
     pub(super) fn finish(self, settings: Settings) -> History {
-        let entries = self.entries.map(|entries| std::mem::take(&mut *entries.lock()));
-        History { settings, entries: entries.unwrap_or_default() }
+        History { settings, entries: std::mem::take(&mut *self.entries.lock()) }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::consume;
-use super::history::Settings;
+use super::history::{Entry, Settings};
 use super::produce;
 use super::run::{GROUPS, HANDLES, PRODUCERS, Progress, Site, World, join, strike};
 use super::schedule::Schedule;
@@ -54,7 +54,8 @@ fn procfs_memory() -> u64 {
     kib.unwrap_or(0) << 10
 }
 
-/// Works for so long, with a fault at every interval, and hands out a sample every second.
+/// Works for so long, with a fault at every interval, and hands out a sample every second. Returns what was seen that must
+/// not happen whatever the order of things: what got stuck, and errors that were not worth another try.
 ///
 /// # Panics
 ///
@@ -65,7 +66,7 @@ pub async fn soak(
     length: Duration,
     interval: Duration,
     mut sampled: impl FnMut(Sample),
-) {
+) -> Vec<Entry> {
     let progress = Arc::new(Progress::default());
     let faults = length.as_secs().checked_div(interval.as_secs()).unwrap_or(0);
     let settings = Settings { faults: u32::try_from(faults).unwrap_or(u32::MAX), ..settings.clone() };
@@ -105,4 +106,5 @@ pub async fn soak(
     world.enough.send_replace(true);
     join(consumers).await;
     world.close().await;
+    world.recorder.clone().finish(settings).entries
 }

@@ -31,7 +31,7 @@ const GAUGES: [Gauge; 3] = [
     ("tasks", "", |sample| sample.tasks as f64),
 ];
 
-/// Returns how many of the gauges have grown.
+/// Returns how many of the gauges have grown, and what else was wrong.
 pub(crate) fn run(args: &Args, length: Duration) -> Result<u64, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
@@ -46,16 +46,20 @@ pub(crate) fn run(args: &Args, length: Duration) -> Result<u64, String> {
             }
             samples.push(sample);
         };
-        soak(site, &settings, length, INTERVAL, each).await;
-        Some(samples)
+        let bad = soak(site, &settings, length, INTERVAL, each).await;
+        Some((samples, bad))
     });
-    let samples = samples.ok_or("not run: there is no iggy-server")?;
+    let (samples, bad) = samples.ok_or("not run: there is no iggy-server")?;
     fs::create_dir_all(&args.folder).map_err(|error| format!("{}: {error}", args.folder.display()))?;
     let (table, picture) = (args.folder.join("soak.csv"), args.folder.join("soak.svg"));
     fs::write(&table, csv(&samples)).map_err(|error| format!("{}: {error}", table.display()))?;
     plot(&samples, &picture).map_err(|error| format!("{}: {error}", picture.display()))?;
     println!("{} and {}", table.display(), picture.display());
-    Ok(judge(&samples))
+    for entry in bad.iter().take(10) {
+        println!("  {entry:?}");
+    }
+    println!("calls that got stuck, or failed for good: {}", bad.len());
+    Ok(judge(&samples) + bad.len() as u64)
 }
 
 fn print(sample: &Sample) {

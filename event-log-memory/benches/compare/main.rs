@@ -11,7 +11,7 @@
 //! everything too. **Work**: the others move an event, the log keeps its encoding. `vec_of_copies` is the
 //! least that anything must do which keeps encodings: copy, give an id and a time, lock, push.
 //!
-//! `cargo bench -p event-log-memory --bench compare -- [--quick] [HOW A ROW BEGINS]`
+//! `cargo bench -p event-log-memory --bench compare -- [--quick] [--only=CONTENDER] [HOW A ROW BEGINS]...`
 
 mod contenders;
 mod growth;
@@ -24,10 +24,7 @@ mod support;
 use self::report::Report;
 
 fn main() {
-    let mut args: Vec<_> = std::env::args().skip(1).collect();
-    let quick = args.iter().any(|arg| arg == "--quick");
-    args.retain(|arg| !arg.starts_with("--"));
-    let mut report = Report::new(quick, args);
+    let mut report = Report::new(std::env::args().skip(1));
     let runtime = support::runtime();
     handing::rows(&mut report, &runtime);
     moving::rows(&mut report, &runtime);

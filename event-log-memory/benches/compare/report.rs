@@ -12,12 +12,17 @@ pub(crate) struct Report {
     rounds: usize,
     pub(crate) quick: bool,
     filters: Vec<String>,
+    only: Option<String>,
     rows: Vec<Value>,
 }
 
 impl Report {
-    pub(crate) fn new(quick: bool, filters: Vec<String>) -> Self {
-        Self { rounds: if quick { 5 } else { 21 }, quick, filters, rows: Vec::new() }
+    /// From the arguments of the program.
+    pub(crate) fn new(args: impl Iterator<Item = String>) -> Self {
+        let (options, filters): (Vec<_>, Vec<_>) = args.partition(|arg| arg.starts_with("--"));
+        let quick = options.iter().any(|option| option == "--quick");
+        let only = options.iter().find_map(|option| option.strip_prefix("--only=")).map(str::to_owned);
+        Self { rounds: if quick { 5 } else { 21 }, quick, filters, only, rows: Vec::new() }
     }
 
     pub(crate) fn wants(&self, row: &str) -> bool {
@@ -28,6 +33,10 @@ impl Report {
     /// for one of `units`.
     pub(crate) fn row(&mut self, name: &str, units: usize, mut contenders: Vec<(&'static str, Run<'_>)>) {
         if !self.wants(name) {
+            return;
+        }
+        contenders.retain(|(name, _)| self.only.as_ref().is_none_or(|only| only == name));
+        if contenders.is_empty() {
             return;
         }
         let mut samples = vec![Vec::with_capacity(self.rounds); contenders.len()];
@@ -68,7 +77,7 @@ impl Report {
     /// Writes everything that was shown, unless only a part of the rows was asked for.
     pub(crate) fn write(&self) {
         let Some(file) = target().map(|target| target.join("bench/memory.json")) else { return };
-        if !self.filters.is_empty() {
+        if !self.filters.is_empty() || self.only.is_some() {
             return;
         }
         let text = json!({ "rounds": self.rounds, "quick": self.quick, "rows": self.rows }).to_string();

@@ -24,6 +24,7 @@ pub(crate) fn rows(report: &mut Report, runtime: &Runtime) {
     let _guard = runtime.enter();
     bounded(report, runtime);
     forever(report, runtime);
+    batches_forever(report, runtime);
 }
 
 fn append(log: &MemoryLog<RawEvent>, event: RawEvent) {
@@ -81,6 +82,7 @@ impl VecOfCopies {
             _payload: Bytes::copy_from_slice(&event.payload),
         };
         let partition = partition_of(event.partition_key().unwrap_or_default(), PARTITIONS);
+        drop(event);
         let mut partition = self.partitions[partition.0 as usize].lock();
         if partition.len() >= self.bound {
             partition.pop_front();
@@ -189,12 +191,15 @@ fn forever(report: &mut Report, runtime: &Runtime) {
         ),
     ];
     report.row("hand over, one by one, all retained", EVENTS, contenders);
+}
 
+/// The same in batches, as far as there are batches.
+fn batches_forever(report: &mut Report, runtime: &Runtime) {
     let contenders: Vec<(&str, Run<'_>)> = vec![
         (
             "append_batch",
             Box::new(|| {
-                let log = open();
+                let log = runtime.block_on(open());
                 in_batches(|batch| append_batch(&log, batch))
             }),
         ),

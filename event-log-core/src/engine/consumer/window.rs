@@ -172,6 +172,6 @@ mod tests {
         remembers_and_is_bounded(|n| EventId::from_u128(n.into()));
         remembers_and_is_bounded(|n| EventId::from_u128(u128::from(u64::MAX - n)));
         remembers_and_is_bounded(|n| EventId::from_u128(u128::from(n) | u128::from(n % 2) << 64));
-        remembers_and_is_bounded(|n| EventId::from_u128(u128::from(n).wrapping_mul(u128::MAX / 7 | 1)));
+        remembers_and_is_bounded(|n| EventId::from_u128(u128::from(n).wrapping_mul((u128::MAX / 7) | 1)));
     }
 }

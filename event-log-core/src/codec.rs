@@ -8,6 +8,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::record::Undecodable;
+
 /// Encodes and decodes events of one type.
 ///
 /// Object-safe, so that a log holds an `Arc<dyn Codec<E>>`. Encoding asks nothing of `E` here; decoding asks
@@ -39,6 +41,19 @@ pub trait Codec<E>: Send + Sync {
     fn decode(&self, payload: &Bytes) -> Result<E, CodecError>
     where
         E: DeserializeOwned;
+
+    /// The same for a payload that the caller has no more use for, which is what a consumer asks. The default is
+    /// right for every codec that really decodes; one that keeps the payload spares a reference count.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not an encoded event, with the bytes.
+    fn decode_owned(&self, payload: Bytes) -> Result<E, Undecodable>
+    where
+        E: DeserializeOwned,
+    {
+        self.decode(&payload).map_err(|error| Undecodable::new(payload, error))
+    }
 }
 
 /// Events as JSON objects, through `serde_json`: the default, readable by every producer and tool.

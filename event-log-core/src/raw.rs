@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{Codec, CodecError};
 use crate::event::{EventId, Partitionable};
 use crate::limits;
+use crate::record::Undecodable;
 
 /// An event that carries its own encoding. With [`RawCodec`] every record of any log decodes into one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,5 +59,12 @@ impl Codec<RawEvent> for RawCodec {
         RawEvent: DeserializeOwned,
     {
         Ok(RawEvent { key: None, id: None, payload: payload.clone() })
+    }
+
+    fn decode_owned(&self, payload: Bytes) -> Result<RawEvent, Undecodable>
+    where
+        RawEvent: DeserializeOwned,
+    {
+        Ok(RawEvent { key: None, id: None, payload })
     }
 }

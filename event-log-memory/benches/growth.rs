@@ -1,5 +1,5 @@
-//! What stays the same however much is retained: an append, a new consumer, the last hundred records, and
-//! dropping the oldest buffered event. And how many bytes a retained event takes.
+//! What stays the same however much is retained: a new consumer, the last hundred records, and dropping the
+//! oldest buffered event. And how many bytes a retained event takes. What an append costs is in `compare`.
 //!
 //! `cargo bench -p event-log-memory --bench growth`
 
@@ -7,15 +7,14 @@
 mod support;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use event_log_core::{
     ConsumerOptions, EventConsumer, EventLog, EventLogExt, ProducerConfig, RawCodec, RawEvent, SeekPosition,
 };
 use event_log_memory::{MemoryBroker, MemoryLog};
-use futures::FutureExt;
-use support::{BATCH, PAYLOAD_BYTES, batches, event, open, runtime};
+use support::{PAYLOAD_BYTES, batches, event, open, runtime};
 
 const RETAINED: [usize; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 
@@ -43,13 +42,11 @@ fn retained(criterion: &mut Criterion) {
     let _guard = runtime.enter();
     let log = runtime.block_on(open());
     let before = resident_bytes();
-    let (mut filled, mut first) = (0, None);
-    for count in RETAINED {
+    let mut filled = 0;
+    let quick = std::env::args().any(|arg| arg == "--quick");
+    for &count in if quick { &RETAINED[..3] } else { &RETAINED[..] } {
         runtime.block_on(fill(&log, filled, count));
         filled = count;
-        let each = append_ns(&log);
-        let ratio = each / *first.get_or_insert(each);
-        println!("append_with_retained/{count}: {each:.0} ns an event, {ratio:.2} of the first");
         // With fewer, the benchmark's own memory would be most of it.
         if let (Some(before), Some(now), 1_000_000..) = (before, resident_bytes(), count) {
             let each = now.saturating_sub(before) as f64 / count as f64;
@@ -57,26 +54,6 @@ fn retained(criterion: &mut Criterion) {
         }
         read(criterion, &runtime, &log, count);
     }
-}
-
-/// Appends few events in many samples, so that the log hardly grows by being measured, and returns the median
-/// nanoseconds for each. Not by criterion, which would double the log to be sure of its mean.
-fn append_ns(log: &MemoryLog<RawEvent>) -> f64 {
-    const SAMPLES: usize = 101;
-    const BATCHES: usize = 10;
-    let mut samples: Vec<f64> = (0..SAMPLES)
-        .map(|_| {
-            let batches = batches(BATCHES * BATCH);
-            let start = Instant::now();
-            for batch in batches {
-                let receipts = log.append_batch(batch).now_or_never().expect("nothing waits");
-                drop(black_box(receipts.expect("they are appended")));
-            }
-            start.elapsed().as_nanos() as f64 / (BATCHES * BATCH) as f64
-        })
-        .collect();
-    samples.sort_by(f64::total_cmp);
-    samples[SAMPLES / 2]
 }
 
 fn read(
@@ -134,5 +111,6 @@ fn dropping(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, dropping, retained);
+// In this order: what the other has given back would hide what is retained.
+criterion_group!(benches, retained, dropping);
 criterion_main!(benches);

@@ -66,11 +66,15 @@ impl Topic {
     }
 
     /// Appends unless a fault is switched on, in which case the messages go the long way.
-    pub(crate) fn append_if_clean<I>(&self, partition: PartitionId, messages: I) -> Result<Offset, I>
+    pub(crate) fn append_if_clean<I>(
+        &self,
+        partition: PartitionId,
+        now: Timestamp,
+        messages: I,
+    ) -> Result<Offset, I>
     where
         I: Iterator<Item = Message>,
     {
-        let now = self.clock.now();
         let appending = self.lock(partition);
         // Asked under the lock, so that a fault has taken hold everywhere once it has seen every lock.
         if self.faults.appends_are_clean() {

@@ -124,11 +124,12 @@ impl Transport for MemoryTransport {
         }
     }
 
-    fn try_append<I>(&self, partition: PartitionId, messages: I) -> Result<Offset, I>
+    fn try_append<I>(&self, partition: PartitionId, now: Timestamp, messages: I) -> Result<Offset, I>
     where
         I: ExactSizeIterator<Item = Message>,
     {
-        self.topic.append_if_clean(partition, messages)
+        // The engine's clock is the broker's.
+        self.topic.append_if_clean(partition, now, messages)
     }
 }
 

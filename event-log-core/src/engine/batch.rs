@@ -9,7 +9,7 @@ use super::entry::Entry;
 use super::transport::{Message, Transport};
 use crate::error::{AppendError, BatchError, RejectReason, Rejected};
 use crate::event::{EventId, Partitionable};
-use crate::position::{Offset, PartitionId};
+use crate::position::{Offset, PartitionId, Timestamp};
 use crate::receipt::{Committed, Receipt, Ticket};
 
 /// Events of one batch, encoded. Everything per event is in the order of the batch, unless it says otherwise.
@@ -20,6 +20,8 @@ pub(super) struct Batch<E> {
     partitions: Vec<PartitionId>,
     /// The places of the batch, sorted by partition.
     order: Vec<u32>,
+    /// When it was handed in.
+    now: Timestamp,
     /// Where the events that went directly are.
     offsets: Vec<Option<Offset>>,
 }
@@ -31,22 +33,23 @@ impl<E: Partitionable> Batch<E> {
             Err((at, reason)) => return Err(refuse_batch(events, at, &reason)),
         };
         let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
-        let fresh = encoder.fresh_ids(count);
+        let now = encoder.now();
+        let fresh = encoder.fresh_ids(now, count);
         let ids = events.iter().zip(fresh).map(|(event, id)| own_id(event).unwrap_or(id)).collect();
         let partitions: Vec<_> = events.iter().map(|event| encoder.partition(event)).collect();
         let order = by_partition(&partitions, encoder.partitions());
-        Ok(Self { ids, payloads, partitions, order, offsets: vec![None; events.len()], events })
+        Ok(Self { ids, payloads, partitions, order, now, offsets: vec![None; events.len()], events })
     }
 
     /// Appends what the transport takes at once.
     pub(super) fn append_direct<T: Transport>(&mut self, transport: &T) {
-        let Self { ids, payloads, partitions, order, offsets, .. } = self;
+        let Self { ids, payloads, partitions, order, now, offsets, .. } = self;
         let partition_at = |at: u32| partitions[at as usize];
         for places in order.chunk_by(|&a, &b| partition_at(a) == partition_at(b)) {
             let partition = partition_at(places[0]);
             let message = |&at: &u32| Message { id: ids[at as usize], payload: payloads.get(at as usize) };
             let group = places.iter().map(message);
-            let Ok(base) = transport.try_append(partition, group) else { continue };
+            let Ok(base) = transport.try_append(partition, *now, group) else { continue };
             for (&at, offset) in places.iter().zip(base.0..) {
                 offsets[at as usize] = Some(Offset(offset));
             }

@@ -13,7 +13,7 @@ use crate::codec::{Codec, CodecError};
 use crate::error::{RejectReason, Rejected};
 use crate::event::{EventId, Partitionable};
 use crate::partitioner::partition_of;
-use crate::position::PartitionId;
+use crate::position::{PartitionId, Timestamp};
 use crate::receipt::Ticket;
 
 /// An event with its place, encoded.
@@ -21,6 +21,8 @@ pub(super) struct Prepared<E> {
     pub(super) event: E,
     pub(super) partition: PartitionId,
     pub(super) message: Message,
+    /// When it was handed in.
+    pub(super) now: Timestamp,
 }
 
 impl<E> Prepared<E> {
@@ -79,9 +81,14 @@ impl<E> Encoder<E> {
         self.partitions
     }
 
+    /// The time, which is asked once for each call.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Ids for events that are submitted now and bring none.
-    pub(super) fn fresh_ids(&self, count: u32) -> impl Iterator<Item = EventId> + use<E> {
-        self.ids.generate(self.clock.now(), count)
+    pub(super) fn fresh_ids(&self, now: Timestamp, count: u32) -> impl Iterator<Item = EventId> + use<E> {
+        self.ids.generate(now, count)
     }
 }
 
@@ -128,8 +135,9 @@ impl<E: Partitionable> Encoder<E> {
             Ok(payload) => payload,
             Err(reason) => return Err(Rejected { event, reason }),
         };
-        let id = own_id(&event).or_else(|| self.fresh_ids(1).next());
+        let now = self.now();
+        let id = own_id(&event).or_else(|| self.fresh_ids(now, 1).next());
         let Some(id) = id else { unreachable!("one id was asked for") };
-        Ok(Prepared { partition: self.partition(&event), message: Message { id, payload }, event })
+        Ok(Prepared { partition: self.partition(&event), message: Message { id, payload }, now, event })
     }
 }

@@ -156,13 +156,13 @@ impl<E, T: Transport> Inner<E, T> {
         if !self.shared.is_direct() {
             return Err(prepared);
         }
-        let Prepared { event, partition, message } = prepared;
+        let Prepared { event, partition, message, now } = prepared;
         let id = message.id;
-        match self.transport.try_append(partition, std::iter::once(message)) {
+        match self.transport.try_append(partition, now, std::iter::once(message)) {
             Ok(offset) => Ok(Committed::new(id, partition, Some(offset))),
             Err(mut message) => {
                 let Some(message) = message.next() else { unreachable!("the message came back untouched") };
-                Err(Prepared { event, partition, message })
+                Err(Prepared { event, partition, message, now })
             }
         }
     }

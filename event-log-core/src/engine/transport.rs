@@ -117,14 +117,16 @@ pub trait Transport: Send + Sync + 'static {
     /// Appends at once, or hands the messages back: for a log in this process, which can skip the queue as
     /// long as nothing is in it. Returns the offset of the first message; the others follow it without a gap.
     ///
+    /// `now` is the time on the engine's clock during the call, for a log that shares it.
+    ///
     /// # Errors
     ///
     /// The messages, when they must go through the queue.
-    fn try_append<I>(&self, partition: PartitionId, messages: I) -> Result<Offset, I>
+    fn try_append<I>(&self, partition: PartitionId, now: Timestamp, messages: I) -> Result<Offset, I>
     where
         I: ExactSizeIterator<Item = Message>,
     {
-        let _ = partition;
+        let _ = (partition, now);
         Err(messages)
     }
 }

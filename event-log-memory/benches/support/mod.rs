@@ -1,25 +1,41 @@
 //! Events that are prepared before the clock starts, so that the log's own cost counts.
 
 use event_log_core::{RawCodec, RawEvent};
-use event_log_memory::MemoryLog;
+use event_log_memory::{MemoryLog, Retention};
 use tokio::runtime::{Builder, Runtime};
 
 pub(crate) const PAYLOAD_BYTES: usize = 200;
 pub(crate) const SESSIONS: usize = 64;
 pub(crate) const BATCH: usize = 100;
+pub(crate) const PARTITIONS: u32 = 8;
 
-/// The `n`-th event: 200 bytes, keyed by one of 64 sessions.
-pub(crate) fn event(n: usize) -> RawEvent {
-    RawEvent::new(format!("session-{:04}", n % SESSIONS), vec![b'x'; PAYLOAD_BYTES])
+/// The `n`-th event: keyed by one of 64 sessions.
+pub(crate) fn event_of(n: usize, payload_bytes: usize) -> RawEvent {
+    RawEvent::new(format!("session-{:04}", n % SESSIONS), vec![b'x'; payload_bytes])
 }
 
-/// Batches of events.
+/// The `n`-th event, of 200 bytes.
+pub(crate) fn event(n: usize) -> RawEvent {
+    event_of(n, PAYLOAD_BYTES)
+}
+
+pub(crate) fn batches_of(events: usize, payload_bytes: usize) -> Vec<Vec<RawEvent>> {
+    let batch = |from| (from..events.min(from + BATCH)).map(|n| event_of(n, payload_bytes)).collect();
+    (0..events).step_by(BATCH).map(batch).collect()
+}
+
+/// Batches of events of 200 bytes.
 pub(crate) fn batches(events: usize) -> Vec<Vec<RawEvent>> {
-    (0..events / BATCH).map(|batch| (0..BATCH).map(|n| event(batch * BATCH + n)).collect()).collect()
+    batches_of(events, PAYLOAD_BYTES)
+}
+
+pub(crate) async fn open_with(partitions: u32, retention: Retention) -> MemoryLog<RawEvent> {
+    let builder = event_log_memory::builder().partitions(partitions).retention(retention).codec(RawCodec);
+    builder.open().await.expect("a log opens")
 }
 
 pub(crate) async fn open() -> MemoryLog<RawEvent> {
-    event_log_memory::builder().codec(RawCodec).open().await.expect("a log opens")
+    open_with(PARTITIONS, Retention::FOREVER).await
 }
 
 /// Two workers: one for the producer, one for the consumer.

@@ -175,7 +175,12 @@ impl Lane {
         if let Some(last) = fetched.records.last() {
             self.fetch_from = last.offset.next();
         }
-        self.ahead.extend(fetched.records);
+        if self.ahead.is_empty() {
+            // Taken over as it is.
+            self.ahead = fetched.records.into();
+        } else {
+            self.ahead.extend(fetched.records);
+        }
         let Some(low) = fetched.low.filter(|&low| low > asked) else {
             return Ok(None);
         };

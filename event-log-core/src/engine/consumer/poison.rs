@@ -33,15 +33,16 @@ pub(super) fn take<E: DeserializeOwned>(
     group: &str,
 ) -> Taken<E> {
     let before = lane.mark();
-    let Some((head, first)) = lane.take_head() else { unreachable!("the lane was chosen for its head") };
+    let Some((mut head, first)) = lane.take_head() else { unreachable!("the lane was chosen for its head") };
     let position = Position::new(lane.partition(), head.offset);
     if let Some(first) = first {
         return Taken::Notice(Notice::Duplicate { position, first, id: head.id });
     }
-    let error = match codec.decode(&head.payload) {
+    let Undecodable { payload, error } = match codec.decode_owned(std::mem::take(&mut head.payload)) {
         Ok(event) => return Taken::Record(Record::new(position, head.id, head.timestamp, Ok(event))),
-        Err(error) => error,
+        Err(undecodable) => undecodable,
     };
+    head.payload = payload;
     match policy {
         PoisonPolicy::Deliver => {
             let undecodable = Undecodable::new(head.payload, error);

@@ -1,14 +1,11 @@
 //! The second line against duplicates: the ids of the records that were delivered lately.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::event::EventId;
 use crate::limits;
 use crate::position::Offset;
-
-type Seen = HashMap<EventId, Offset, BuildHasherDefault<IdHasher>>;
 
 /// Remembers where the ids of a partition first are, as far as it was seen: of the last [`limits::DEDUP_WINDOW_RECORDS`]
 /// records, and of at most as many before them.
@@ -17,14 +14,13 @@ type Seen = HashMap<EventId, Offset, BuildHasherDefault<IdHasher>>;
 /// duplicate; at any later offset it is a second copy. Before that offset (a seek went back behind the only
 /// copy that was seen so far) it is the first one, which keeps the order of its key.
 ///
-/// Two generations instead of a queue: a record costs one look-up and one insertion, and forgetting costs
-/// nothing until a generation is full.
+/// Two generations instead of a queue: forgetting costs nothing until a generation is full.
 #[derive(Default)]
 pub(super) struct DedupWindow {
     current: Seen,
     previous: Seen,
     /// From before the partition was cut: whatever comes back of it is a copy, whatever its offset.
-    cut: Seen,
+    cut: Map,
 }
 
 impl DedupWindow {
@@ -33,20 +29,11 @@ impl DedupWindow {
         if let Some(&first) = self.cut.get(&id) {
             return Some(first);
         }
-        let known = match self.previous.get_mut(&id) {
-            Some(known) => Some(known),
-            None => match self.current.entry(id) {
-                Entry::Occupied(known) => Some(known.into_mut()),
-                Entry::Vacant(entry) => {
-                    entry.insert(offset);
-                    None
-                }
-            },
-        };
-        if let Some(first) = known {
+        if let Some(first) = self.current.get_mut(id).or_else(|| self.previous.get_mut(id)) {
             *first = offset.min(*first);
             return (*first < offset).then_some(*first);
         }
+        self.current.insert(id, offset);
         if self.current.len() == limits::DEDUP_WINDOW_RECORDS {
             std::mem::swap(&mut self.current, &mut self.previous);
             self.current.clear();
@@ -65,6 +52,55 @@ impl DedupWindow {
         self.cut.extend(self.previous.drain().chain(self.current.drain()));
     }
 }
+
+/// Ids with their offsets. An id that is greater than all before it is known to be new without looking, and is
+/// remembered in a row; those of one producer all are. Only the others need the map, which costs a cache miss
+/// or two for each.
+#[derive(Default)]
+struct Seen {
+    ascending: Vec<(EventId, Offset)>,
+    others: Map,
+}
+
+impl Seen {
+    fn len(&self) -> usize {
+        self.ascending.len() + self.others.len()
+    }
+
+    fn exceeds_all(&self, id: EventId) -> bool {
+        self.ascending.last().is_none_or(|&(greatest, _)| id > greatest)
+    }
+
+    fn get_mut(&mut self, id: EventId) -> Option<&mut Offset> {
+        // Only what does not exceed the row is in the map.
+        if self.exceeds_all(id) {
+            return None;
+        }
+        match self.ascending.binary_search_by_key(&id, |&(known, _)| known) {
+            Ok(at) => Some(&mut self.ascending[at].1),
+            Err(_) => self.others.get_mut(&id),
+        }
+    }
+
+    fn insert(&mut self, id: EventId, offset: Offset) {
+        if self.exceeds_all(id) {
+            self.ascending.push((id, offset));
+        } else {
+            self.others.insert(id, offset);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.ascending.clear();
+        self.others.clear();
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = (EventId, Offset)> {
+        self.ascending.drain(..).chain(self.others.drain())
+    }
+}
+
+type Map = HashMap<EventId, Offset, BuildHasherDefault<IdHasher>>;
 
 /// Ids are spread by their making; folding and one multiplication bring that into every bit of the hash.
 /// An application that chose colliding ids on purpose would slow down its own window, which is bounded.
@@ -119,17 +155,23 @@ mod tests {
         assert_eq!(window.first_copy(id, Offset(0)), None, "a seek wants to have it again");
     }
 
-    #[test]
-    fn the_window_remembers_what_it_promises_and_is_bounded() {
+    /// Feeds the window with different ids and looks each time for the oldest that it has to know.
+    fn remembers_and_is_bounded(id: impl Fn(u64) -> EventId) {
         let mut window = DedupWindow::default();
         for n in 0..10 * limits::DEDUP_WINDOW_RECORDS as u64 {
-            assert_eq!(window.first_copy(EventId::from_u128(n.into()), Offset(n)), None);
+            assert_eq!(window.first_copy(id(n), Offset(n)), None);
             let oldest = n.saturating_sub(limits::DEDUP_WINDOW_RECORDS as u64 - 1);
-            assert_eq!(
-                window.first_copy(EventId::from_u128(oldest.into()), Offset(u64::MAX)),
-                Some(Offset(oldest))
-            );
+            assert_eq!(window.first_copy(id(oldest), Offset(u64::MAX)), Some(Offset(oldest)));
             assert!(window.current.len() + window.previous.len() <= 2 * limits::DEDUP_WINDOW_RECORDS);
         }
+    }
+
+    #[test]
+    fn the_window_remembers_what_it_promises_and_is_bounded() {
+        // Of one producer; of one that goes backwards; of two, one of which is ahead; and of chance.
+        remembers_and_is_bounded(|n| EventId::from_u128(n.into()));
+        remembers_and_is_bounded(|n| EventId::from_u128(u128::from(u64::MAX - n)));
+        remembers_and_is_bounded(|n| EventId::from_u128(u128::from(n) | u128::from(n % 2) << 64));
+        remembers_and_is_bounded(|n| EventId::from_u128(u128::from(n).wrapping_mul((u128::MAX / 7) | 1)));
     }
 }

@@ -17,11 +17,14 @@ usage: cargo xtask COMMAND [ARGS]
                ARGS go to `cargo test`
   integration  the suites on a real iggy-server, which is required [--server PATH] [-- ARGS]:
                the one named, else the one on PATH, else a copy out of the container image
-  bench        the benchmarks; ARGS go to `cargo bench -p event-log-memory`
+  bench        the benchmarks, in memory and on a real iggy-server if there is one
+               [--memory | --iggy] [--quick] [--rounds N] [--seed N] [--peers] [--only NAME…] [-- ARGS]:
+               --only names scenarios on the server, --peers adds NATS JetStream where there is a
+               nats-server; ARGS go to the benchmarks in memory
   ci           what a change has to pass: format, lints, tests, docs, dependencies, the example
 
 environment:
-  EVENT_LOG_IGGY   required | auto (default) | off: whether, for test and ci, a missing
+  EVENT_LOG_IGGY   required | auto (default) | off: whether, for test, bench and ci, a missing
                    iggy-server is a failure, is announced, or is not looked for
   IGGY_SERVER_BIN  the iggy-server to use, when it is not on PATH
 ";

@@ -5,7 +5,7 @@ use crate::server::Plan;
 use crate::step::Step;
 
 const USAGE: &str = "usage: cargo xtask bench [--memory | --iggy] [--quick] [--rounds N] [--seed N] [--peers] \
-    [--only NAME…] [-- ARGS FOR THE BENCHMARKS IN MEMORY]";
+    [--only NAME…] [--contenders NAME…] [-- ARGS FOR THE BENCHMARKS IN MEMORY]";
 
 pub(crate) fn run(args: &[String]) -> Result<Outcome, String> {
     let wanted = Wanted::parse(args)?;
@@ -40,7 +40,7 @@ struct Wanted {
     iggy: bool,
     quick: bool,
     peers: bool,
-    /// Handed on as they are: `--only`, `--rounds`, `--seed`.
+    /// Handed on as they are: `--only`, `--contenders`, `--rounds`, `--seed`.
     for_iggy: Vec<String>,
     for_memory: Vec<String>,
 }
@@ -57,7 +57,7 @@ impl Wanted {
                 "--iggy" => wanted.iggy = true,
                 "--quick" => wanted.quick = true,
                 "--peers" => wanted.peers = true,
-                "--only" | "--rounds" | "--seed" => {
+                "--only" | "--contenders" | "--rounds" | "--seed" => {
                     wanted.for_iggy.push(arg.clone());
                     let before = wanted.for_iggy.len();
                     while let Some(value) = ours.next_if(|next| !next.starts_with("--")) {

@@ -12,6 +12,8 @@ pub(crate) struct Args {
     pub(crate) peers: bool,
     /// Only the scenarios whose names begin like one of these; all of them when it is empty.
     pub(crate) only: Vec<String>,
+    /// Only the contenders whose names begin like one of these, in the scenarios of rates: for a profiler.
+    pub(crate) contenders: Vec<String>,
     pub(crate) rounds: Option<usize>,
     pub(crate) seed: u64,
     /// Where the reports go.
@@ -34,6 +36,7 @@ impl Args {
             quick: false,
             peers: false,
             only: Vec::new(),
+            contenders: Vec::new(),
             rounds: None,
             seed: 1,
             out: default_out(),
@@ -44,9 +47,10 @@ impl Args {
             match arg {
                 Long("quick") => parsed.quick = true,
                 Long("peers") => parsed.peers = true,
-                Long("only") => {
+                Long(list @ ("only" | "contenders")) => {
+                    let names = if list == "only" { &mut parsed.only } else { &mut parsed.contenders };
                     for name in parser.values()? {
-                        parsed.only.push(name.string()?);
+                        names.push(name.string()?);
                     }
                 }
                 Long("rounds") => parsed.rounds = Some(parser.value()?.parse()?),
@@ -61,6 +65,15 @@ impl Args {
 
     /// Whether a scenario is asked for.
     pub(crate) fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| name.starts_with(only.as_str()))
+        is_among(&self.only, name)
     }
+
+    /// Whether a contender is.
+    pub(crate) fn wants_contender(&self, name: &str) -> bool {
+        is_among(&self.contenders, name)
+    }
+}
+
+fn is_among(wanted: &[String], name: &str) -> bool {
+    wanted.is_empty() || wanted.iter().any(|wanted| name.starts_with(wanted.as_str()))
 }

@@ -41,7 +41,7 @@ pub(super) async fn appends(bench: &Bench, name: String, durability: Durability)
     ];
     contenders.extend(peers(bench));
     let title = format!("1,024 appends at a time, {} topic", called(durability));
-    let mut contest = race(bench, Contest::new(name, title, RATE), durability, &contenders).await?;
+    let mut contest = race(bench, Contest::new(name, title, RATE), durability, contenders).await?;
     let times = if durability == Durability::Persisted { 80.0 } else { 70.0 };
     contest.goals =
         vec![Goal::at_least(0.90, RATE, RAW, &[RAW]), Goal::at_least(times, RATE, ONE_BY_ONE, &[ONE_BY_ONE])];
@@ -73,7 +73,7 @@ pub(super) async fn batches(bench: &Bench, name: String, durability: Durability)
         Box::new(DirectUnkeyed),
     ];
     let title = format!("Batches of 1,000, one after the other, {} topic", called(durability));
-    let mut contest = race(bench, Contest::new(name, title, RATE), durability, &contenders).await?;
+    let mut contest = race(bench, Contest::new(name, title, RATE), durability, contenders).await?;
     contest.goals = vec![Goal::at_least(0.95, RATE, RAW, &[RAW]), Goal::at_most(1.2, CPU, RAW, &[RAW])];
     Ok(contest)
 }
@@ -82,8 +82,9 @@ async fn race(
     bench: &Bench,
     mut contest: Contest,
     durability: Durability,
-    contenders: &[Box<dyn Producer>],
+    mut contenders: Vec<Box<dyn Producer>>,
 ) -> Result<Contest, Failure> {
+    contenders.retain(|one| bench.args.wants_contender(one.name()));
     contest.rows = contenders.iter().map(|one| Row::new(one.name(), one.what())).collect();
     let rounds = bench.settings.rounds;
     for turn in turns(rounds, contenders.len()) {

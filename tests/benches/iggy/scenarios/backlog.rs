@@ -30,7 +30,7 @@ const CONSUMER_TUNED: &str = "IggyConsumer, tuned";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(bench: &Bench, name: String) -> Result<Contest, Failure> {
-    let readers: Vec<Box<dyn Reader>> = vec![
+    let mut readers: Vec<Box<dyn Reader>> = vec![
         Box::new(Ours),
         Box::new(OursAsStream),
         Box::new(RawReader { name: RAW, at_once: 1_000 }),
@@ -38,6 +38,7 @@ pub(super) async fn run(bench: &Bench, name: String) -> Result<Contest, Failure>
         Box::new(Consumer { is_tuned: false }),
         Box::new(Consumer { is_tuned: true }),
     ];
+    readers.retain(|one| bench.args.wants_contender(one.name()));
     let title = format!("Consuming a backlog of {} events, decoded", bench.settings.backlog);
     let mut contest = Contest::new(name, title, RATE);
     contest.rows = readers.iter().map(|one| Row::new(one.name(), one.what())).collect();

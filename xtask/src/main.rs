@@ -20,13 +20,16 @@ usage: cargo xtask COMMAND [ARGS]
   integration  the suites on a real iggy-server, which is required [--server PATH] [-- ARGS]:
                the one named, else the one on PATH, else a copy out of the container image
   chaos        random work under random faults, judged: see `cargo xtask chaos --help`
-  bench        the benchmarks; ARGS go to `cargo bench -p event-log-memory`
+  bench        the benchmarks, in memory and on a real iggy-server if there is one
+               [--memory | --iggy] [--quick] [--rounds N] [--seed N] [--peers] [--only NAME…] [-- ARGS]:
+               --only names scenarios on the server, --peers adds NATS JetStream where there is a
+               nats-server; ARGS go to the benchmarks in memory
   fuzz         libFuzzer on the decoding of records, cursors, URLs, events and frames: each for ten
                minutes, one after the other [TARGET]... [--seconds N]
   ci           what a change has to pass: format, lints, tests, docs, dependencies, the example
 
 environment:
-  EVENT_LOG_IGGY   required | auto (default) | off: whether, for test and ci, a missing
+  EVENT_LOG_IGGY   required | auto (default) | off: whether, for test, bench and ci, a missing
                    iggy-server is a failure, is announced, or is not looked for
   IGGY_SERVER_BIN  the iggy-server to use, when it is not on PATH
 ";

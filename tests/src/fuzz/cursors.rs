@@ -11,7 +11,7 @@ use event_log_core::{
 };
 use event_log_memory::{Faults, MemoryBroker, MemoryLog};
 
-use super::{parts, read_json, run_paused};
+use super::{check_waits, parts, read_json, run_paused};
 
 const PARTITIONS: u32 = 3;
 /// How many records the partitions begin with.
@@ -63,8 +63,8 @@ fn read_all(json: &[u8]) {
     read_json::<EventId>(json);
     read_json::<RawEvent>(json);
     read_json::<DeadLetter>(json);
-    if let Some(config) = read_json::<ProducerConfig>(json) {
-        drop(config.validate());
+    if let Some(config) = read_json::<ProducerConfig>(json).filter(|config| config.validate().is_ok()) {
+        check_waits(&config);
     }
 }
 

@@ -139,6 +139,9 @@ impl ReconnectPolicy {
         if self.max < self.initial {
             return Err(Error::invalid("reconnect.max", "must be at least reconnect.initial"));
         }
+        if self.max > limits::LONGEST_WAIT {
+            return Err(Error::invalid("reconnect.max", "must be at most a year"));
+        }
         if self.jitter_percent > 100 {
             return Err(Error::invalid("reconnect.jitter_percent", "must be at most 100"));
         }
@@ -186,6 +189,7 @@ mod tests {
         assert_eq!(refused(|config| config.max_event_bytes = usize::MAX), "max_event_bytes");
         assert_eq!(refused(|config| config.reconnect.initial = Duration::ZERO), "reconnect.initial");
         assert_eq!(refused(|config| config.reconnect.max = Duration::ZERO), "reconnect.max");
+        assert_eq!(refused(|config| config.reconnect.max = Duration::MAX), "reconnect.max");
         ProducerConfig::default().validate().unwrap();
     }
 }

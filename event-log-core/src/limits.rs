@@ -42,6 +42,10 @@ pub const RECONNECT_INITIAL: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts to reconnect.
 pub const RECONNECT_MAX: Duration = Duration::from_secs(30);
 
+/// The longest wait that a configuration may ask for: a year. Whatever is longer is meant as *never*, and cannot always be
+/// added to a clock.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(365 * 86_400);
+
 /// How much of each wait is left to chance, so that the clients of a restarted server do not all come at once.
 pub const RECONNECT_JITTER_PERCENT: u32 = 20;
 

@@ -6,7 +6,7 @@ mod url;
 
 use std::time::Duration;
 
-use event_log_core::{Error, ProducerConfig};
+use event_log_core::{Error, ProducerConfig, limits as core_limits};
 use serde::{Deserialize, Serialize};
 
 pub use self::endpoint::{Credentials, Endpoint, Tls};
@@ -103,6 +103,9 @@ impl IggyConfig {
         if self.connections == 0 {
             return Err(Error::invalid("connections", "must be at least 1"));
         }
+        if let Some((name, _)) = durations.into_iter().find(|(_, value)| *value > core_limits::LONGEST_WAIT) {
+            return Err(Error::invalid(name, "must be at most a year"));
+        }
         self.producer.validate()
     }
 }
@@ -151,7 +154,22 @@ mod tests {
         assert_eq!(refused(|config| config.topic = "t".repeat(256)), "topic");
         assert_eq!(refused(|config| config.request_timeout = Duration::ZERO), "request_timeout");
         assert_eq!(refused(|config| config.connections = 0), "connections");
+        assert_eq!(refused(|config| config.poll_interval = Duration::MAX), "poll_interval");
         assert_eq!(refused(|config| config.topology.partitions = 0), "partitions");
+        for age in
+            [Duration::ZERO, Duration::from_nanos(1_500), Duration::from_micros(u64::MAX), Duration::MAX]
+        {
+            let mut config = config();
+            config.topology.retention.max_age = Some(age);
+            assert!(matches!(
+                config.validate(),
+                Err(Error::InvalidArgument { name: "retention.max_age", .. })
+            ));
+        }
+        assert_eq!(
+            refused(|config| config.topology.retention.max_bytes = Some(u64::MAX)),
+            "retention.max_bytes"
+        );
         assert_eq!(refused(|config| config.producer.buffer_events = 0), "buffer_events");
     }
 }

@@ -14,7 +14,9 @@ mod records;
 mod urls;
 
 use std::fmt::Debug;
+use std::time::Instant;
 
+use event_log_core::ProducerConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -55,6 +57,14 @@ fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn run_paused(run: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime can be built").block_on(run);
+}
+
+/// A policy that is valid can be followed: its waits are no more than a clock can show.
+fn check_waits(config: &ProducerConfig) {
+    for (attempt, chance) in [(0, 0), (1, u32::MAX), (u32::MAX, 0), (u32::MAX, 1)] {
+        let wait = config.reconnect.wait(attempt, chance);
+        assert!(wait <= config.reconnect.max && Instant::now().checked_add(wait).is_some(), "{wait:?}");
+    }
 }
 
 /// Reads bytes as a `T`. What can be read is written as something that is read as the same, and written the same again.

@@ -332,7 +332,7 @@ where
         let max_count = max_count.min(limits::FETCH_RECORDS);
         let now = Instant::now();
         self.lanes.iter_mut().for_each(Lane::clear_fault);
-        let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400 * 365));
+        let deadline = now.checked_add(timeout).unwrap_or(now + limits::LONGEST_WAIT);
         loop {
             // Whatever is under way when the time is up is left where it is, and the next poll goes on with it.
             let overtime = deadline + limits::POLL_OVERTIME;

@@ -314,7 +314,7 @@ where
         let shared = &self.inner.shared;
         let now = Instant::now();
         // A deadline beyond the calendar is one that is not reached.
-        shared.close(now.checked_add(deadline).unwrap_or(now + Duration::from_secs(86_400 * 365)));
+        shared.close(now.checked_add(deadline).unwrap_or(now + limits::LONGEST_WAIT));
         let leftover = shared.ended().await;
         if leftover.is_empty() { Ok(()) } else { Err(leftover) }
     }

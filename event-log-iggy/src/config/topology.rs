@@ -66,17 +66,25 @@ impl Default for Topology {
     }
 }
 
+fn is_whole_micros(age: Duration) -> bool {
+    let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+    !matches!(micros, 0 | u64::MAX) && Duration::from_micros(micros) == age
+}
+
 impl Topology {
     pub(crate) fn validate(&self) -> Result<(), Error> {
         if self.partitions == 0 || self.partitions > limits::MAX_PARTITIONS {
             let problem = format!("must be between 1 and {}", limits::MAX_PARTITIONS);
             return Err(Error::invalid("partitions", problem));
         }
-        if self.retention.max_age.is_some_and(|age| age < Duration::from_micros(1)) {
-            return Err(Error::invalid("retention.max_age", "must be at least a microsecond"));
+        // Iggy has 64 bits for each, of which none set and all set mean something else.
+        if self.retention.max_age.is_some_and(|age| !is_whole_micros(age)) {
+            let problem = format!("must be a whole number of microseconds between 1 and {}", u64::MAX - 1);
+            return Err(Error::invalid("retention.max_age", problem));
         }
-        if self.retention.max_bytes == Some(0) {
-            return Err(Error::invalid("retention.max_bytes", "must be at least 1"));
+        if self.retention.max_bytes.is_some_and(|bytes| bytes == 0 || bytes == u64::MAX) {
+            let problem = format!("must be between 1 and {}", u64::MAX - 1);
+            return Err(Error::invalid("retention.max_bytes", problem));
         }
         Ok(())
     }

@@ -10,8 +10,9 @@ use event_log_core::{
     PartitionId, Position, ProducerConfig, RawCodec, RawEvent, SeekPosition, Timestamp,
 };
 use event_log_memory::{Faults, MemoryBroker, MemoryLog};
+use futures::FutureExt;
 
-use super::{parts, read_json, run_paused};
+use super::{check_waits, parts, read_json, run_paused};
 
 const PARTITIONS: u32 = 3;
 /// How many records the partitions begin with.
@@ -63,8 +64,31 @@ fn read_all(json: &[u8]) {
     read_json::<EventId>(json);
     read_json::<RawEvent>(json);
     read_json::<DeadLetter>(json);
-    if let Some(config) = read_json::<ProducerConfig>(json) {
-        drop(config.validate());
+    if let Some(config) = read_json::<ProducerConfig>(json).filter(|config| config.validate().is_ok()) {
+        check_waits(&config);
+        run_paused(append_with(config));
+    }
+}
+
+/// A log can be used with any settings that are valid, also while it is away. Every event has an outcome.
+async fn append_with(config: ProducerConfig) {
+    let broker = MemoryBroker::with_clock(Arc::new(TokioClock::starting_at(Timestamp(1))));
+    let log = event_log_memory::builder().broker(&broker).config(config).codec(RawCodec).seed(1);
+    let log: MemoryLog<RawEvent> = log.open().await.expect("the settings are valid");
+    let faults = broker.faults("events").expect("the log has opened the topic");
+    let mut tickets = Vec::new();
+    for away in [false, true] {
+        if away {
+            faults.disconnect();
+        }
+        tickets.extend(
+            ["a", "b", "c"].into_iter().filter_map(|event| log.submit(RawEvent::new(None, event)).ok()),
+        );
+    }
+    faults.reconnect();
+    log.flush().await.expect("the log is open");
+    for ticket in tickets {
+        drop(ticket.now_or_never().expect("it has an outcome once the log was flushed"));
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::error::Error as _;
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use event_log_core::Error;
 use event_log_iggy::{Credentials, IggyConfig};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{SEPARATOR, write_json};
+use super::{SEPARATOR, check_waits, write_json};
 
 /// Nothing else in an input contains it.
 const SECRET: &str = "hunter2";
@@ -51,6 +52,14 @@ fn read(text: &str) -> Option<IggyConfig> {
 }
 
 fn check_config(config: &IggyConfig) {
+    // Nothing that comes of it later may be more than a clock can show.
+    check_waits(&config.producer);
+    for wait in [config.connect_timeout, config.request_timeout, config.poll_interval] {
+        assert!(Instant::now().checked_add(wait * 2).is_some(), "{wait:?}");
+    }
+    let max_age = config.topology.retention.max_age;
+    assert!(max_age.is_none_or(|age| Duration::from_micros(age.as_micros() as u64) == age), "{max_age:?}");
+
     // Whatever else is in it may look like the secret: so it is exchanged.
     let other = |secret: &SecretString| format!("not {}", secret.expose_secret());
     let exchanged = match &config.endpoint.credentials {

@@ -27,10 +27,11 @@ impl FromStr for IggyConfig {
         if url.scheme() != "iggy" {
             return Err(Error::invalid("url", "must begin with iggy://"));
         }
-        refuse_cut_password(&url)?;
+        let (authority, behind) = halves(text);
+        refuse_cut_password(&url, &behind)?;
         let mut config = {
             let (stream, topic) = names(&url)?;
-            Self::new(Endpoint::new(address(&url)?, credentials(&url, text)?), stream, topic)
+            Self::new(Endpoint::new(address(&url)?, credentials(&url, &authority)?), stream, topic)
         };
         for (name, value) in url.query_pairs() {
             set(&mut config, &name, &value)?;
@@ -48,9 +49,9 @@ fn address(url: &Url) -> Result<String, Error> {
 
 /// A password with a `/`, a `?` or a `#` in it ends the host too early. What is left of it would be taken for names and
 /// parameters, which are shown.
-fn refuse_cut_password(url: &Url) -> Result<(), Error> {
-    let behind_the_host = [Some(url.path()), url.query(), url.fragment()];
-    if behind_the_host.into_iter().flatten().any(|part| part.contains('@')) {
+fn refuse_cut_password(url: &Url, behind: &str) -> Result<(), Error> {
+    // Not the path as it is parsed, from which `..` may have removed the end of the password.
+    if behind.contains('@') {
         let problem =
             "an @ behind the host, and any of / ? # @ in a user or a password, must be percent-encoded";
         return Err(Error::invalid("url", problem));
@@ -61,18 +62,20 @@ fn refuse_cut_password(url: &Url) -> Result<(), Error> {
     Ok(())
 }
 
-/// The parser drops an empty password, and what is left looks like a token.
-fn has_empty_password(text: &str) -> bool {
-    // It drops these too.
+/// The text up to the end of the host, without the scheme, and the text behind the host.
+fn halves(text: &str) -> (String, String) {
+    // What the parser ignores.
     let text = text.replace(['\t', '\n', '\r'], "");
-    let authority = text.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
-    let userinfo = authority.and_then(|authority| authority.rsplit_once('@'));
-    userinfo.is_some_and(|(userinfo, _)| userinfo.ends_with(':'))
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    (authority.to_owned(), behind.to_owned())
 }
 
-fn credentials(url: &Url, text: &str) -> Result<Credentials, Error> {
+fn credentials(url: &Url, authority: &str) -> Result<Credentials, Error> {
     let username = decoded("username", url.username())?;
-    match url.password().or(has_empty_password(text).then_some("")) {
+    // The parser drops an empty password, and what is left looks like a token.
+    let empty = authority.rsplit_once('@').is_some_and(|(userinfo, _)| userinfo.ends_with(':')).then_some("");
+    match url.password().or(empty) {
         Some(password) => Ok(Credentials::password(username, decoded("password", password)?)),
         None if username.is_empty() => Err(Error::invalid("url", "must have user:password@ or token@")),
         None => Ok(Credentials::token(username)),
@@ -265,6 +268,7 @@ mod tests {
             // Where it is not, because it, or the user, is not percent-encoded.
             "iggy://u:p@a/s/t?hunter2@h/s/t",
             "iggy://u@corp:80/hunter2@h/s",
+            "iggy://u:p@hunter2/s/t/x@h/..",
             "iggy://u:p@h/s/t?address=iggy://u:hunter2@b",
             "iggy://u:p@h/s/t?address=u:hunter2%40b",
         ] {

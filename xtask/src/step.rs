@@ -18,6 +18,14 @@ impl Step {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command.args(args).current_dir(root());
+        // Cargo has told us about ourselves. Build scripts that look at that (ring's does) would find it changed, and
+        // everything would be built once for `cargo xtask` and once more without it.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(name);
+            }
+        }
         Self { name, command }
     }
 

@@ -14,6 +14,8 @@ pub(crate) struct Args {
     pub(crate) only: Vec<String>,
     /// Only the contenders whose names begin like one of these, in the scenarios of rates: for a profiler.
     pub(crate) contenders: Vec<String>,
+    /// Says when the clock starts and stops, for a profiler that keeps the same time (`perf record -k CLOCK_MONOTONIC`).
+    pub(crate) marks: bool,
     pub(crate) rounds: Option<usize>,
     pub(crate) seed: u64,
     /// Where the reports go.
@@ -37,6 +39,7 @@ impl Args {
             peers: false,
             only: Vec::new(),
             contenders: Vec::new(),
+            marks: false,
             rounds: None,
             seed: 1,
             out: default_out(),
@@ -46,6 +49,7 @@ impl Args {
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("quick") => parsed.quick = true,
+                Long("marks") => parsed.marks = true,
                 Long("peers") => parsed.peers = true,
                 Long(list @ ("only" | "contenders")) => {
                     let names = if list == "only" { &mut parsed.only } else { &mut parsed.contenders };

@@ -80,7 +80,7 @@ impl Bench {
     }
 
     pub(crate) fn stopwatch(&self) -> Stopwatch {
-        Stopwatch::new(self.settings.window, self.server.pid())
+        Stopwatch::new(self.settings.window, self.server.pid(), self.args.marks)
     }
 
     pub(crate) fn config(&self, topic: &Topic) -> IggyConfig {

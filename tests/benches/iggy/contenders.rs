@@ -5,6 +5,7 @@
 //! typed events, so that its encoding counts against it, and so does making its ids. At most 1,024 events are under way
 //! at a time, and each goes to the partition of its key, unless a contender says otherwise.
 
+mod by_hand;
 #[cfg(feature = "peers")]
 pub(crate) mod jetstream;
 mod ours;
@@ -13,6 +14,7 @@ pub(crate) mod raw;
 
 use async_trait::async_trait;
 
+pub(crate) use self::by_hand::ByHand;
 pub(crate) use self::ours::{Appends, Batches};
 use crate::Failure;
 use crate::bench::Bench;

@@ -11,6 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 pub(crate) struct Stopwatch {
     window: Duration,
     server: Option<u32>,
+    /// Says when it starts and stops.
+    marks: bool,
     started: Option<Mark>,
     spent: Option<Spent>,
 }
@@ -43,8 +45,8 @@ impl Deadline {
 }
 
 impl Stopwatch {
-    pub(crate) const fn new(window: Duration, server: Option<u32>) -> Self {
-        Self { window, server, started: None, spent: None }
+    pub(crate) const fn new(window: Duration, server: Option<u32>, marks: bool) -> Self {
+        Self { window, server, marks, started: None, spent: None }
     }
 
     /// How long a contender goes on.
@@ -55,6 +57,7 @@ impl Stopwatch {
     /// The clock runs from now on.
     pub(crate) fn start(&mut self) -> Deadline {
         let mark = Mark::now(self.server);
+        self.say("start");
         self.started = Some(mark);
         Deadline(mark.at + self.window)
     }
@@ -62,6 +65,7 @@ impl Stopwatch {
     /// Everything is confirmed, or delivered.
     pub(crate) fn stop(&mut self) {
         let now = Instant::now();
+        self.say("stop");
         self.spent = self.started.map(|start| {
             let end = Mark::now(self.server);
             Spent {
@@ -70,6 +74,13 @@ impl Stopwatch {
                 server_cpu: end.server_cpu.saturating_sub(start.server_cpu),
             }
         });
+    }
+
+    fn say(&self, what: &str) {
+        if self.marks {
+            let time = clock_gettime(ClockId::Monotonic);
+            eprintln!("mark {what} {}.{:09}", time.tv_sec, time.tv_nsec);
+        }
     }
 
     pub(crate) const fn spent(&self) -> Option<Spent> {

@@ -13,7 +13,7 @@ use crate::contenders::producer::{
     ALL, Background, BackgroundTuned, Direct, DirectTuned, DirectUnkeyed, EQUALS,
 };
 use crate::contenders::raw::{ONE_BY_ONE, RAW, RawClient};
-use crate::contenders::{Appends, Batches, Producer};
+use crate::contenders::{Appends, Batches, ByHand, Producer};
 use crate::contest::{Contest, Goal, Row, Sample, turns};
 use crate::event::PARTITIONS;
 use crate::stopwatch::Stopwatch;
@@ -32,6 +32,7 @@ pub(super) async fn appends(bench: &Bench, name: String, durability: Durability)
         Box::new(RawClient::TWO_CONNECTIONS),
         Box::new(RawClient::FOUR_CONNECTIONS),
         Box::new(RawClient::UNGROUPED),
+        Box::new(ByHand),
         Box::new(Direct),
         Box::new(DirectTuned),
         Box::new(DirectUnkeyed),

@@ -55,7 +55,7 @@ async fn open(log: IggyLog<Event>, group: String) -> Result<tokio::task::JoinHan
 
 async fn waited(bench: &Bench, round: usize) -> Sample {
     tokio::time::sleep(SETTLE).await;
-    let mut watch = Stopwatch::new(bench.settings.idle, bench.server.pid());
+    let mut watch = Stopwatch::new(bench.settings.idle, bench.server.pid(), bench.args.marks);
     let (before, start) = (own_cpu(), Instant::now());
     watch.start();
     tokio::time::sleep(watch.window()).await;

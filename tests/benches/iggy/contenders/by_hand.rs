@@ -1,0 +1,101 @@
+//! What one would write by hand on the SDK: a channel, a task that groups and sends what has come, and a channel back
+//! for each event. It has no bounds, no recovery, no ids that survive a retry, and loses what it holds with its
+//! connection: it shows what a task for each append costs at least.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use iggy::prelude::IggyMessage;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{IN_FLIGHT, Producer};
+use crate::Failure;
+use crate::bench::Bench;
+use crate::event::{Event, PARTITIONS, enough_for};
+use crate::numbers::Numbers;
+use crate::stopwatch::Stopwatch;
+use crate::topic::{Raw, Topic};
+
+/// A channel, a task and channels back.
+pub(crate) struct ByHand;
+
+/// An event on its way, and whom to tell.
+type Waiting = (u32, IggyMessage, oneshot::Sender<()>);
+
+#[async_trait]
+impl Producer for ByHand {
+    fn name(&self) -> &'static str {
+        "by hand"
+    }
+
+    fn what(&self) -> &'static str {
+        "1,024 tasks, serde_json, a channel, a task that groups and sends, channels back; nothing is ever recovered"
+    }
+
+    async fn produce(&self, bench: &Bench, topic: &Topic, watch: &mut Stopwatch) -> Result<Numbers, Failure> {
+        let each = enough_for(watch.window(), 800_000) / IN_FLIGHT + 1;
+        let numbers = |task: u64| (0..each).map(move |nth| task + nth * IN_FLIGHT);
+        let ready: Vec<Vec<Event>> = (0..IN_FLIGHT)
+            .map(|task| numbers(task).map(|number| bench.events.event(number)).collect())
+            .collect();
+        let (sender, inbox) = mpsc::channel(IN_FLIGHT as usize);
+        let deadline = watch.start();
+        let writer = tokio::spawn(write(Arc::clone(&bench.raw), topic.clone(), inbox));
+        let tasks = ready.into_iter().zip(0..).map(|(events, task)| {
+            let (sender, partition) = (sender.clone(), bench.events.partition(task));
+            tokio::spawn(async move {
+                let (mut events, mut appended) = (events.into_iter(), 0);
+                while !deadline.is_over() {
+                    let Some(event) = events.next() else { break };
+                    let payload = Bytes::from(serde_json::to_vec(&event)?);
+                    let message =
+                        IggyMessage::builder().id(u128::from(event.number) + 1).payload(payload).build()?;
+                    let (done, is_done) = oneshot::channel();
+                    sender.send((partition, message, done)).await?;
+                    is_done.await?;
+                    appended += 1;
+                }
+                Ok::<_, Failure>((appended, events))
+            })
+        });
+        let tasks: Vec<_> = tasks.collect();
+        drop(sender);
+        let mut ended = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            ended.push(task.await?);
+        }
+        watch.stop();
+        writer.await??;
+        let mut appended = Numbers::default();
+        for (task, ended) in (0..).zip(ended) {
+            for number in numbers(task).take(ended?.0) {
+                appended.insert(number);
+            }
+        }
+        Ok(appended)
+    }
+}
+
+async fn write(raw: Arc<Raw>, topic: Topic, mut inbox: mpsc::Receiver<Waiting>) -> Result<(), Failure> {
+    let mut taken = Vec::new();
+    while inbox.recv_many(&mut taken, IN_FLIGHT as usize).await > 0 {
+        let mut groups: Vec<(Vec<IggyMessage>, Vec<oneshot::Sender<()>>)> =
+            (0..PARTITIONS).map(|_| Default::default()).collect();
+        for (partition, message, done) in taken.drain(..) {
+            let (messages, waiting) = &mut groups[partition as usize];
+            messages.push(message);
+            waiting.push(done);
+        }
+        for ((mut messages, waiting), partition) in groups.into_iter().zip(0..) {
+            if !messages.is_empty() {
+                raw.send(&topic, partition, &mut messages).await?;
+                // Whoever has stopped waiting does not want to know.
+                for done in waiting {
+                    let _gone = done.send(());
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -25,8 +25,9 @@
 //!
 //! # What it does not do
 //!
-//! A server that runs but no longer answers is not restarted: only one that has ended is. And a cluster has to be
-//! started by other means.
+//! A server that runs but no longer answers is not restarted: only one that has ended is. That is also what becomes of
+//! one whose disk is full: it has to be ended, given room, and looked after before it is started again (DESIGN.md has
+//! the details). And a cluster has to be started by other means.
 
 mod binary;
 mod error;

@@ -4,6 +4,7 @@
 //! faults. Where there is no server, that is announced and nothing is run.
 
 mod foreign;
+mod repair;
 mod server;
 
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use event_log_iggy::{Endpoint, IggyConfig};
 use tokio::sync::OnceCell;
 
 pub use self::foreign::{Foreign, RawRecord};
-pub use self::server::{own_server, shared_server};
+pub use self::repair::cut_torn_ends;
+pub use self::server::{DiskServer, own_server, shared_server};
 use crate::proxy::{NetworkFault, Proxy};
 
 /// The topic of every test, in a stream of its own.

@@ -2,6 +2,7 @@
 
 pub mod broken;
 pub mod chaos;
+pub mod disk;
 pub mod equal;
 pub mod fuzz;
 pub mod iggy;

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::schedule::Fault;
+use super::schedule::{Fault, Kind};
 
 /// How an event is called here. It is in its payload too.
 pub type EventNumber = u64;
@@ -26,6 +26,9 @@ pub struct Settings {
     pub partitions: u32,
     /// Events that the queue of a log holds.
     pub buffer: usize,
+    /// The only kind of fault, where just one is looked into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Kind>,
 }
 
 impl Settings {
@@ -36,7 +39,7 @@ impl Settings {
         let partitions = chance.u32(1..=8);
         // Small enough that the longer outages overflow it.
         let buffer = chance.usize(300..3_000);
-        Self { seed, events, faults, partitions, buffer }
+        Self { seed, events, faults, partitions, buffer, only: None }
     }
 }
 

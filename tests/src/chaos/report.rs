@@ -134,6 +134,7 @@ const fn name(kind: Kind) -> &'static str {
         Kind::EndServer => "server ended (SIGTERM)",
         Kind::PauseServer => "server frozen (SIGSTOP, SIGCONT)",
         Kind::MoveServer => "server ended, back on another port",
+        Kind::FillDisk => "disk of the server full",
         Kind::CrashHandle => "producer crashed",
     }
 }

@@ -38,7 +38,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 #[async_trait]
 pub trait Site: Send + Sync + 'static {
     /// What can be done to it.
-    fn kinds(&self) -> &'static [Kind];
+    fn kinds(&self) -> Vec<Kind>;
 
     /// A handle on the log; with a seed of its own, where that decides anything.
     async fn open(&self, seed: u64) -> Result<Arc<dyn EventLog<Probe>>, Error>;
@@ -102,7 +102,7 @@ pub fn run_in_memory(settings: &Settings, progress: &Arc<Progress>) -> History {
 ///
 /// When the log cannot be opened, or a task of the run panics.
 pub async fn run(site: Arc<dyn Site>, settings: &Settings, progress: &Arc<Progress>) -> History {
-    let schedule = Schedule::new(settings, site.kinds());
+    let schedule = Schedule::new(settings, &site.kinds());
     let mut chance = fastrand::Rng::with_seed(settings.seed);
     let world = Arc::new(World::open(site, settings, progress).await);
 
@@ -179,7 +179,7 @@ pub(super) async fn strike(world: &Arc<World>, schedule: Schedule) {
 }
 
 const fn is_of_server(kind: Kind) -> bool {
-    matches!(kind, Kind::KillServer | Kind::EndServer | Kind::PauseServer | Kind::MoveServer)
+    matches!(kind, Kind::KillServer | Kind::EndServer | Kind::PauseServer | Kind::MoveServer | Kind::FillDisk)
 }
 
 impl World {

@@ -71,6 +71,8 @@ pub enum Kind {
     PauseServer,
     /// The server is told to end, and comes back on another port.
     MoveServer,
+    /// The disk of the server is full; then there is room again, and the server is started again.
+    FillDisk,
     /// A handle is dropped with all that it has not sent, as if its process had died.
     CrashHandle,
 }
@@ -91,6 +93,7 @@ impl Kind {
             Self::Throttle => (chance.u64(5_000..500_000), chance.u64(200..2_000)),
             Self::SlowAppends => (chance.u64(1..400), chance.u64(200..2_000)),
             Self::Disconnect | Self::KillServer | Self::EndServer => (0, chance.u64(0..2_500)),
+            Self::FillDisk => (0, chance.u64(200..2_500)),
             // Shorter and longer than a request may take.
             Self::BlackHole | Self::HalfOpen | Self::StallFetches | Self::PauseServer => {
                 (0, chance.u64(200..5_000))
@@ -146,7 +149,8 @@ fn faults(
     kinds: &[Kind],
     mut chance: fastrand::Rng,
 ) -> impl Iterator<Item = Fault> + use<> {
-    let (kinds, mut deck) = (kinds.to_vec(), Vec::new());
+    let is_meant = |kind: &&Kind| settings.only.is_none_or(|only| only == **kind);
+    let (kinds, mut deck): (Vec<_>, _) = (kinds.iter().filter(is_meant).copied().collect(), Vec::new());
     let mut deal = move || {
         if deck.is_empty() {
             deck.clone_from(&kinds);

@@ -70,7 +70,7 @@ pub async fn soak(
     let progress = Arc::new(Progress::default());
     let faults = length.as_secs().checked_div(interval.as_secs()).unwrap_or(0);
     let settings = Settings { faults: u32::try_from(faults).unwrap_or(u32::MAX), ..settings.clone() };
-    let schedule = Schedule::every(interval, &settings, site.kinds());
+    let schedule = Schedule::every(interval, &settings, &site.kinds());
     let mut chance = fastrand::Rng::with_seed(settings.seed);
     let world = Arc::new(World::open_without_history(site, &settings, &progress).await);
     let began = Instant::now();

@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use event_log_tests::chaos::Kind;
 use lexopt::prelude::*;
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer as _;
+use serde::de::value::{Error as Unknown, StrDeserializer};
 
 pub(crate) const HELP: &str = "\
 Appends and reads events from many sides at once, while connections, requests and servers
@@ -17,10 +21,12 @@ usage: cargo xtask chaos [OPTIONS]
   --seeds N        how many, one after the other (default: 1)
   --events N       events of each run (default: 50000)
   --faults N       faults of each run (default: 10)
+  --only KIND      only faults of this kind, by its name in the histories, such as FillDisk
   --keep           write the history of every run, not only of those with violations
   --folder PATH    where to (default: target/chaos)
   --soak SECONDS   instead: the same work at full rate, with a fault every five seconds, on a
                    server; says whether memory, files or tasks grow, and plots them
+                   (its disk is not filled: a small one would not do for so much)
   --judge FILE     judge a history again, and do nothing else
   -h, --help       this text
 
@@ -45,6 +51,7 @@ pub(crate) struct Args {
     pub(crate) seeds: u64,
     pub(crate) events: u64,
     pub(crate) faults: u32,
+    pub(crate) only: Option<Kind>,
     pub(crate) keep: bool,
     pub(crate) folder: PathBuf,
 }
@@ -72,6 +79,7 @@ pub(crate) fn parse() -> Result<Option<Task>, lexopt::Error> {
         seeds: 1,
         events: 50_000,
         faults: 10,
+        only: None,
         keep: false,
         folder: PathBuf::from("target/chaos"),
     };
@@ -91,6 +99,13 @@ pub(crate) fn parse() -> Result<Option<Task>, lexopt::Error> {
             Long("events") => args.events = parser.value()?.parse()?,
             Long("faults") => args.faults = parser.value()?.parse()?,
             Long("soak") => soak = Some(Duration::from_secs(parser.value()?.parse()?)),
+            Long("only") => {
+                let kind = parser.value()?.parse_with(|name| {
+                    let name: StrDeserializer<'_, Unknown> = name.into_deserializer();
+                    Kind::deserialize(name)
+                })?;
+                args.only = Some(kind);
+            }
             Long("keep") => args.keep = true,
             Long("folder") => args.folder = parser.value()?.into(),
             Long("judge") => return Ok(Some(Task::Judge(parser.value()?.into()))),

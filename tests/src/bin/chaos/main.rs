@@ -11,17 +11,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use event_log_iggy::server::IggyServer;
 use event_log_tests::chaos::{
     History, IggySite, Progress, Report, Settings, Verdict, check, run, run_in_memory,
 };
-use event_log_tests::iggy::own_server;
+use event_log_tests::iggy::DiskServer;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::args::{Args, Backend, Task};
 
 /// How many violations of a run are shown. All of them are in the history.
 const SHOWN: usize = 10;
+
+/// The disk of the server: small, because it is filled, and in memory.
+const DISK: u64 = 256 << 20;
 
 fn main() -> ExitCode {
     let task = match args::parse() {
@@ -67,11 +69,15 @@ fn run_all(args: &Args) -> Result<u64, String> {
     let bar = progress_bar(args);
     let mut report = Report::default();
     let mut broken = Vec::new();
-    let server = Server::start(args)?;
+    let mut server = Server::start(args)?;
     for seed in args.seed..args.seed + args.seeds {
-        let settings = Settings::new(seed, args.events, args.faults);
+        let mut settings = Settings::new(seed, args.events, args.faults);
+        settings.only = args.only;
         let history = server.run(&settings, &bar)?;
         let verdict = check(&history);
+        if args.only.is_some() && verdict.figures.faults.is_empty() {
+            return Err("not run: this fault cannot be had here".to_owned());
+        }
         report.add(&verdict);
         if bar.is_hidden() && args.backend == Backend::Iggy {
             // Nobody sees the bar: whoever reads this in a file wants to know how far it has come.
@@ -107,8 +113,9 @@ fn run_all(args: &Args) -> Result<u64, String> {
     print!("{report}");
     for seed in broken {
         let (events, faults, backend) = (args.events, args.faults, args.backend.name());
+        let only = args.only.map_or_else(String::new, |kind| format!(" --only {kind:?}"));
         println!(
-            "again: cargo xtask chaos --seed {seed} --events {events} --faults {faults} --backend {backend}"
+            "again: cargo xtask chaos --seed {seed} --events {events} --faults {faults} --backend {backend}{only}"
         );
     }
     Ok(report.violations())
@@ -144,8 +151,8 @@ fn progress_bar(args: &Args) -> ProgressBar {
 /// Where the runs take place.
 enum Server {
     Memory,
-    /// One server for all runs, each with a stream to itself.
-    Iggy(tokio::runtime::Runtime, Arc<IggyServer>),
+    /// One server for all runs, each with a stream to itself; if its disk is a small one, one for each run.
+    Iggy(tokio::runtime::Runtime, Arc<DiskServer>),
 }
 
 impl Server {
@@ -155,7 +162,8 @@ impl Server {
             Backend::Iggy => {
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
                 let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
-                let server = runtime.block_on(own_server()).ok_or("not run: there is no iggy-server")?;
+                let server =
+                    runtime.block_on(DiskServer::start(DISK)).ok_or("not run: there is no iggy-server")?;
                 Ok(Self::Iggy(runtime, Arc::new(server)))
             }
         }
@@ -164,11 +172,11 @@ impl Server {
     fn name(&self) -> String {
         match self {
             Self::Memory => "in memory".to_owned(),
-            Self::Iggy(_, server) => format!("iggy-server {}", server.version()),
+            Self::Iggy(_, own) => format!("iggy-server {}", own.server.version()),
         }
     }
 
-    fn run(&self, settings: &Settings, bar: &ProgressBar) -> Result<History, String> {
+    fn run(&mut self, settings: &Settings, bar: &ProgressBar) -> Result<History, String> {
         let (progress, before) = (Arc::new(Progress::default()), bar.position());
         let (watched, shown, seed) = (Arc::clone(&progress), bar.clone(), settings.seed);
         let show = move || {
@@ -181,17 +189,20 @@ impl Server {
                 show();
                 Ok(history)
             }
-            Self::Iggy(runtime, server) => Ok(runtime.block_on(async {
+            Self::Iggy(runtime, server) => runtime.block_on(async {
+                if server.is_used_up() {
+                    *server = Arc::new(DiskServer::start(DISK).await.ok_or("the iggy-server has gone")?);
+                }
                 let site = Arc::new(IggySite::new(Arc::clone(server), settings).await);
                 let mut running = std::pin::pin!(run(site, settings, &progress));
                 loop {
                     tokio::select! {
                         biased;
-                        history = &mut running => return history,
+                        history = &mut running => return Ok(history),
                         () = tokio::time::sleep(Duration::from_millis(200)) => show(),
                     }
                 }
-            })),
+            }),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_log_tests::chaos::{IggySite, Sample, Settings, soak};
-use event_log_tests::iggy::own_server;
+use event_log_tests::iggy::{DiskServer, own_server};
 use plotters::prelude::*;
 
 use crate::args::Args;
@@ -36,7 +36,8 @@ pub(crate) fn run(args: &Args, length: Duration) -> Result<u64, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
     let samples = runtime.block_on(async {
-        let server = Arc::new(own_server().await?);
+        // It appends more than a small disk holds, so that its disk is not filled.
+        let server = Arc::new(DiskServer::on_usual_disk(own_server().await?));
         let settings = Settings::new(args.seed, u64::MAX, 0);
         let site = Arc::new(IggySite::new(server, &settings).await);
         let mut samples = Vec::new();

@@ -1,19 +1,20 @@
 //! A real server of its own, behind the fault proxy.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use event_log_core::conformance::Probe;
 use event_log_core::{Error, EventId, EventLog, Offset, PartitionId};
-use event_log_iggy::server::IggyServer;
 use event_log_iggy::{Endpoint, IggyConfig};
 
 use super::number;
 use crate::chaos::history::{Settings, Stored};
 use crate::chaos::run::Site;
 use crate::chaos::schedule::{Fault, Kind};
-use crate::iggy::{Foreign, new_stream};
+use crate::disk::SmallDisk;
+use crate::iggy::{DiskServer, Foreign, cut_torn_ends, new_stream};
 use crate::proxy::{Direction, NetworkFault, Proxy};
 
 const TOPIC: &str = "chaos";
@@ -23,25 +24,27 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A server, and a topic on it that is reached through a proxy.
 pub struct IggySite {
-    server: Arc<IggyServer>,
+    own: Arc<DiskServer>,
     proxy: Proxy,
     config: IggyConfig,
 }
 
 impl IggySite {
-    /// A new stream on this server, with faults of the network and of the server.
+    /// A new stream on this server, with faults of the network, of the server, and of its disk if that is a small one.
     ///
     /// # Panics
     ///
     /// When there is no port for the proxy.
-    pub async fn new(server: Arc<IggyServer>, settings: &Settings) -> Self {
+    pub async fn new(own: Arc<DiskServer>, settings: &Settings) -> Self {
+        own.was_used.store(true, Ordering::Relaxed);
+        let server = &own.server;
         let proxy = Proxy::start(server.tcp_address()).await.expect("there is a port");
         let endpoint = Endpoint::new(proxy.address().to_string(), server.endpoint().credentials);
         let mut config = IggyConfig::new(endpoint, new_stream(), TOPIC);
         config.topology.partitions = settings.partitions;
         config.producer.buffer_events = settings.buffer;
         config.request_timeout = REQUEST_TIMEOUT;
-        Self { server, proxy, config }
+        Self { own, proxy, config }
     }
 
     fn partition(&self, fault: &Fault) -> PartitionId {
@@ -49,9 +52,26 @@ impl IggySite {
         PartitionId(u32::try_from(partition).unwrap_or(0))
     }
 
+    fn disk(&self) -> &SmallDisk {
+        self.own.disk.as_ref().expect("without a small disk, it is not filled")
+    }
+
+    /// What an operator does when the disk is full. The server cannot go on: it says so ("restart required") and
+    /// answers nobody any more, but does not end by itself. Its end comes before there is room: one that its keeper
+    /// has started again meanwhile would append behind the torn ends.
+    async fn make_room(&self, fault: &Fault) {
+        let server = &self.own.server;
+        let ended =
+            if fault.which.is_multiple_of(2) { server.kill().await } else { server.shut_down().await };
+        ended.expect("the server ends");
+        self.disk().clear().expect("there is room again");
+        cut_torn_ends(server.data_folder()).expect("the folder can be repaired");
+        self.start_server().await;
+    }
+
     /// On the server, or nowhere: a run on a server that does not do what it is told shows nothing.
     async fn start_server(&self) {
-        self.server.start_again().await.expect("the server starts");
+        self.own.server.start_again().await.expect("the server starts");
     }
 }
 
@@ -61,8 +81,8 @@ const fn direction(fault: &Fault) -> Direction {
 
 #[async_trait]
 impl Site for IggySite {
-    fn kinds(&self) -> &'static [Kind] {
-        &[
+    fn kinds(&self) -> Vec<Kind> {
+        let mut kinds = vec![
             Kind::Interrupt,
             Kind::Disconnect,
             Kind::CutInFrame,
@@ -82,7 +102,11 @@ impl Site for IggySite {
             Kind::PauseServer,
             Kind::MoveServer,
             Kind::CrashHandle,
-        ]
+        ];
+        if self.own.disk.is_some() {
+            kinds.push(Kind::FillDisk);
+        }
+        kinds
     }
 
     async fn open(&self, _seed: u64) -> Result<Arc<dyn EventLog<Probe>>, Error> {
@@ -108,13 +132,14 @@ impl Site for IggySite {
             Kind::EmptyFetches => proxy.empty_fetches(count),
             Kind::FailFetches => proxy.fail_fetches(partition, count),
             Kind::FailCommits => proxy.fail_commits(partition, count),
-            Kind::KillServer => self.server.kill().await.expect("the server is killed"),
-            Kind::EndServer => self.server.shut_down().await.expect("the server ends"),
-            Kind::PauseServer => self.server.pause().await.expect("the server stands still"),
+            Kind::KillServer => self.own.server.kill().await.expect("the server is killed"),
+            Kind::EndServer => self.own.server.shut_down().await.expect("the server ends"),
+            Kind::PauseServer => self.own.server.pause().await.expect("the server stands still"),
             Kind::MoveServer => {
-                self.server.restart_on_another_port().await.expect("the server comes back");
-                proxy.set_target(self.server.tcp_address());
+                self.own.server.restart_on_another_port().await.expect("the server comes back");
+                proxy.set_target(self.own.server.tcp_address());
             }
+            Kind::FillDisk => self.disk().fill().expect("the disk is filled"),
             Kind::SkipOffsets | Kind::CrashHandle => {}
         }
     }
@@ -130,7 +155,8 @@ impl Site for IggySite {
             }
             Kind::SlowAppends => proxy.slow_appends(Duration::ZERO),
             Kind::KillServer | Kind::EndServer => self.start_server().await,
-            Kind::PauseServer => self.server.resume().await.expect("the server goes on"),
+            Kind::FillDisk => self.make_room(fault).await,
+            Kind::PauseServer => self.own.server.resume().await.expect("the server goes on"),
             _ => {}
         }
     }
@@ -155,7 +181,7 @@ impl Site for IggySite {
     async fn contents(&self) -> Vec<Vec<Stored>> {
         // What was cut while the server had it may still be appended.
         self.proxy.settled().await;
-        let foreign = Foreign::connect(&self.server.endpoint(), &self.config.stream, TOPIC).await;
+        let foreign = Foreign::connect(&self.own.server.endpoint(), &self.config.stream, TOPIC).await;
         let mut partitions = Vec::new();
         for partition in (0..self.config.topology.partitions).map(PartitionId) {
             let records = foreign.read(partition).await.into_iter();

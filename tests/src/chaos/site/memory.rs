@@ -58,8 +58,8 @@ impl MemorySite {
 
 #[async_trait]
 impl Site for MemorySite {
-    fn kinds(&self) -> &'static [Kind] {
-        &[
+    fn kinds(&self) -> Vec<Kind> {
+        vec![
             Kind::Interrupt,
             Kind::Disconnect,
             Kind::LoseReplies,

@@ -1,0 +1,98 @@
+//! What an operator has to do with the folder of a server whose disk was full, before it is started again.
+//!
+//! A write that had room only for its beginning leaves a torn batch at the end of a segment. It was not confirmed, and
+//! the server (0.9.0) passes over it when it starts; but what it appends afterwards, and confirms, it cannot find again
+//! on either side of another start, or it refuses to start at all. So the torn end has to go first. Nothing else is
+//! touched: what was confirmed is in whole batches.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use iggy_binary_protocol::batch::{BATCH_HEADER_SIZE, BatchHeader};
+
+/// The size of an entry of the index that is beside each segment.
+const INDEX_ENTRY: u64 = 24;
+
+/// Cuts the torn ends off in the data folder of a server that is down, and returns how many there were.
+///
+/// # Errors
+///
+/// When a file cannot be read or cut.
+pub fn cut_torn_ends(folder: &Path) -> io::Result<usize> {
+    let mut cut = 0;
+    for segment in segments(&folder.join("local_data/streams"))? {
+        let whole = whole_batches(&File::open(&segment)?)?;
+        cut += usize::from(cut_to(&segment, whole)?);
+        let index = segment.with_extension("index");
+        if let Ok(found) = fs::metadata(&index) {
+            cut += usize::from(cut_to(&index, found.len() / INDEX_ENTRY * INDEX_ENTRY)?);
+        }
+    }
+    Ok(cut)
+}
+
+/// Every segment below a folder.
+fn segments(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(segments(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "log") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// Where the last batch ends that is there from its first byte to its last.
+fn whole_batches(segment: &File) -> io::Result<u64> {
+    let (length, mut position) = (segment.metadata()?.len(), 0);
+    let mut header = [0; BATCH_HEADER_SIZE];
+    while position + BATCH_HEADER_SIZE as u64 <= length {
+        segment.read_exact_at(&mut header, position)?;
+        let Ok(header) = BatchHeader::decode(&header) else { break };
+        match position.checked_add(header.batch_length) {
+            Some(end) if end <= length => position = end,
+            _ => break,
+        }
+    }
+    Ok(position)
+}
+
+fn cut_to(path: &Path, length: u64) -> io::Result<bool> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    let is_longer = file.metadata()?.len() > length;
+    if is_longer {
+        file.set_len(length)?;
+        file.sync_all()?;
+    }
+    Ok(is_longer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_batches_stay_and_torn_ends_go() {
+        let folder = std::env::temp_dir().join(format!("event-log-torn-{}", std::process::id()));
+        let partition = folder.join("local_data/streams/0/topics/0/partitions/0");
+        fs::create_dir_all(&partition).expect("a folder");
+        let segment = partition.join("00000000000000000000.log");
+        let mut batch = vec![0; BATCH_HEADER_SIZE + 100];
+        BatchHeader::new(0, 0, batch.len() as u64, 1).encode_into(&mut batch);
+        for torn in [1, BATCH_HEADER_SIZE, BATCH_HEADER_SIZE + 99] {
+            let whole = [&batch[..], &batch[..]].concat();
+            fs::write(&segment, [&whole, &batch[..torn]].concat()).expect("a segment");
+            fs::write(segment.with_extension("index"), [7; 50]).expect("an index");
+            assert_eq!(cut_torn_ends(&folder).expect("it can be cut"), 2);
+            assert_eq!(fs::read(&segment).expect("it is there"), whole);
+            assert_eq!(fs::read(segment.with_extension("index")).expect("it is there"), [7; 48]);
+            assert_eq!(cut_torn_ends(&folder).expect("it can be cut"), 0, "once is enough");
+        }
+        fs::remove_dir_all(&folder).expect("it can be removed");
+    }
+}

@@ -1,9 +1,10 @@
 //! What groups were promised.
 //!
-//! A member has a partition from when it is told so ([`Came::Assigned`], or by its first batch) until it is told that it
-//! has not. How it begins there is judged by what its group had committed when it cannot yet have had the partition: at
-//! the end of the poll before. What others commit from then on does not bind it, since two members may believe to have
-//! a partition while a group is being shared out anew; what it commits itself does.
+//! A member has a partition from when it is told so ([`Came::Assigned`]), or from the beginning, which is no news, until it
+//! is told that it has not. How it begins there is judged by what its group had committed when it cannot yet have had the
+//! partition: at the end of the poll before, or when it was about to join. What others commit from then on does not bind
+//! it, since two members may believe to have a partition while a group is being shared out anew; what it commits itself
+//! does.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -31,7 +32,9 @@ struct Group {
 
 struct Consumer<'a> {
     group: &'a str,
-    /// What was certain when its last poll had ended, or when it was about to join.
+    /// What was certain when it was about to join.
+    at_first: BTreeMap<PartitionId, Offset>,
+    /// What was certain when its last poll had ended.
     certain: BTreeMap<PartitionId, Offset>,
     lanes: HashMap<PartitionId, Lane>,
 }
@@ -68,7 +71,8 @@ impl<'a> Judge<'a, '_> {
         match saw {
             Saw::Joining { consumer, group } => {
                 let certain = self.groups.entry(group).or_default().cursors.certain.clone();
-                self.consumers.insert(*consumer, Consumer { group, certain, lanes: HashMap::new() });
+                let (at_first, lanes) = (certain.clone(), HashMap::new());
+                self.consumers.insert(*consumer, Consumer { group, at_first, certain, lanes });
             }
             Saw::Polled { consumer, records, told } => {
                 for came in told {
@@ -110,7 +114,13 @@ impl<'a> Judge<'a, '_> {
         let Some(reader) = self.consumers.get_mut(&consumer) else { return };
         match came {
             // It begins anew, also if it had the partition before.
-            Came::Assigned(partitions) | Came::Revoked(partitions) => {
+            Came::Assigned(partitions) => {
+                for &partition in partitions {
+                    let done = reader.certain.get(&partition).copied().unwrap_or_default();
+                    reader.lanes.insert(partition, Lane { last: None, done });
+                }
+            }
+            Came::Revoked(partitions) => {
                 for partition in partitions {
                     reader.lanes.remove(partition);
                 }
@@ -149,9 +159,9 @@ impl<'a> Judge<'a, '_> {
             });
         }
 
-        let certain = &reader.certain;
+        let at_first = &reader.at_first;
         let lane = reader.lanes.entry(partition).or_insert_with(|| {
-            let done = certain.get(&partition).copied().unwrap_or_default();
+            let done = at_first.get(&partition).copied().unwrap_or_default();
             Lane { last: None, done }
         });
         let (last, done) = (lane.last.replace(offset), lane.done);

@@ -21,6 +21,7 @@ mod groups;
 mod lifecycle;
 mod outage;
 mod poison;
+mod retention;
 mod seek;
 
 use std::future::Future;
@@ -279,15 +280,18 @@ cases! { $
         c3_a_new_group_starts_where_it_is_told,
         c3_a_known_group_resumes,
         c3_lag_counts_from_the_committed_cursor,
+        c9_a_dropped_poll_loses_nothing,
+        c10_history_then_tail_misses_and_repeats_nothing,
+        c11_a_fault_is_reported_and_hides_nothing,
+    }
+    retention {
         c7_retention_is_reported_not_hidden,
         c7_retention_by_age,
         c7_a_purge_is_reported,
         c7_a_log_that_begins_again_is_read_from_there,
         c7_a_log_that_has_grown_again_is_noticed,
         c7_a_purged_reader_commits_and_resumes,
-        c9_a_dropped_poll_loses_nothing,
-        c10_history_then_tail_misses_and_repeats_nothing,
-        c11_a_fault_is_reported_and_hides_nothing,
+        c7_a_log_that_begins_again_under_a_newcomer_is_read,
     }
     commit {
         c4_commit_stores_only_what_was_delivered,

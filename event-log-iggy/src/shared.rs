@@ -12,9 +12,11 @@ use std::sync::Arc;
 use event_log_core::Error;
 use futures::future::join_all;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::config::IggyConfig;
 use crate::ends::Ends;
+use crate::limits;
 use crate::pace::Pace;
 use crate::remembered::Remembered;
 use crate::sdk::{CallError, Client, Topic, TopicDetails};
@@ -28,6 +30,14 @@ pub(crate) enum Owner {
     Consumer(u128),
 }
 
+/// A connection that was given up while a reply was overdue.
+#[derive(Debug)]
+struct Stuck {
+    owner: Owner,
+    client: Arc<Client>,
+    since: Instant,
+}
+
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: IggyConfig,
@@ -37,7 +47,7 @@ pub(crate) struct Shared {
     pub(crate) lookout: Mutex<Pace>,
     topic: Arc<Topic>,
     /// Connections that were given up while a reply was overdue.
-    stuck: parking_lot::Mutex<Vec<(Owner, Arc<Client>)>>,
+    stuck: parking_lot::Mutex<Vec<Stuck>>,
     answering: Mutex<Option<Arc<Client>>>,
 }
 
@@ -68,8 +78,11 @@ impl Shared {
     /// A connection is of no use any more. Giving it up ends no request: the SDK goes on with the one under way, and with
     /// those that wait behind it.
     pub(crate) fn give_up(&self, owner: Owner, client: &Arc<Client>) {
+        let mut stuck = self.stuck.lock();
+        // A consumer that never comes again leaves its connection here; by then the SDK has given it up as well.
+        stuck.retain(|one| one.since.elapsed() < limits::SDK_TIMEOUT);
         if client.is_stuck() {
-            self.stuck.lock().push((owner, Arc::clone(client)));
+            stuck.push(Stuck { owner, client: Arc::clone(client), since: Instant::now() });
         }
     }
 
@@ -77,10 +90,11 @@ impl Shared {
     /// after which the SDK gives up too. What others have given up is no concern of its own.
     pub(crate) async fn until_over(&self, owner: Owner) {
         // Kept until they are over, also if this is dropped meanwhile.
-        let stuck = self.stuck.lock().clone();
-        let clients: Vec<_> = stuck.into_iter().filter(|(of, _)| *of == owner).map(|(_, it)| it).collect();
+        let of_owner = |one: &&Stuck| one.owner == owner;
+        let clients: Vec<_> =
+            self.stuck.lock().iter().filter(of_owner).map(|one| Arc::clone(&one.client)).collect();
         join_all(clients.iter().map(|client| client.until_over())).await;
-        self.stuck.lock().retain(|(_, client)| !clients.iter().any(|over| Arc::ptr_eq(over, client)));
+        self.stuck.lock().retain(|one| !clients.iter().any(|over| Arc::ptr_eq(over, &one.client)));
     }
 
     /// Asks over the connection that all share. A connection that has died since it was last used is replaced once.

@@ -44,7 +44,8 @@ impl Transport for IggyTransport {
     }
 
     fn connections(&self) -> usize {
-        self.shared.config.connections
+        // More than one for each partition would have nothing to do.
+        self.shared.config.connections.min(self.partitions() as usize)
     }
 
     async fn connect_another(&self) -> Result<IggySession, Error> {

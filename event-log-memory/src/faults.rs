@@ -7,6 +7,7 @@ use bytes::Bytes;
 use event_log_core::engine::{Message, foreign_id};
 use event_log_core::{PartitionId, Position};
 
+use crate::fault_state::Plan;
 use crate::topic::Topic;
 
 /// The fault switches of one topic. They act on everybody who uses the topic, like faults of a server.
@@ -55,6 +56,14 @@ impl Faults {
     pub fn reconnect(&self) {
         self.topic.switch(|plan| plan.down = false);
         self.topic.faults.link.change(|link| link.up = true);
+    }
+
+    /// Switches every fault off. Requests that are held stay held: see
+    /// [`deliver_held_requests`](Self::deliver_held_requests).
+    pub fn clear(&self) {
+        self.topic.switch(|plan| *plan = Plan::default());
+        self.stall_fetches(false);
+        self.reconnect();
     }
 
     /// Cuts every connection once; they can be made again at once.

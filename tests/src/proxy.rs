@@ -184,6 +184,11 @@ impl Proxy {
         });
     }
 
+    /// Switches every fault off, those of the network too. Requests that are held stay held.
+    pub fn clear(&self) {
+        self.shared.switch(|state| state.plan = plan::Plan::default());
+    }
+
     /// Ends all faults of the network. The other ones stay as they are.
     pub fn heal(&self) {
         self.apply(NetworkFault::Heal);

@@ -10,6 +10,7 @@ use event_log_core::conformance::{Harness, Probe};
 use event_log_core::{
     AppendFailure, EventConsumer, EventLog, EventLogExt, Notice, PartitionId, Receipt, RejectReason,
 };
+use event_log_iggy::limits::CONNECTIONS;
 use event_log_iggy::{Credentials, Durability, IggyConfig, IggyLog, Topology};
 use event_log_tests::iggy::{Foreign, IggyHarness};
 use iggy_binary_protocol::codes::{PING_CODE, POLL_MESSAGES_CODE, SEND_MESSAGES_CODE};
@@ -97,6 +98,39 @@ async fn a_lone_append_costs_one_round_trip() {
         .filter(|&(code, count)| count > 0 && code != PING_CODE)
         .collect();
     assert_eq!(asked, [(SEND_MESSAGES_CODE, 20)].into(), "nothing else is asked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_partitions_are_written_over_several_connections_which_are_lost_together() {
+    let Some(harness) = harness() else { return };
+    let log = open(&harness.config().await).await;
+    let proxy = harness.proxy().await;
+    log.append_committed(Probe::new("k", 0)).await.expect("it is appended");
+    let alone = proxy.counts().accepted;
+    // Many keys, so that every round has several partitions; until all connections are there.
+    let mut number = 1;
+    while proxy.counts().accepted < alone + CONNECTIONS as u64 - 1 {
+        let batch =
+            (number..number + 64).map(|number| Probe::new(&format!("key-{number}"), number)).collect();
+        log.append_all::<Vec<_>>(batch).await.expect("they are appended");
+        number += 64;
+    }
+    proxy.lose_replies(1);
+    let tickets: Vec<_> = (number..number + 200)
+        .map(|number| log.submit(Probe::new(&format!("key-{}", number % 20), number)).expect("there is room"))
+        .collect();
+    let mut places = BTreeSet::new();
+    for ticket in tickets {
+        let place = ticket.await.expect("it is appended").position().expect("the log says where");
+        assert!(places.insert(place), "two events have one place");
+    }
+    assert_eq!(proxy.counts().replies_lost, 1);
+    let mut reader = log.consumer("readers").await.expect("a consumer opens");
+    let seen: BTreeSet<_> = read(&mut reader, number as usize + 200).await.into_iter().collect();
+    assert_eq!(seen, (0..number + 200).map(Ok).collect(), "each of them once");
+    let marks = log.watermarks().await.expect("they are known");
+    let high: u64 = marks.iter().map(|(_, marks)| marks.high.0).sum();
+    assert_eq!(high, number + 200, "in the log too");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use crate::consumer::{ConsumerOptions, EventConsumer};
 use crate::event::{EventId, Partitionable};
 use crate::ext::EventLogExt;
 use crate::log::EventLog;
+use crate::partitioner::partition_of;
 use crate::position::PartitionId;
 use crate::receipt::Committed;
 use crate::record::{EventBatch, Record};
@@ -206,4 +207,20 @@ pub(super) fn assert_partition_order(records: &[Record<Probe>]) {
         let before = last.insert(record.position.partition, record.position.offset);
         assert!(before < Some(record.position.offset), "out of order: {records:?}");
     }
+}
+
+/// Appends one event after another, each with a key of its own.
+pub(super) async fn fill(log: &Log, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        append(log, Probe::new(&format!("key-{number}"), number)).await;
+    }
+}
+
+/// A key of each of the partitions 0 and 1 of two.
+pub(super) fn keys_of_two_partitions() -> [String; 2] {
+    let key_of = |partition| {
+        let mut keys = (0..).map(|number| format!("key-{number}"));
+        keys.find(|key| partition_of(key, 2) == PartitionId(partition)).expect("some key goes there")
+    };
+    [key_of(0), key_of(1)]
 }

@@ -156,22 +156,29 @@ impl Lane {
         if self.ahead.len() >= wanted {
             return Ok(None);
         }
-        if !self.look_back(member).await? {
-            return Ok(None);
-        }
         let count = (wanted - self.ahead.len()).max(limits::PREFETCH_RECORDS);
-        let fetched = member.fetch(self.partition(), self.fetch_from, count, limits::FETCH_BYTES).await?;
-        self.faulty = false;
         let asked = self.fetch_from;
-        let high = fetched.high.unwrap_or(self.high);
-        let knows_cut = std::mem::take(&mut self.knows_cut);
-        self.was_cut |= (fetched.was_cut && !knows_cut) || high < self.high;
-        if self.was_cut {
-            // What was fetched before the cut is delivered first: it was in the log.
-            let resumes = self.ahead.is_empty();
-            return if resumes { self.resume_after_cut(member, high).await.map(Some) } else { Ok(None) };
-        }
-        self.high = high;
+        let fetched = loop {
+            let fetched = member.fetch(self.partition(), asked, count, limits::FETCH_BYTES).await?;
+            self.faulty = false;
+            let high = fetched.high.unwrap_or(self.high);
+            let knows_cut = std::mem::take(&mut self.knows_cut);
+            self.was_cut |= (fetched.was_cut && !knows_cut) || high < self.high;
+            if self.was_cut {
+                // What was fetched before the cut is delivered first: it was in the log.
+                let resumes = self.ahead.is_empty();
+                return if resumes { self.resume_after_cut(member, high).await.map(Some) } else { Ok(None) };
+            }
+            self.high = high;
+            if self.unread.is_none() || fetched.records.is_empty() {
+                break fetched;
+            }
+            // Looking back is for a log that is known not to be cut: what stands there then was read before. And it is
+            // fetched again from behind what was read last, as a transport expects it.
+            if !self.look_back(member).await? {
+                return Ok(None);
+            }
+        };
         if let Some(last) = fetched.records.last() {
             self.fetch_from = last.offset.next();
         }
@@ -199,12 +206,12 @@ impl Lane {
         while let Some(Range { start, end }) = self.unread.clone() {
             let wanted = usize::try_from(end - start).unwrap_or(usize::MAX).min(limits::FETCH_RECORDS);
             let fetched = member.fetch(self.partition(), Offset(start), wanted, limits::FETCH_BYTES).await?;
-            self.was_cut |= fetched.was_cut;
-            self.high = fetched.high.map_or(self.high, |high| high.max(self.high));
-            let Some(last) = fetched.records.last() else {
-                // No proof that there is nothing: it is asked again, unless the partition is another by now.
-                return Ok(self.was_cut);
-            };
+            if fetched.was_cut || fetched.high.is_some_and(|high| high < self.high) {
+                self.was_cut = true;
+                return Ok(false);
+            }
+            // An empty answer is no proof that there is nothing: it is asked again.
+            let Some(last) = fetched.records.last() else { return Ok(false) };
             // Long records are not worth several fetches: the nearest are the likeliest to be copied.
             let reached = last.offset.next().0;
             let nearest = end.saturating_sub(fetched.records.len() as u64);

@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use event_log_core::{EventConsumer as _, EventConsumerExt as _, EventLog as _, EventLogExt as _};
+use event_log_core::{
+    EventBatch, EventConsumer as _, EventConsumerExt as _, EventLog as _, EventLogExt as _,
+};
 use event_log_iggy::Durability;
 use futures::StreamExt as _;
 use iggy::prelude::{AutoCommit, IggyConsumer, PollingStrategy};
@@ -116,6 +118,10 @@ impl Seen {
         Ok(())
     }
 
+    fn add_all(&mut self, batch: EventBatch<Event>) -> Result<(), Failure> {
+        batch.into_iter().try_for_each(|record| self.add(&record.event.map_err(|bad| bad.error)?))
+    }
+
     const fn is_all(&self) -> bool {
         self.numbers.len() == self.wanted
     }
@@ -149,9 +155,7 @@ impl Reader for Ours {
             if batch.is_empty() {
                 return Err("failed audit: events are missing".into());
             }
-            for record in batch {
-                seen.add(&record.event.map_err(|bad| bad.error)?)?;
-            }
+            seen.add_all(batch)?;
         }
         watch.stop();
         Ok(())
@@ -184,9 +188,7 @@ impl Reader for OursAsStream {
         watch.start();
         while !seen.is_all() {
             let batch = stream.next().await.ok_or("the stream has ended")??;
-            for record in batch {
-                seen.add(&record.event.map_err(|bad| bad.error)?)?;
-            }
+            seen.add_all(batch)?;
         }
         watch.stop();
         Ok(())

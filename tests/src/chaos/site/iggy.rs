@@ -162,20 +162,9 @@ impl Site for IggySite {
     }
 
     async fn calm(&self) {
-        let proxy = &self.proxy;
-        proxy.lose_replies(0);
-        proxy.lose_requests(0);
-        proxy.hold_requests(0);
-        proxy.slow_appends(Duration::ZERO);
-        proxy.empty_fetches(0);
-        for partition in (0..self.config.topology.partitions).map(PartitionId) {
-            proxy.fail_fetches(partition, 0);
-            proxy.fail_commits(partition, 0);
-        }
-        proxy.heal();
-        proxy.reconnect();
+        self.proxy.clear();
         self.start_server().await;
-        proxy.deliver_held().await;
+        self.proxy.deliver_held().await;
     }
 
     async fn contents(&self) -> Vec<Vec<Stored>> {

@@ -126,18 +126,8 @@ impl Site for MemorySite {
 
     async fn calm(&self) {
         let faults = self.faults();
-        faults.lose_replies(0);
-        faults.lose_requests(0);
-        faults.hold_requests(0);
+        faults.clear();
         faults.deliver_held_requests();
-        faults.slow_appends(Duration::ZERO);
-        faults.empty_fetches(0);
-        faults.stall_fetches(false);
-        for partition in (0..self.partitions).map(PartitionId) {
-            faults.fail_fetches(partition, 0);
-            faults.fail_commits(partition, 0);
-        }
-        faults.reconnect();
     }
 
     async fn contents(&self) -> Vec<Vec<Stored>> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use event_log_core::conformance::Probe;
-use event_log_core::{Codec, EventLog, JsonCodec, PartitionId};
+use event_log_core::{Codec, EventLog, JsonCodec};
 use event_log_memory::Content;
 
 use super::{PATIENCE, TOPIC, World};
@@ -31,17 +31,7 @@ impl World {
             let count = self.faults.deliver_held_requests();
             self.saw(What::Delivered(count));
         }
-        let faults = self.faults.clone();
-        faults.lose_replies(0);
-        faults.lose_requests(0);
-        faults.hold_requests(0);
-        faults.slow_appends(Duration::ZERO);
-        faults.empty_fetches(0);
-        for partition in (0..self.history.settings.partitions).map(PartitionId) {
-            faults.fail_fetches(partition, 0);
-            faults.fail_commits(partition, 0);
-        }
-        faults.reconnect();
+        self.faults.clear();
         self.saw(What::Link { up: true, cut: false });
         self.saw(What::Calm);
         let mut state = self.log.state();

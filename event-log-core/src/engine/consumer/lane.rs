@@ -212,10 +212,13 @@ impl Lane {
             }
             // An empty answer is no proof that there is nothing: it is asked again.
             let Some(last) = fetched.records.last() else { return Ok(false) };
-            // Long records are not worth several fetches: the nearest are the likeliest to be copied.
-            let reached = last.offset.next().0;
-            let nearest = end.saturating_sub(fetched.records.len() as u64);
-            let from = if fetched.records.len() < wanted { reached.max(nearest) } else { reached };
+            let mut from = last.offset.next().0;
+            let bytes: usize = fetched.records.iter().map(|record| record.payload.len()).sum();
+            if bytes > limits::FETCH_BYTES / 2 {
+                // Long records are not worth many fetches: the nearest are the likeliest to be copied. That few came says
+                // nothing by itself, since a transport may have reasons of its own.
+                from = from.max(end.saturating_sub(fetched.records.len() as u64));
+            }
             for record in fetched.records.iter().take_while(|record| record.offset.0 < end) {
                 self.window.first_copy(record.id, record.offset);
             }

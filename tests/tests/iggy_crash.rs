@@ -10,7 +10,7 @@ use event_log_core::{
 };
 use event_log_iggy::server::IggyServer;
 use event_log_iggy::{Endpoint, IggyConfig, IggyLog};
-use event_log_tests::iggy::{Foreign, RawRecord, new_stream, own_server};
+use event_log_tests::iggy::{Foreign, RawRecord, cut_torn_ends, new_stream, own_server};
 use event_log_tests::proxy::Proxy;
 
 const TOPIC: &str = "events";
@@ -135,6 +135,8 @@ async fn a_kill_amid_100_000_appends_loses_nothing_and_doubles_nothing() {
         }
         server.kill().await.expect("the server is killed");
         until(&log, is_away).await;
+        // What this server does not survive by itself: see DESIGN.md.
+        cut_torn_ends(server.data_folder()).expect("the folder can be repaired");
         server.start_again().await.expect("the server starts");
     }
     let mut committed = Vec::new();

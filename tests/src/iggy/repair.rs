@@ -1,9 +1,9 @@
-//! What an operator has to do with the folder of a server whose disk was full, before it is started again.
+//! What an operator has to do with the folder of a server that ended in the middle of a write, before it is started again.
 //!
-//! A write that had room only for its beginning leaves a torn batch at the end of a segment. It was not confirmed, and
-//! the server (0.9.0) passes over it when it starts; but what it appends afterwards, and confirms, it cannot find again
-//! on either side of another start, or it refuses to start at all. So the torn end has to go first. Nothing else is
-//! touched: what was confirmed is in whole batches.
+//! A full disk, and more rarely a `kill -9` amid appends, leaves a torn batch at the end of a segment. It was not
+//! confirmed, and the server (0.9.0) passes over it when it starts; but what it appends afterwards, and confirms, it
+//! cannot find again on either side of another start, or it refuses to start at all. So the torn end has to go first.
+//! Nothing else is touched: what was confirmed is in whole batches.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

@@ -65,7 +65,12 @@ impl IggySite {
             if fault.which.is_multiple_of(2) { server.kill().await } else { server.shut_down().await };
         ended.expect("the server ends");
         self.disk().clear().expect("there is room again");
-        cut_torn_ends(server.data_folder()).expect("the folder can be repaired");
+        self.start_server_anew().await;
+    }
+
+    /// After an end in the middle of a write, which this server does not survive by itself.
+    async fn start_server_anew(&self) {
+        cut_torn_ends(self.own.server.data_folder()).expect("the folder can be repaired");
         self.start_server().await;
     }
 
@@ -154,7 +159,8 @@ impl Site for IggySite {
                 proxy.deliver_held().await;
             }
             Kind::SlowAppends => proxy.slow_appends(Duration::ZERO),
-            Kind::KillServer | Kind::EndServer => self.start_server().await,
+            Kind::KillServer => self.start_server_anew().await,
+            Kind::EndServer => self.start_server().await,
             Kind::FillDisk => self.make_room(fault).await,
             Kind::PauseServer => self.own.server.resume().await.expect("the server goes on"),
             _ => {}

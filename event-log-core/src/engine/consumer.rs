@@ -210,13 +210,17 @@ where
         }
     }
 
-    /// Fetches ahead until every lane has what a batch of `max_count` may take from it.
+    /// Fetches ahead, so that every lane has what a batch of `max_count` is likely to take from it.
     async fn fill_lanes(&mut self, max_count: usize) -> Result<(), Error> {
         self.connected().await?;
         let Some(member) = self.member.as_mut() else {
             return Err(Error::Unavailable(None));
         };
-        for lane in &mut self.lanes {
+        // A lane with twice its share of the batch is not asked yet: it would be asked for a share each time, and a request
+        // costs more than what it brings.
+        let sharing = self.lanes.iter().filter(|lane| lane.has_more()).count().max(1);
+        let enough = max_count.min(max_count.div_ceil(sharing) * 2);
+        for lane in self.lanes.iter_mut().filter(|lane| lane.ahead() < enough) {
             match lane.fill(member, max_count).await {
                 Ok(notice) => self.notices.extend(notice),
                 Err(error @ Error::Unavailable(_)) => {

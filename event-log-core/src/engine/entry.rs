@@ -17,7 +17,8 @@ use crate::receipt::{Committed, Promise, Ticket, unknown};
 pub(super) struct Entry<E> {
     pub(super) id: EventId,
     pub(super) partition: PartitionId,
-    pub(super) payload: Bytes,
+    /// Empty while the message is in a request.
+    payload: Bytes,
     pub(super) accepted_at: Instant,
     /// Its number among all accepted events, given by the queue.
     pub(super) sequence: u64,
@@ -41,8 +42,9 @@ impl<E> Entry<E> {
         self.payload.len()
     }
 
-    pub(super) fn message(&self) -> Message {
-        Message { id: self.id, payload: self.payload.clone() }
+    /// Takes out what is sent. A payload has one owner at a time: sharing it would cost an allocation.
+    pub(super) fn take_message(&mut self) -> Message {
+        Message { id: self.id, payload: std::mem::take(&mut self.payload) }
     }
 
     pub(super) fn commit(mut self, offset: Option<Offset>) {

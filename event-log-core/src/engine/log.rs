@@ -171,7 +171,10 @@ impl<E, T: Transport> Inner<E, T> {
 impl<E: Send + 'static, T: Transport> Inner<E, T> {
     /// Offers events to the queue, and waits for space as long as the policy says. Returns whether they are
     /// in the reconnect buffer, so that nobody should wait for their outcome.
-    async fn offer(&self, entries: Vec<Entry<E>>) -> bool {
+    async fn offer<G>(&self, entries: G) -> bool
+    where
+        G: AsRef<[Entry<E>]> + IntoIterator<Item = Entry<E>> + Into<Vec<Entry<E>>>,
+    {
         match self.shared.offer(entries, WhenFull::Wait) {
             Admission::Queued { buffered } => return buffered,
             Admission::Rejected(entries, reason) => reject(entries, &reason),
@@ -229,7 +232,7 @@ where
             Err(prepared) => prepared,
         };
         let (entry, ticket) = prepared.into_entry();
-        match inner.shared.offer(vec![entry], WhenFull::Reject) {
+        match inner.shared.offer([entry], WhenFull::Reject) {
             Admission::Queued { .. } | Admission::Waiting { .. } => Ok(ticket),
             Admission::Rejected(entries, reason) => match entries.into_iter().find_map(Entry::into_event) {
                 Some(event) => Err(Rejected { event, reason }),
@@ -245,7 +248,7 @@ where
             Err(prepared) => prepared,
         };
         let (entry, ticket) = prepared.into_entry();
-        if inner.offer(vec![entry]).await { Ok(Receipt::Buffered(ticket)) } else { ticket.receipt().await }
+        if inner.offer([entry]).await { Ok(Receipt::Buffered(ticket)) } else { ticket.receipt().await }
     }
 
     async fn append_batch(&self, events: Vec<E>) -> Result<Vec<Receipt<E>>, BatchError<E>> {

@@ -128,10 +128,15 @@ impl<E> Queue<E> {
         self.phase == Phase::Connected && self.buffered() == 0 && self.room.is_empty()
     }
 
-    /// Offers events that belong together: all are taken, or none.
-    pub(super) fn offer(&mut self, entries: Vec<Entry<E>>, when_full: WhenFull) -> Admission<E> {
+    /// Offers events that belong together: all are taken, or none. One alone is an array, which costs no allocation.
+    pub(super) fn offer<G>(&mut self, entries: G, when_full: WhenFull) -> Admission<E>
+    where
+        G: AsRef<[Entry<E>]> + IntoIterator<Item = Entry<E>> + Into<Vec<Entry<E>>>,
+    {
         match self.phase {
-            Phase::Closing | Phase::Closed => return Admission::Rejected(entries, RejectReason::Closed),
+            Phase::Closing | Phase::Closed => {
+                return Admission::Rejected(entries.into(), RejectReason::Closed);
+            }
             Phase::Away if self.overflow == Overflow::DropOldest => {
                 self.push(entries);
                 self.drop_oldest();
@@ -141,18 +146,18 @@ impl<E> Queue<E> {
         }
         // Nobody overtakes those who wait already, but whoever has gone away is not waiting.
         self.admit_waiting();
-        if self.room.is_empty() && self.has_space_for(&entries) {
+        if self.room.is_empty() && self.has_space_for(entries.as_ref()) {
             self.push(entries);
             return Admission::Queued { buffered: self.phase == Phase::Away };
         }
         let rejects = self.phase == Phase::Away && self.overflow == Overflow::Reject;
         if when_full == WhenFull::Reject || rejects {
-            return Admission::Rejected(entries, RejectReason::Full);
+            return Admission::Rejected(entries.into(), RejectReason::Full);
         }
         let number = self.next_number;
         self.next_number += 1;
         let (sender, left) = oneshot::channel();
-        self.room.push_back(Waiting { number, entries, _left: sender });
+        self.room.push_back(Waiting { number, entries: entries.into(), _left: sender });
         Admission::Waiting { number, left }
     }
 
@@ -255,7 +260,7 @@ impl<E> Queue<E> {
         fits || self.fifo.is_empty()
     }
 
-    fn push(&mut self, entries: Vec<Entry<E>>) {
+    fn push(&mut self, entries: impl IntoIterator<Item = Entry<E>>) {
         for mut entry in entries {
             entry.sequence = self.accepted;
             self.accepted += 1;

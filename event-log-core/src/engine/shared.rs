@@ -78,10 +78,19 @@ impl<E> Shared<E> {
     }
 
     pub(super) fn state(&self) -> watch::Receiver<LogState> {
+        let queue = self.queue.lock();
+        if self.state.receiver_count() == 0 {
+            // Nobody was told as long as nobody listened. With others it is up to date, and must not be written: the caller
+            // may be looking at it.
+            self.publish_state(&queue);
+        }
         self.state.subscribe()
     }
 
-    pub(super) fn offer(&self, entries: Vec<Entry<E>>, when_full: WhenFull) -> Admission<E> {
+    pub(super) fn offer<G>(&self, entries: G, when_full: WhenFull) -> Admission<E>
+    where
+        G: AsRef<[Entry<E>]> + IntoIterator<Item = Entry<E>> + Into<Vec<Entry<E>>>,
+    {
         let admission = self.with_queue(|queue| {
             self.direct.store(false, Ordering::Release);
             queue.offer(entries, when_full)
@@ -189,9 +198,10 @@ impl<E> Shared<E> {
 
     /// Waits until everything that was accepted before the call is resolved.
     pub(super) async fn flush(&self) {
-        let mark = self.queue.lock().accepted();
-        // Without a receiver there is nobody to wait for; the sender lives as long as `self`.
-        let _ = self.settled.subscribe().wait_for(|&settled| settled >= mark).await;
+        let mut settled = self.settled.subscribe();
+        let mark = self.with_queue(|queue| queue.accepted());
+        // The sender lives as long as `self`.
+        let _ = settled.wait_for(|&settled| settled >= mark).await;
     }
 
     /// Accepts nothing more, and has the writer stop at `deadline`. A second call changes nothing.
@@ -245,23 +255,33 @@ impl<E> Shared<E> {
         matches!(self.queue.lock().phase(), Phase::Closing | Phase::Closed)
     }
 
-    /// Changes the queue and publishes what changed.
+    /// Changes the queue and tells those who listen what changed: that costs more than the change, and most of the time
+    /// nobody does. Whoever begins to listen sees to it that nothing was missed, under the same lock.
     fn with_queue<T>(&self, change: impl FnOnce(&mut Queue<E>) -> T) -> T {
         let mut queue = self.queue.lock();
+        let known_dropped = queue.dropped();
         let result = change(&mut queue);
-        let (buffered, dropped, settled) = (queue.buffered(), queue.dropped(), queue.settled());
-        let mut newly_dropped = 0;
+        let dropped = queue.dropped();
+        if self.state.receiver_count() > 0 {
+            self.publish_state(&queue);
+        }
+        if self.settled.receiver_count() > 0 {
+            let settled = queue.settled();
+            self.settled.send_if_modified(|known| std::mem::replace(known, settled) != settled);
+        }
+        drop(queue);
+        if dropped > known_dropped {
+            self.warning.dropped(dropped - known_dropped, dropped);
+        }
+        result
+    }
+
+    fn publish_state(&self, queue: &Queue<E>) {
+        let (buffered, dropped) = (queue.buffered(), queue.dropped());
         self.state.send_if_modified(|state| {
-            newly_dropped = dropped - state.dropped;
-            let changed = state.buffered != buffered || newly_dropped > 0;
+            let changed = (state.buffered, state.dropped) != (buffered, dropped);
             (state.buffered, state.dropped) = (buffered, dropped);
             changed
         });
-        self.settled.send_if_modified(|known| std::mem::replace(known, settled) != settled);
-        drop(queue);
-        if newly_dropped > 0 {
-            self.warning.dropped(newly_dropped, dropped);
-        }
-        result
     }
 }

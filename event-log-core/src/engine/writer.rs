@@ -23,7 +23,6 @@ use tokio::time::Instant;
 
 use self::request::{Request, send_all};
 use self::sessions::Sessions;
-use super::entry::Entry;
 use super::shared::Shared;
 use super::supervisor;
 use super::transport::{Session, Transport};
@@ -45,13 +44,25 @@ pub(super) struct Writer<E, T: Transport> {
     unconfirmed_from: Vec<Option<Offset>>,
     /// Per partition: the last event that was confirmed, by which the partition is known again.
     confirmed: Vec<Option<(Offset, EventId)>>,
+    /// Per partition, only while a round is taken.
+    shares: Vec<Share>,
+}
+
+/// What a round has of one partition.
+#[derive(Clone, Default)]
+struct Share {
+    events: usize,
+    bytes: usize,
+    /// Which of its requests that is.
+    request: Option<usize>,
 }
 
 impl<E: Send + 'static, T: Transport> Writer<E, T> {
     pub(super) fn new(shared: Arc<Shared<E>>, transport: Arc<T>) -> Self {
         let unconfirmed_from = vec![None; transport.partitions() as usize];
         let confirmed = vec![None; unconfirmed_from.len()];
-        Self { shared, transport, round: VecDeque::new(), unconfirmed_from, confirmed }
+        let shares = vec![Share::default(); unconfirmed_from.len()];
+        Self { shared, transport, round: VecDeque::new(), unconfirmed_from, confirmed, shares }
     }
 
     /// Sends until the log is closed and everything is sent, or the deadline of closing has passed. Ending,
@@ -84,9 +95,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             };
             tracing::warn!(error = &error as &dyn std::error::Error, "the connection to the log was lost");
             self.shared.away();
-            for request in &mut self.round {
-                request.entries.iter_mut().for_each(Entry::tell_buffered);
-            }
+            self.round.iter_mut().for_each(Request::tell_buffered);
         }
     }
 
@@ -133,20 +142,23 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
 
     fn take_round(&mut self) {
         let config = &self.shared.config;
-        let mut sizes: HashMap<PartitionId, (usize, usize)> = HashMap::new();
+        let shares = &mut self.shares;
         let taken = self.shared.take(|entry| {
-            let (events, bytes) = sizes.entry(entry.partition).or_default();
+            let Share { events, bytes, .. } = &mut shares[entry.partition.0 as usize];
             *events += 1;
             *bytes += entry.bytes();
             *events == 1 || (*events <= config.request_events && *bytes <= config.request_bytes)
         });
-        let mut at: HashMap<PartitionId, usize> = HashMap::new();
         for entry in taken {
-            let index = *at.entry(entry.partition).or_insert_with(|| {
-                self.round.push_back(Request::new(entry.partition));
+            let share = &mut shares[entry.partition.0 as usize];
+            let at = *share.request.get_or_insert_with(|| {
+                self.round.push_back(Request::with_capacity(entry.partition, share.events));
                 self.round.len() - 1
             });
-            self.round[index].push(entry);
+            self.round[at].push(entry);
+        }
+        for request in &self.round {
+            self.shares[request.partition.0 as usize] = Share::default();
         }
     }
 
@@ -180,7 +192,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             let marks = watermarks.get(partition).unwrap_or(PartitionWatermarks { low: from, high: from });
             // It was purged, or lost its tail: anything of ours may be anywhere in what is left, or gone.
             let confirmed = self.confirmed[partition.0 as usize];
-            let ours = request.messages.iter().map(|message| message.id).collect();
+            let ours = request.ids().collect();
             let was_cut = marks.high < from || !is_known_again(session, partition, confirmed).await?;
             let from = if was_cut { marks.low } else { from };
             let mut seen = read_back(session, partition, &ours, from..marks.high).await?;
@@ -191,7 +203,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             }
             self.settle(at, &seen);
         }
-        self.round.retain(|request| !request.entries.is_empty());
+        self.round.retain(|request| !request.is_empty());
         for (partition, marks) in watermarks.iter() {
             let at = partition.0 as usize;
             let Some(from) = self.unconfirmed_from.get_mut(at) else { continue };
@@ -207,38 +219,37 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
     fn settle(&mut self, at: usize, seen: &ReadBack) {
         let request = &mut self.round[at];
         request.may_have_arrived = false;
-        request.messages.clear();
+        let from = &mut self.unconfirmed_from[request.partition.0 as usize];
+        let confirmed = &mut self.confirmed[request.partition.0 as usize];
         let mut recovered = Recovered::default();
-        for mut entry in std::mem::take(&mut request.entries) {
-            match seen.found.get(&entry.id) {
-                Some(&offset) => {
-                    let from = &mut self.unconfirmed_from[request.partition.0 as usize];
-                    if *from < Some(offset.next()) {
-                        *from = Some(offset.next());
-                        self.confirmed[request.partition.0 as usize] = Some((offset, entry.id));
-                    }
-                    entry.commit(Some(offset));
-                    recovered.found += 1;
+        request.filter(|mut entry| match seen.found.get(&entry.id) {
+            Some(&offset) => {
+                if *from < Some(offset.next()) {
+                    *from = Some(offset.next());
+                    *confirmed = Some((offset, entry.id));
                 }
-                // It may have been appended and then removed by retention before anybody could look.
-                None if seen.incomplete => {
-                    drop(entry.fail(unknown()));
-                    recovered.unknown += 1;
-                }
-                None => {
-                    entry.may_be_under_way = true;
-                    request.push(entry);
-                    recovered.sent_again += 1;
-                }
+                entry.commit(Some(offset));
+                recovered.found += 1;
+                None
             }
-        }
+            // It may have been appended and then removed by retention before anybody could look.
+            None if seen.incomplete => {
+                drop(entry.fail(unknown()));
+                recovered.unknown += 1;
+                None
+            }
+            None => {
+                entry.may_be_under_way = true;
+                recovered.sent_again += 1;
+                Some(entry)
+            }
+        });
         self.shared.recovered(recovered);
     }
 
     fn next_expiry(&self) -> Option<Instant> {
         let expiry = self.shared.config.expiry?;
-        let oldest =
-            self.round.iter().flat_map(|request| &request.entries).map(|entry| entry.accepted_at).min();
+        let oldest = self.round.iter().filter_map(Request::oldest).min();
         let in_round = oldest.and_then(|oldest| oldest.checked_add(expiry));
         in_round.into_iter().chain(self.shared.next_expiry()).min()
     }
@@ -251,17 +262,16 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         let now = Instant::now();
         for request in &mut self.round {
             let sent = request.may_have_arrived;
-            let (expired, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut request.entries)
-                .into_iter()
-                .partition(|entry| now.duration_since(entry.accepted_at) >= expiry);
-            for entry in expired {
+            request.filter(|entry| {
+                if now.duration_since(entry.accepted_at) < expiry {
+                    return Some(entry);
+                }
                 let unsure = sent || entry.may_be_under_way;
                 drop(entry.fail(if unsure { unknown() } else { AppendFailure::Expired(expiry) }));
-            }
-            request.messages = kept.iter().map(Entry::message).collect();
-            request.entries = kept;
+                None
+            });
         }
-        self.round.retain(|request| !request.entries.is_empty());
+        self.round.retain(|request| !request.is_empty());
         if self.round.is_empty() {
             self.shared.resolved();
         }
@@ -274,8 +284,9 @@ impl<E, T: Transport> Drop for Writer<E, T> {
     fn drop(&mut self) {
         let mut leftover = Leftover::default();
         for request in self.round.drain(..) {
-            for entry in request.entries {
-                let unsure = request.may_have_arrived || entry.may_be_under_way;
+            let sent = request.may_have_arrived;
+            for entry in request.into_entries() {
+                let unsure = sent || entry.may_be_under_way;
                 leftover.fail(entry, if unsure { unknown() } else { AppendFailure::Closed });
             }
         }

@@ -121,6 +121,11 @@ impl Lane {
         self.fetch_from < self.high
     }
 
+    /// Whether there is something to deliver, as far as it is known.
+    pub(super) fn has_more(&self) -> bool {
+        !self.ahead.is_empty() || self.is_behind()
+    }
+
     pub(super) const fn last_turn(&self) -> u64 {
         self.last_turn
     }
@@ -146,17 +151,14 @@ impl Lane {
         self.ahead.is_empty() && self.is_behind()
     }
 
-    /// Fetches until `wanted` records are ahead, or the partition has no more. What retention has taken
-    /// meanwhile makes a notice, and so does a partition that was cut.
+    /// Fetches what is missing of `wanted` records ahead, if the partition has it. What retention has taken meanwhile makes
+    /// a notice, and so does a partition that was cut.
     pub(super) async fn fill<M: Member>(
         &mut self,
         member: &mut M,
         wanted: usize,
     ) -> Result<Option<Notice>, Error> {
-        if self.ahead.len() >= wanted {
-            return Ok(None);
-        }
-        let count = (wanted - self.ahead.len()).max(limits::PREFETCH_RECORDS);
+        let count = wanted.saturating_sub(self.ahead.len()).max(limits::PREFETCH_RECORDS);
         let asked = self.fetch_from;
         let fetched = loop {
             let fetched = member.fetch(self.partition(), asked, count, limits::FETCH_BYTES).await?;

@@ -2,6 +2,8 @@
 
 use futures::future::join_all;
 
+use tokio::time::Instant;
+
 use crate::engine::entry::Entry;
 use crate::engine::transport::{Message, SendError, Session};
 use crate::error::Error;
@@ -11,8 +13,9 @@ use crate::position::{Offset, PartitionId};
 /// Events of one partition that go out together.
 pub(super) struct Request<E> {
     pub(super) partition: PartitionId,
-    pub(super) entries: Vec<Entry<E>>,
-    pub(super) messages: Vec<Message>,
+    entries: Vec<Entry<E>>,
+    /// The messages of the entries.
+    messages: Vec<Message>,
     /// It was sent, and how that ended is not known (yet).
     pub(super) may_have_arrived: bool,
     /// What the log said to it, if that was an answer.
@@ -26,14 +29,48 @@ enum Answer {
 }
 
 impl<E> Request<E> {
-    pub(super) fn new(partition: PartitionId) -> Self {
-        let (entries, messages) = (Vec::new(), Vec::new());
+    pub(super) fn with_capacity(partition: PartitionId, events: usize) -> Self {
+        let (entries, messages) = (Vec::with_capacity(events), Vec::with_capacity(events));
         Self { partition, entries, messages, may_have_arrived: false, answer: None }
     }
 
-    pub(super) fn push(&mut self, entry: Entry<E>) {
-        self.messages.push(entry.message());
+    pub(super) fn push(&mut self, mut entry: Entry<E>) {
+        self.messages.push(entry.take_message());
         self.entries.push(entry);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = EventId> {
+        self.entries.iter().map(|entry| entry.id)
+    }
+
+    /// Of its oldest event, when it was accepted.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.entries.iter().map(|entry| entry.accepted_at).min()
+    }
+
+    /// Those who wait learn that their event is in the reconnect buffer.
+    pub(super) fn tell_buffered(&mut self) {
+        self.entries.iter_mut().for_each(Entry::tell_buffered);
+    }
+
+    /// Keeps those of its events that `decide` gives back.
+    pub(super) fn filter(&mut self, mut decide: impl FnMut(Entry<E>) -> Option<Entry<E>>) {
+        let messages = std::mem::take(&mut self.messages);
+        for (entry, message) in std::mem::take(&mut self.entries).into_iter().zip(messages) {
+            if let Some(entry) = decide(entry) {
+                self.entries.push(entry);
+                self.messages.push(message);
+            }
+        }
+    }
+
+    /// Takes its events out without an answer.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = Entry<E>> {
+        self.entries.into_iter()
     }
 
     /// Sends it, and resolves its tickets if it is confirmed. The connection is lost if there is an error.
@@ -81,7 +118,7 @@ impl<E> Request<E> {
         match self.answer.take() {
             Some(Answer::Refused(error)) => {
                 if self.entries.len() > 1 {
-                    return self.entries.into_iter().map(Self::of_one).collect();
+                    return self.entries.into_iter().zip(self.messages).map(Self::of_one).collect();
                 }
                 if let Some(entry) = self.entries.pop() {
                     drop(entry.refuse(error));
@@ -93,10 +130,9 @@ impl<E> Request<E> {
         }
     }
 
-    fn of_one(entry: Entry<E>) -> Self {
-        let mut request = Self::new(entry.partition);
-        request.push(entry);
-        request
+    fn of_one((entry, message): (Entry<E>, Message)) -> Self {
+        let partition = entry.partition;
+        Self { entries: vec![entry], messages: vec![message], ..Self::with_capacity(partition, 0) }
     }
 }
 

@@ -292,6 +292,7 @@ cases! { $
         c7_a_log_that_has_grown_again_is_noticed,
         c7_a_purged_reader_commits_and_resumes,
         c7_a_log_that_begins_again_under_a_newcomer_is_read,
+        c7_whoever_is_far_behind_gets_nothing_old_after_a_cut,
     }
     commit {
         c4_commit_stores_only_what_was_delivered,

@@ -66,6 +66,10 @@ pub const FETCH_RECORDS: usize = 1_024;
 /// Records that a consumer fetches at least, so that polling for single records does not fetch single records.
 pub const PREFETCH_RECORDS: usize = 128;
 
+/// Records that a consumer fetches at most, unless a poll wants more. Who is behind asks for twice as many each time, as
+/// a file system reads ahead: whoever takes a look fetches little, and whoever reads a backlog is not held up by requests.
+pub const READ_AHEAD_RECORDS: usize = 4_096;
+
 /// Records that a consumer delivers from one partition before another one that is equally old has its turn.
 pub const TURN_RECORDS: usize = 64;
 

@@ -70,6 +70,7 @@
 //! * **Append times** are those of requests: records that were sent together have one time.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod ahead;
 mod builder;
 mod config;
 mod ends;

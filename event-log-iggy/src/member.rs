@@ -7,6 +7,7 @@ use event_log_core::{CommitFailure, Error, Offset, PartitionId, PartitionWaterma
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::ahead::ReadAhead;
 use crate::limits;
 use crate::lookout::look_out;
 use crate::read;
@@ -41,6 +42,8 @@ struct Lanes {
     seen: Vec<Offset>,
     /// How many records the next fetch may ask for: as many as will not be too many bytes.
     batch: Vec<u32>,
+    /// What is asked for already.
+    ahead: Vec<Option<ReadAhead>>,
     /// The shared ends were looked up since this round of fetches began.
     is_fresh: bool,
     /// The member was woken by news, which are fresh.
@@ -112,6 +115,7 @@ impl IggyMember {
         let lanes = Lanes {
             seen: vec![Offset::ZERO; topic.partitions.len()],
             batch: batch.collect(),
+            ahead: topic.partitions.iter().map(|_| None).collect(),
             is_fresh: false,
             was_woken: false,
             falls: shared.ends.snapshot().falls(),
@@ -239,6 +243,22 @@ impl IggyMember {
         self.client.committed(&self.group, partition).await.map_err(CallError::into_error)
     }
 
+    /// What was read ahead from there, and where the partition was known to end before that. Anything else that was
+    /// read ahead is of no use any more.
+    async fn read_before(
+        &mut self,
+        partition: PartitionId,
+        from: Offset,
+    ) -> Option<(Offset, Result<Fetched, CallError>)> {
+        let place = &mut self.lanes.ahead[partition.0 as usize];
+        let answer = match place.as_mut().filter(|ahead| ahead.begins_at(from)) {
+            Some(ahead) => ahead.answer().await.map(|answer| (ahead.before(), answer)),
+            None => None,
+        };
+        *place = None;
+        answer
+    }
+
     /// Whether a fetch would come back with nothing. Asks for the ends of all partitions at once, which spares a
     /// request for each that has nothing new.
     async fn has_nothing(&mut self, partition: PartitionId, from: Offset) -> Result<bool, Error> {
@@ -312,20 +332,27 @@ impl Member for IggyMember {
         max_bytes: usize,
     ) -> Result<Fetched, Error> {
         let lane = partition.0 as usize;
-        if self.has_nothing(partition, from).await? {
-            self.lanes.seen[lane] = from;
-            // What is known of the ends is good for sparing a request, and not for saying where the partition ends.
-            return Ok(Fetched::default());
-        }
         let count = self.lanes.batch[lane].min(u32::try_from(max_records).unwrap_or(u32::MAX));
-        let before = self.shared.ends.end(partition);
         let tail = self.tenures.get(&partition).and_then(|tenure| tenure.tail);
-        let fetched = match tail.filter(|(at, _)| at.next() == from) {
-            Some(tail) => read::read_on(&self.client, partition, tail, count).await,
-            None => read::read(&self.client, partition, from, count).await,
+        let tail = tail.filter(|(at, _)| at.next() == from);
+        let (before, fetched) = match self.read_before(partition, from).await {
+            Some(read) => read,
+            None if self.has_nothing(partition, from).await? => {
+                self.lanes.seen[lane] = from;
+                // What is known of the ends is good for sparing a request, and not for saying where the partition ends.
+                return Ok(Fetched::default());
+            }
+            None => {
+                let before = self.shared.ends.end(partition);
+                let fetched = match tail {
+                    Some(tail) => read::read_on(&self.client, partition, tail, count).await,
+                    None => read::read(&self.client, partition, from, count).await,
+                };
+                self.lanes.suspects[lane] &= fetched.is_err();
+                (before, fetched)
+            }
         };
         let mut fetched = fetched.map_err(CallError::into_error)?;
-        self.lanes.suspects[lane] = false;
         if let Some(end) = fetched.high {
             self.shared.ends.learnt(partition, before, end, end);
         }
@@ -337,14 +364,22 @@ impl Member for IggyMember {
             let fits = records_within(max_bytes, average as u64);
             self.lanes.batch[lane] = fits.min(count.saturating_mul(2).max(1));
         }
-        within(&mut fetched, max_bytes);
+        within(&mut fetched, max_records, max_bytes);
         if let (Some(tenure), Some(last)) = (self.tenures.get_mut(&partition), fetched.records.last()) {
-            tenure.tail = Some((last.offset, last.id));
+            let read = (last.offset, last.id);
+            tenure.tail = Some(read);
+            // Who reads on, and is behind, will want more. A first look may be all that is wanted.
+            if tail.is_some() && fetched.high.is_some_and(|high| high > last.offset.next()) {
+                let count = self.lanes.batch[lane].min(count);
+                let before = self.shared.ends.end(partition);
+                self.lanes.ahead[lane] = Some(ReadAhead::start(&self.client, partition, read, count, before));
+            }
         }
         Ok(fetched)
     }
 
     async fn watermarks(&mut self, partition: PartitionId) -> Result<PartitionWatermarks, Error> {
+        self.lanes.ahead[partition.0 as usize] = None;
         let topic = self.client.topic().await.map_err(CallError::into_error)?;
         let stats = topic.and_then(|topic| topic.partitions.get(partition.0 as usize).copied());
         let stats = stats.ok_or(Error::Unavailable(None))?;
@@ -352,6 +387,7 @@ impl Member for IggyMember {
     }
 
     async fn offset_at(&mut self, partition: PartitionId, timestamp: Timestamp) -> Result<Offset, Error> {
+        self.lanes.ahead[partition.0 as usize] = None;
         let polled = self.client.poll(partition, From::Timestamp(timestamp), 1).await;
         let polled = polled.map_err(CallError::into_error)?;
         match polled.records.first() {
@@ -361,6 +397,7 @@ impl Member for IggyMember {
     }
 
     async fn committed(&mut self, partition: PartitionId) -> Result<Option<Offset>, Error> {
+        self.lanes.ahead[partition.0 as usize] = None;
         let committed = self.ask_committed(partition).await?;
         if let Some(tenure) = self.tenures.get_mut(&partition) {
             tenure.committed = committed;
@@ -422,8 +459,9 @@ impl Member for IggyMember {
     }
 }
 
-/// Cuts what is more than so many bytes, but for the first record. It is fetched again.
-fn within(fetched: &mut Fetched, max_bytes: usize) {
+/// Cuts what is more than so many records or bytes, but for the first record. It is fetched again.
+fn within(fetched: &mut Fetched, max_records: usize, max_bytes: usize) {
+    fetched.records.truncate(max_records);
     let mut bytes = 0_usize;
     let fits = fetched.records.iter().take_while(|record| {
         bytes = bytes.saturating_add(record.payload.len());

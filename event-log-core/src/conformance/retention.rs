@@ -179,3 +179,32 @@ pub(super) async fn c7_a_log_that_begins_again_under_a_newcomer_is_read(harness:
     assert_dry(&mut second).await;
     Ok(())
 }
+
+/// What was read ahead before the cut is delivered before it, or not at all: nothing old comes behind something new.
+pub(super) async fn c7_whoever_is_far_behind_gets_nothing_old_after_a_cut(
+    harness: &dyn Harness,
+) -> CaseResult {
+    const OLD: u64 = 2_000;
+    const ALL: u64 = 4_500;
+    let log = open_with(harness, &partitions(1)).await;
+    let mut far_behind = reader(&log, "readers").await;
+    fill(&log, 0..OLD).await;
+    // Several times, so that it is seen to read on.
+    let (mut records, mut notices) = read_all(&mut far_behind, 300).await;
+    harness.inject(Fault::BeginAgain).await?;
+    // It ends behind whatever was asked for before.
+    fill(&log, OLD..ALL).await;
+    while numbers(&records).last() != Some(&(ALL - 1)) {
+        let (more, told) = read_all(&mut far_behind, 1).await;
+        records.extend(more);
+        notices.extend(told);
+    }
+    let numbers = numbers(&records);
+    let cut = numbers.iter().position(|&number| number >= OLD).expect("the new ones were read");
+    let (old, new) = numbers.split_at(cut);
+    assert!(old.iter().copied().eq(0..cut as u64), "{old:?}");
+    assert!(new.iter().copied().eq(OLD..ALL), "{new:?}");
+    assert_eq!(truncated(&notices), 1, "{notices:?}");
+    assert_dry(&mut far_behind).await;
+    Ok(())
+}

@@ -19,6 +19,8 @@ pub(super) struct Lane {
     ahead: VecDeque<StoredMessage>,
     /// The next offset to fetch.
     fetch_from: Offset,
+    /// How many records to fetch at least.
+    stride: usize,
     /// The high watermark, as far as it is known. It only falls when the partition is cut.
     high: Offset,
     /// One past the last record that was delivered since we got the partition or last sought in it.
@@ -75,6 +77,7 @@ impl Lane {
             next,
             ahead: VecDeque::new(),
             fetch_from: next,
+            stride: limits::PREFETCH_RECORDS,
             // What is committed was there once.
             high: committed.map_or(marks.high, |committed| committed.max(marks.high)),
             delivered: None,
@@ -158,7 +161,7 @@ impl Lane {
         member: &mut M,
         wanted: usize,
     ) -> Result<Option<Notice>, Error> {
-        let count = wanted.saturating_sub(self.ahead.len()).max(limits::PREFETCH_RECORDS);
+        let count = wanted.saturating_sub(self.ahead.len()).max(self.stride);
         let asked = self.fetch_from;
         let fetched = loop {
             let fetched = member.fetch(self.partition(), asked, count, limits::FETCH_BYTES).await?;
@@ -183,6 +186,9 @@ impl Lane {
         };
         if let Some(last) = fetched.records.last() {
             self.fetch_from = last.offset.next();
+            if self.is_behind() {
+                self.stride = limits::READ_AHEAD_RECORDS.min(self.stride * 2);
+            }
         }
         if self.ahead.is_empty() {
             // Taken over as it is.
@@ -296,6 +302,7 @@ impl Lane {
     fn move_to(&mut self, next: Offset) {
         self.next = next;
         self.fetch_from = next;
+        self.stride = limits::PREFETCH_RECORDS;
         self.knows_cut = false;
         self.unread = None;
         self.ahead.clear();

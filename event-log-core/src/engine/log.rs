@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::batch::Batch;
@@ -168,63 +168,46 @@ impl<E, T: Transport> Inner<E, T> {
     }
 }
 
-impl<E, T: Transport> Inner<E, T> {
-    /// Offers events to the queue. Returns whether they are in the reconnect buffer, so that nobody should wait for
-    /// their outcome; or the room in which they wait for space.
-    fn offer<G>(&self, entries: G) -> Result<bool, InRoom<'_, E>>
+impl<E: Send + 'static, T: Transport> Inner<E, T> {
+    /// Offers events to the queue, and waits for space as long as the policy says. Returns whether they are
+    /// in the reconnect buffer, so that nobody should wait for their outcome.
+    async fn offer<G>(&self, entries: G) -> bool
     where
         G: AsRef<[Entry<E>]> + IntoIterator<Item = Entry<E>> + Into<Vec<Entry<E>>>,
     {
         match self.shared.offer(entries, WhenFull::Wait) {
-            Admission::Queued { buffered } => Ok(buffered),
-            Admission::Rejected(entries, reason) => {
-                reject(entries, &reason);
-                Ok(false)
-            }
+            Admission::Queued { buffered } => return buffered,
+            Admission::Rejected(entries, reason) => reject(entries, &reason),
             Admission::Waiting { number, left } => {
-                Err(InRoom { events: Leaving { shared: &self.shared, number }, left })
+                let room = InRoom { shared: &self.shared, number };
+                let deadline = match self.shared.config.overflow {
+                    Overflow::Block { deadline } => deadline,
+                    Overflow::DropOldest | Overflow::Reject => Duration::MAX,
+                };
+                if tokio::time::timeout(deadline, left).await.is_err() {
+                    reject(room.leave(), &RejectReason::Full);
+                }
             }
-        }
-    }
-}
-
-/// Events of a call that waits for space.
-struct InRoom<'a, E> {
-    events: Leaving<'a, E>,
-    left: oneshot::Receiver<()>,
-}
-
-impl<E> InRoom<'_, E> {
-    /// Waits for space as long as the policy says. To be put on the heap, since it is rare: the future of every `append`
-    /// would have to be large enough for it. Whoever had to wait learns from the ticket what became of it: `false`.
-    async fn wait(self) -> bool {
-        let Self { events, left } = self;
-        let deadline = match events.shared.config.overflow {
-            Overflow::Block { deadline } => deadline,
-            Overflow::DropOldest | Overflow::Reject => Duration::MAX,
-        };
-        if tokio::time::timeout(deadline, left).await.is_err() {
-            reject(events.leave(), &RejectReason::Full);
         }
         false
     }
 }
 
-/// If the call is dropped while it waits, its events leave the room with it, so that the room never holds more than the
-/// calls under way.
-struct Leaving<'a, E> {
+/// Events of a call that waits for space. If the call is dropped meanwhile they leave with it, so that the room
+/// never holds more than the calls under way.
+struct InRoom<'a, E> {
     shared: &'a Shared<E>,
     number: u64,
 }
 
-impl<E> Leaving<'_, E> {
+impl<E> InRoom<'_, E> {
     /// What has not been let in yet.
     fn leave(&self) -> Vec<Entry<E>> {
         self.shared.give_up_waiting(self.number).unwrap_or_default()
     }
 }
 
-impl<E> Drop for Leaving<'_, E> {
+impl<E> Drop for InRoom<'_, E> {
     fn drop(&mut self) {
         drop(self.leave());
     }
@@ -265,11 +248,7 @@ where
             Err(prepared) => prepared,
         };
         let (entry, ticket) = prepared.into_entry();
-        let buffered = match inner.offer([entry]) {
-            Ok(buffered) => buffered,
-            Err(room) => Box::pin(room.wait()).await,
-        };
-        if buffered { Ok(Receipt::Buffered(ticket)) } else { ticket.receipt().await }
+        if inner.offer([entry]).await { Ok(Receipt::Buffered(ticket)) } else { ticket.receipt().await }
     }
 
     async fn append_batch(&self, events: Vec<E>) -> Result<Vec<Receipt<E>>, BatchError<E>> {
@@ -282,10 +261,7 @@ where
             return Ok(receipts);
         }
         let (entries, batch) = batch.into_queued();
-        let buffered = match inner.offer(entries) {
-            Ok(buffered) => buffered,
-            Err(room) => Box::pin(room.wait()).await,
-        };
+        let buffered = inner.offer(entries).await;
         batch.wait(buffered).await
     }
 

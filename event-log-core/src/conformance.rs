@@ -316,6 +316,7 @@ cases! { $
     seek {
         c5_seek_to_the_beginning_reads_everything_again,
         c5_seek_to_the_end_reads_only_what_follows,
+        c5_seek_away_from_a_backlog,
         c5_seek_to_the_end_of_a_log_that_began_again,
         c5_seek_to_a_position,
         c5_seek_to_a_cursor,

@@ -368,8 +368,12 @@ impl Member for IggyMember {
         if let (Some(tenure), Some(last)) = (self.tenures.get_mut(&partition), fetched.records.last()) {
             let read = (last.offset, last.id);
             tenure.tail = Some(read);
-            // Who reads on, and is behind, will want more. A first look may be all that is wanted.
-            if tail.is_some() && fetched.high.is_some_and(|high| high > last.offset.next()) {
+            // Who reads on, and is behind, will want more. A first look may be all that is wanted; and where it goes on after
+            // a cut is not known.
+            if tail.is_some()
+                && !fetched.was_cut
+                && fetched.high.is_some_and(|high| high > last.offset.next())
+            {
                 let count = self.lanes.batch[lane].min(count);
                 let before = self.shared.ends.end(partition);
                 self.lanes.ahead[lane] = Some(ReadAhead::start(&self.client, partition, read, count, before));

@@ -328,6 +328,29 @@ async fn a_consumer_that_waits_behind_a_cut_does_not_ask_all_the_time() {
     assert!(polls < 20, "{polls} polls in a second of waiting");
 }
 
+#[tokio::test]
+async fn whoever_is_behind_asks_ahead_and_for_more_each_time() {
+    const EVENTS: usize = 16_000;
+
+    let Some(harness) = harness() else { return };
+    let log = open(&harness.config().await).await;
+    let events = (0..EVENTS as u64).map(|number| Probe::new("k", number)).collect();
+    log.append_all::<Vec<_>>(events).await.expect("they are appended");
+    let mut reader = log.consumer("readers").await.expect("a consumer opens");
+    let proxy = harness.proxy().await;
+    read(&mut reader, 128).await;
+    let before = proxy.requests(POLL_MESSAGES_CODE);
+    read(&mut reader, 128).await;
+    // One that was asked for, and one that nobody has waited for.
+    let asks_ahead = proxy.until(|counts| counts.received(POLL_MESSAGES_CODE) >= before + 2);
+    tokio::time::timeout(PATIENCE, asks_ahead).await.expect("it asks ahead");
+    for _ in 2..EVENTS / 128 {
+        read(&mut reader, 128).await;
+    }
+    let polls = proxy.requests(POLL_MESSAGES_CODE) - before;
+    assert!(polls < 16, "{polls} requests for {EVENTS} records, of which 4,096 fit in one");
+}
+
 /// A consumer in a process of its own, which does what it is told on its standard input.
 struct OtherProcess {
     child: Child,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::fixture::{Log, Probe, Reader, append, assert_dry, numbers, open_with, partitions, read, reader};
+use super::fixture::{
+    Log, Probe, Reader, append, assert_dry, fill, numbers, open_with, partitions, read, reader,
+};
 use super::{CaseResult, Fault, Harness};
 use crate::error::Error;
 use crate::position::{Cursor, Offset, PartitionId, Position, SeekPosition, Timestamp};
@@ -82,6 +84,24 @@ pub(super) async fn c5_seek_to_a_position(harness: &dyn Harness) -> CaseResult {
     let read: Vec<_> = read(&mut reader, again.len()).await.iter().map(|record| record.position).collect();
     assert_eq!(read, again, "that partition from there on, and the other one stays");
     assert_dry(&mut reader).await;
+    Ok(())
+}
+
+/// What was read ahead of the old place is none of the new one.
+pub(super) async fn c5_seek_away_from_a_backlog(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(1)).await;
+    fill(&log, 0..2_000).await;
+    let mut reader = reader(&log, "readers").await;
+    for to in [0, 1_500, 250, 1_000] {
+        let start = Position::new(PartitionId(0), Offset(to));
+        seek(&mut reader, SeekPosition::Position(start)).await;
+        // Several polls with nothing left over, so that it reads on.
+        for part in 0..3 {
+            let from = to + part * 128;
+            let expected: Vec<_> = (from..from + 128).collect();
+            assert_eq!(numbers(&read(&mut reader, 128).await), expected);
+        }
+    }
     Ok(())
 }
 

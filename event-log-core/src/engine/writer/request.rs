@@ -1,7 +1,6 @@
 //! What the writer sends: one request per partition and round, over one connection or several at a time.
 
 use futures::future::join_all;
-
 use tokio::time::Instant;
 
 use crate::engine::entry::Entry;

@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::consumer::{ConsumerOptions, EventConsumer};
-use crate::error::{AppendError, BatchError, Error};
+use crate::error::{BatchError, Error, RejectReason, Rejected};
 use crate::event::Partitionable;
 use crate::limits;
 use crate::log::EventLog;
-use crate::receipt::{Committed, Receipt};
+use crate::receipt::{Committed, Outcome, Receipt};
 use crate::record::EventBatch;
 
 /// More ways to append and to open a consumer, for every [`EventLog`].
-#[async_trait]
 pub trait EventLogExt<E>: EventLog<E>
 where
     E: Partitionable + Serialize + Send + 'static,
@@ -27,11 +25,14 @@ where
     /// # Errors
     ///
     /// As for [`EventLog::consumer_with`].
-    async fn consumer(&self, group: &str) -> Result<Box<dyn EventConsumer<E>>, Error>
+    fn consumer(
+        &self,
+        group: &str,
+    ) -> impl Future<Output = Result<Box<dyn EventConsumer<E>>, Error>> + Send
     where
         E: DeserializeOwned,
     {
-        self.consumer_with(group, ConsumerOptions::default()).await
+        async move { self.consumer_with(group, ConsumerOptions::default()).await }
     }
 
     /// Appends an event and waits until it is in the log, through a lost connection if need be.
@@ -43,8 +44,17 @@ where
     /// # Cancel safety
     ///
     /// As for [`EventLog::append`].
-    async fn append_committed(&self, event: E) -> Result<Committed, AppendError<E>> {
-        self.append(event).await?.committed().await
+    fn append_committed(&self, event: E) -> impl Future<Output = Outcome<E>> + Send {
+        async move {
+            // `submit` needs no future on the heap. Only where it finds no space is it `append` that waits for it.
+            match self.submit(event) {
+                Ok(ticket) => ticket.await,
+                Err(Rejected { event, reason: RejectReason::Full }) => {
+                    self.append(event).await?.committed().await
+                }
+                Err(rejected) => Err(rejected.into()),
+            }
+        }
     }
 
     /// Appends all events, in requests of [`limits::REQUEST_EVENTS`], and waits until every one is in the
@@ -58,19 +68,21 @@ where
     /// # Cancel safety
     ///
     /// Dropping the future leaves a prefix of the events appended.
-    async fn append_all<I>(&self, events: I) -> Result<Vec<Committed>, BatchError<E>>
+    fn append_all<I>(&self, events: I) -> impl Future<Output = Result<Vec<Committed>, BatchError<E>>> + Send
     where
         I: IntoIterator<Item = E> + Send,
         I::IntoIter: Send,
     {
-        let mut events = events.into_iter();
-        let mut committed = Vec::with_capacity(events.size_hint().0);
-        loop {
-            let chunk: Vec<E> = events.by_ref().take(limits::REQUEST_EVENTS).collect();
-            if chunk.is_empty() {
-                return Ok(committed);
+        async move {
+            let mut events = events.into_iter();
+            let mut committed = Vec::with_capacity(events.size_hint().0);
+            loop {
+                let chunk: Vec<E> = events.by_ref().take(limits::REQUEST_EVENTS).collect();
+                if chunk.is_empty() {
+                    return Ok(committed);
+                }
+                committed.extend(all_committed(self.append_batch(chunk).await?).await?);
             }
-            committed.extend(all_committed(self.append_batch(chunk).await?).await?);
         }
     }
 }

@@ -25,10 +25,7 @@ where
     /// # Errors
     ///
     /// As for [`EventLog::consumer_with`].
-    fn consumer(
-        &self,
-        group: &str,
-    ) -> impl Future<Output = Result<Box<dyn EventConsumer<E>>, Error>> + Send
+    fn consumer(&self, group: &str) -> impl Future<Output = Result<Box<dyn EventConsumer<E>>, Error>> + Send
     where
         E: DeserializeOwned,
     {

@@ -57,6 +57,7 @@ mod raw;
 mod receipt;
 mod record;
 mod state;
+mod ticket;
 mod watermark;
 
 #[cfg(feature = "conformance")]
@@ -77,7 +78,8 @@ pub use self::log::{EventLog, Leftover};
 pub use self::partitioner::{TEST_VECTORS, partition_of};
 pub use self::position::{Cursor, Offset, PartitionId, Position, SeekPosition, Timestamp};
 pub use self::raw::{RawCodec, RawEvent};
-pub use self::receipt::{Committed, Outcome, Promise, Receipt, Ticket};
+pub use self::receipt::{Committed, Outcome, Receipt};
 pub use self::record::{EventBatch, Notice, Record, Undecodable};
 pub use self::state::{Connection, LogState, Recovered};
+pub use self::ticket::{Promise, Ticket};
 pub use self::watermark::{Lag, PartitionLag, PartitionWatermarks, Watermarks};

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use crate::consumer::{ConsumerOptions, EventConsumer};
 use crate::error::{AppendError, BatchError, Error, Rejected};
 use crate::event::{EventId, Partitionable};
-use crate::receipt::{Receipt, Ticket};
+use crate::receipt::Receipt;
 use crate::state::LogState;
+use crate::ticket::Ticket;
 use crate::watermark::{Lag, Watermarks};
 
 /// A typed, partitioned, durable log of events.

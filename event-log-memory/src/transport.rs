@@ -87,6 +87,10 @@ impl Transport for MemoryTransport {
     type Session = MemorySession;
     type Member = MemoryMember;
 
+    fn keeps_payloads(&self) -> bool {
+        true
+    }
+
     fn partitions(&self) -> u32 {
         self.topic.partitions()
     }

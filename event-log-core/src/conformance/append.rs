@@ -19,7 +19,7 @@ use crate::ext::EventLogExt;
 use crate::log::EventLog;
 use crate::partitioner::partition_of;
 use crate::position::{Offset, PartitionId};
-use crate::receipt::Ticket;
+use crate::ticket::Ticket;
 
 pub(super) async fn a1_positions_are_the_logs_own(harness: &dyn Harness) -> CaseResult {
     let log = open(harness).await;

@@ -9,7 +9,7 @@ use super::fixture::{
 };
 use super::{CaseResult, Fault, Harness, Spec};
 use crate::error::{AppendFailure, Error, RejectReason};
-use crate::receipt::Ticket;
+use crate::ticket::Ticket;
 
 pub(super) async fn l1_opening_again_finds_the_same_log(harness: &dyn Harness) -> CaseResult {
     let first = open(harness).await;

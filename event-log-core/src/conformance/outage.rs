@@ -15,9 +15,9 @@ use crate::error::{AppendFailure, RejectReason};
 use crate::event::EventId;
 use crate::ext::EventLogExt;
 use crate::position::{Offset, PartitionId};
-use crate::receipt::Ticket;
 use crate::record::Notice;
 use crate::state::Connection;
+use crate::ticket::Ticket;
 
 /// A log that holds this many events while it is away.
 fn holding(events: usize, overflow: Overflow) -> Spec {

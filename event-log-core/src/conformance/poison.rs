@@ -134,8 +134,9 @@ mod parking {
     use crate::event::EventId;
     use crate::log::{EventLog, Leftover};
     use crate::position::PartitionId;
-    use crate::receipt::{Committed, Receipt, Ticket};
+    use crate::receipt::{Committed, Receipt};
     use crate::state::LogState;
+    use crate::ticket::Ticket;
     use crate::watermark::{Lag, Watermarks};
 
     #[derive(Default)]

@@ -10,7 +10,8 @@ use super::transport::{Message, Transport};
 use crate::error::{AppendError, BatchError, RejectReason, Rejected};
 use crate::event::{EventId, Partitionable};
 use crate::position::{Offset, PartitionId, Timestamp};
-use crate::receipt::{Committed, Receipt, Ticket};
+use crate::receipt::{Committed, Receipt};
+use crate::ticket::Ticket;
 
 /// Events of one batch, encoded. Everything per event is in the order of the batch, unless it says otherwise.
 pub(super) struct Batch<E> {

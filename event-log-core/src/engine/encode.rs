@@ -4,17 +4,18 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 
 use super::clock::{Clock, IdGenerator};
 use super::entry::Entry;
-use super::transport::Message;
+use super::transport::{Message, Transport};
 use crate::codec::{Codec, CodecError};
 use crate::error::{RejectReason, Rejected};
 use crate::event::{EventId, Partitionable};
 use crate::partitioner::partition_of;
 use crate::position::{PartitionId, Timestamp};
-use crate::receipt::Ticket;
+use crate::ticket::Ticket;
 
 /// An event with its place, encoded.
 pub(super) struct Prepared<E> {
@@ -50,7 +51,28 @@ fn with_scratch<T>(encode: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     result
 }
 
-/// Everything that preparing an event takes. Shared by all handles, and without a lock.
+/// Events of about this many bytes in all share an allocation.
+const BLOCK_BYTES: usize = 1 << 15;
+
+/// What payloads are cut from. One log has one, so that what waits in its queue keeps no memory but the log's own.
+#[derive(Default)]
+struct Block(Mutex<BytesMut>);
+
+impl Block {
+    /// A copy of these bytes.
+    fn copy(&self, bytes: &[u8]) -> Bytes {
+        // A long one would leave too much of the block unused; and nobody waits to save an allocation.
+        let cut = if bytes.len() <= BLOCK_BYTES / 8 { self.0.try_lock() } else { None };
+        let Some(mut block) = cut else { return Bytes::copy_from_slice(bytes) };
+        if block.capacity() < bytes.len() {
+            *block = BytesMut::with_capacity(BLOCK_BYTES);
+        }
+        block.extend_from_slice(bytes);
+        block.split().freeze()
+    }
+}
+
+/// Everything that preparing an event takes. Shared by all handles, and nobody waits for a lock.
 pub(super) struct Encoder<E> {
     codec: Arc<dyn Codec<E>>,
     clock: Arc<dyn Clock>,
@@ -60,6 +82,8 @@ pub(super) struct Encoder<E> {
     limit: usize,
     /// Where the next event without a key goes.
     keyless: AtomicU32,
+    /// `None` for a log that keeps the payloads that it gets: each must be an allocation of its own.
+    block: Option<Block>,
 }
 
 impl<E> Encoder<E> {
@@ -67,10 +91,19 @@ impl<E> Encoder<E> {
         codec: Arc<dyn Codec<E>>,
         clock: Arc<dyn Clock>,
         ids: IdGenerator,
-        partitions: u32,
+        transport: &impl Transport,
         limit: usize,
     ) -> Self {
-        Self { codec, clock, ids, partitions, limit, keyless: AtomicU32::new(0) }
+        let block = (!transport.keeps_payloads()).then(Block::default);
+        Self {
+            codec,
+            clock,
+            ids,
+            partitions: transport.partitions(),
+            limit,
+            keyless: AtomicU32::new(0),
+            block,
+        }
     }
 
     pub(super) fn codec(&self) -> Arc<dyn Codec<E>> {
@@ -111,6 +144,10 @@ impl<E: Partitionable> Encoder<E> {
         Some(self.check_length(payload.len()).map(|()| payload))
     }
 
+    fn copy(&self, bytes: &[u8]) -> Bytes {
+        self.block.as_ref().map_or_else(|| Bytes::copy_from_slice(bytes), |block| block.copy(bytes))
+    }
+
     fn check_length(&self, bytes: usize) -> Result<(), RejectReason> {
         let limit = self.limit;
         match bytes {
@@ -129,7 +166,7 @@ impl<E: Partitionable> Encoder<E> {
     }
 
     pub(super) fn prepare(&self, event: E) -> Result<Prepared<E>, Rejected<E>> {
-        let copy = || with_scratch(|out| self.encode(&event, out).map(|()| Bytes::copy_from_slice(out)));
+        let copy = || with_scratch(|out| self.encode(&event, out).map(|()| self.copy(out)));
         let payload = self.encoded(&event).unwrap_or_else(copy);
         let payload = match payload {
             Ok(payload) => payload,

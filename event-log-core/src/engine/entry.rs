@@ -8,7 +8,13 @@ use crate::error::{AppendError, AppendFailure, Error};
 use crate::event::EventId;
 use crate::log::Leftover;
 use crate::position::{Offset, PartitionId};
-use crate::receipt::{Committed, Promise, Ticket, unknown};
+use crate::receipt::Committed;
+use crate::ticket::{Promise, Ticket};
+
+/// The failure of an event whose log went away for good while its fate was open.
+pub(super) const fn unknown() -> AppendFailure {
+    AppendFailure::Unknown(None)
+}
 
 /// An event that was accepted, with everything that sending it takes and the promise of its outcome.
 ///
@@ -25,17 +31,17 @@ pub(super) struct Entry<E> {
     /// A request with it got lost. It was not there when the log was read back, and is sent again; but that
     /// the lost one never arrives, nobody can say.
     pub(super) may_be_under_way: bool,
-    /// `None` once it is resolved.
-    open: Option<(E, Promise<E>)>,
+    /// Holds the event. `None` once it is resolved.
+    promise: Option<Promise<E>>,
 }
 
 impl<E> Entry<E> {
     pub(super) fn new(event: E, message: Message, partition: PartitionId) -> (Self, Ticket<E>) {
-        let (promise, ticket) = Ticket::pending();
+        let (promise, ticket) = Ticket::holding(event);
         let Message { id, payload } = message;
-        let open = Some((event, promise));
+        let promise = Some(promise);
         let accepted_at = Instant::now();
-        (Self { id, partition, payload, accepted_at, sequence: 0, may_be_under_way: false, open }, ticket)
+        (Self { id, partition, payload, accepted_at, sequence: 0, may_be_under_way: false, promise }, ticket)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -48,9 +54,8 @@ impl<E> Entry<E> {
     }
 
     pub(super) fn commit(mut self, offset: Option<Offset>) {
-        if let Some((_, promise)) = self.open.take() {
-            // Nobody waiting for good news is fine.
-            let _ = promise.resolve(Ok(Committed::new(self.id, self.partition, offset)));
+        if let Some(promise) = self.promise.take() {
+            promise.commit(Committed::new(self.id, self.partition, offset));
         }
     }
 
@@ -69,23 +74,24 @@ impl<E> Entry<E> {
     }
 
     fn fail_open(&mut self, failure: AppendFailure) -> Option<AppendError<E>> {
-        let (event, promise) = self.open.take()?;
-        promise.resolve(Err(AppendError::new(event, self.id, failure))).err()?.err()
+        self.promise.take()?.fail(self.id, failure)
     }
 
     /// Takes the event back out: the entry was never accepted.
     pub(super) fn into_event(mut self) -> Option<E> {
-        self.open.take().map(|(event, _)| event)
+        self.promise.take()?.withdraw()
     }
 
     /// Tells a waiting `append` that its event is in the reconnect buffer.
     pub(super) fn tell_buffered(&mut self) {
-        self.open = self.open.take().map(|(event, promise)| (event, promise.buffered()));
+        if let Some(promise) = &mut self.promise {
+            promise.tell_buffered();
+        }
     }
 
     /// Whether nobody waits for the outcome any more.
     pub(super) fn is_orphaned(&self) -> bool {
-        self.open.as_ref().is_none_or(|(_, promise)| promise.is_orphaned())
+        self.promise.as_ref().is_none_or(Promise::is_orphaned)
     }
 }
 

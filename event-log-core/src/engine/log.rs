@@ -27,8 +27,9 @@ use crate::error::{AppendError, AppendFailure, BatchError, Error, RejectReason, 
 use crate::event::Partitionable;
 use crate::limits;
 use crate::log::{EventLog, Leftover};
-use crate::receipt::{Committed, Receipt, Ticket};
+use crate::receipt::{Committed, Receipt};
 use crate::state::{Connection, LogState};
+use crate::ticket::Ticket;
 use crate::watermark::{Lag, PartitionLag, Watermarks};
 
 /// What a [`Log`] is opened with, besides its transport.
@@ -102,7 +103,7 @@ impl<E> Engine<E> {
         let shared = Arc::new(Shared::new(self.config, Arc::clone(&self.clock), seed, connection));
         let ids = IdGenerator::new(shared.chance.next_u64());
         let limit = shared.config.max_event_bytes;
-        let encoder = Encoder::new(self.codec, self.clock, ids, transport.partitions(), limit);
+        let encoder = Encoder::new(self.codec, self.clock, ids, &*transport, limit);
         let writer = Writer::new(Arc::clone(&shared), Arc::clone(&transport));
         runtime.spawn(writer.run(session));
         Ok(Log { inner: Arc::new(Inner { shared, transport, encoder }) })

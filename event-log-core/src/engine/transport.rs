@@ -87,6 +87,12 @@ pub trait Transport: Send + Sync + 'static {
     /// How many partitions the log has: as configured, and verified by [`connect`](Self::connect).
     fn partitions(&self) -> u32;
 
+    /// Whether it keeps the payloads that it is given, rather than copying them. Then each has an allocation of its own,
+    /// which is freed with it; otherwise many share one.
+    fn keeps_payloads(&self) -> bool {
+        false
+    }
+
     /// How many connections of the producer are worth having at the same time, of which each sends to some of the
     /// partitions. They are opened as they turn out to be of use. With more than one, requests to different partitions
     /// are under way together; those to one partition never are.

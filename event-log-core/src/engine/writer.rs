@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use self::request::{Request, send_all};
 use self::sessions::Sessions;
+use super::entry::unknown;
 use super::shared::Shared;
 use super::supervisor;
 use super::transport::{Session, Transport};
@@ -31,7 +32,6 @@ use crate::event::EventId;
 use crate::limits;
 use crate::log::Leftover;
 use crate::position::{Offset, PartitionId};
-use crate::receipt::unknown;
 use crate::state::Recovered;
 use crate::watermark::PartitionWatermarks;
 

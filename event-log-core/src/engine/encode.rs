@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use bytes::{Bytes, BytesMut};
-use parking_lot::Mutex;
+use bytes::Bytes;
 
+use super::blocks::Blocks;
 use super::clock::{Clock, IdGenerator};
 use super::entry::Entry;
 use super::transport::{Message, Transport};
@@ -51,27 +51,6 @@ fn with_scratch<T>(encode: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     result
 }
 
-/// Events of about this many bytes in all share an allocation.
-const BLOCK_BYTES: usize = 1 << 15;
-
-/// What payloads are cut from. One log has one, so that what waits in its queue keeps no memory but the log's own.
-#[derive(Default)]
-struct Block(Mutex<BytesMut>);
-
-impl Block {
-    /// A copy of these bytes.
-    fn copy(&self, bytes: &[u8]) -> Bytes {
-        // A long one would leave too much of the block unused; and nobody waits to save an allocation.
-        let cut = if bytes.len() <= BLOCK_BYTES / 8 { self.0.try_lock() } else { None };
-        let Some(mut block) = cut else { return Bytes::copy_from_slice(bytes) };
-        if block.capacity() < bytes.len() {
-            *block = BytesMut::with_capacity(BLOCK_BYTES);
-        }
-        block.extend_from_slice(bytes);
-        block.split().freeze()
-    }
-}
-
 /// Everything that preparing an event takes. Shared by all handles, and nobody waits for a lock.
 pub(super) struct Encoder<E> {
     codec: Arc<dyn Codec<E>>,
@@ -83,7 +62,7 @@ pub(super) struct Encoder<E> {
     /// Where the next event without a key goes.
     keyless: AtomicU32,
     /// `None` for a log that keeps the payloads that it gets: each must be an allocation of its own.
-    block: Option<Block>,
+    blocks: Option<Blocks>,
 }
 
 impl<E> Encoder<E> {
@@ -94,7 +73,7 @@ impl<E> Encoder<E> {
         transport: &impl Transport,
         limit: usize,
     ) -> Self {
-        let block = (!transport.keeps_payloads()).then(Block::default);
+        let blocks = (!transport.keeps_payloads()).then(Blocks::default);
         Self {
             codec,
             clock,
@@ -102,7 +81,7 @@ impl<E> Encoder<E> {
             partitions: transport.partitions(),
             limit,
             keyless: AtomicU32::new(0),
-            block,
+            blocks,
         }
     }
 
@@ -145,7 +124,7 @@ impl<E: Partitionable> Encoder<E> {
     }
 
     fn copy(&self, bytes: &[u8]) -> Bytes {
-        self.block.as_ref().map_or_else(|| Bytes::copy_from_slice(bytes), |block| block.copy(bytes))
+        self.blocks.as_ref().map_or_else(|| Bytes::copy_from_slice(bytes), |blocks| blocks.copy(bytes))
     }
 
     fn check_length(&self, bytes: usize) -> Result<(), RejectReason> {

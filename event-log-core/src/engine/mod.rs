@@ -19,6 +19,7 @@
 //! ```
 
 mod batch;
+mod blocks;
 mod clock;
 mod consumer;
 mod encode;

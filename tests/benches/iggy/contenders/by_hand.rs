@@ -9,10 +9,10 @@ use bytes::Bytes;
 use iggy::prelude::IggyMessage;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{IN_FLIGHT, Producer};
+use super::{IN_FLIGHT, Producer, events_by_task, numbers_of};
 use crate::Failure;
 use crate::bench::Bench;
-use crate::event::{Event, PARTITIONS, enough_for};
+use crate::event::{PARTITIONS, enough_for};
 use crate::numbers::Numbers;
 use crate::stopwatch::Stopwatch;
 use crate::topic::{Raw, Topic};
@@ -35,10 +35,7 @@ impl Producer for ByHand {
 
     async fn produce(&self, bench: &Bench, topic: &Topic, watch: &mut Stopwatch) -> Result<Numbers, Failure> {
         let each = enough_for(watch.window(), 800_000) / IN_FLIGHT + 1;
-        let numbers = |task: u64| (0..each).map(move |nth| task + nth * IN_FLIGHT);
-        let ready: Vec<Vec<Event>> = (0..IN_FLIGHT)
-            .map(|task| numbers(task).map(|number| bench.events.event(number)).collect())
-            .collect();
+        let ready = events_by_task(bench, each).await?;
         let (sender, inbox) = mpsc::channel(IN_FLIGHT as usize);
         let deadline = watch.start();
         let writer = tokio::spawn(write(Arc::clone(&bench.raw), topic.clone(), inbox));
@@ -69,7 +66,7 @@ impl Producer for ByHand {
         writer.await??;
         let mut appended = Numbers::default();
         for (task, ended) in (0..).zip(ended) {
-            for number in numbers(task).take(ended?.0) {
+            for number in numbers_of(task, each).take(ended?.0) {
                 appended.insert(number);
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use event_log_core::{EventLog as _, EventLogExt as _};
 
-use super::{IN_FLIGHT, Producer};
+use super::{IN_FLIGHT, Producer, events_by_task, numbers_of};
 use crate::Failure;
 use crate::bench::Bench;
 use crate::contest::OURS;
@@ -15,7 +15,7 @@ use crate::stopwatch::Stopwatch;
 use crate::topic::Topic;
 
 /// Events a second that are made ready: more than can be appended.
-const MOST_PER_SECOND: u32 = 600_000;
+const MOST_PER_SECOND: u32 = 900_000;
 
 const CLOSE: Duration = Duration::from_secs(10);
 
@@ -35,10 +35,7 @@ impl Producer for Appends {
     async fn produce(&self, bench: &Bench, topic: &Topic, watch: &mut Stopwatch) -> Result<Numbers, Failure> {
         let log = bench.open(topic).await?;
         let each = enough_for(watch.window(), MOST_PER_SECOND) / IN_FLIGHT + 1;
-        let numbers = |task: u64| (0..each).map(move |nth| task + nth * IN_FLIGHT);
-        let ready: Vec<Vec<Event>> = (0..IN_FLIGHT)
-            .map(|task| numbers(task).map(|number| bench.events.event(number)).collect())
-            .collect();
+        let ready = events_by_task(bench, each).await?;
         let deadline = watch.start();
         let tasks = ready.into_iter().map(|events| {
             let log = log.clone();
@@ -61,7 +58,7 @@ impl Producer for Appends {
         watch.stop();
         let mut appended = Numbers::default();
         for (task, ended) in (0..).zip(ended) {
-            for number in numbers(task).take(ended?.0) {
+            for number in numbers_of(task, each).take(ended?.0) {
                 appended.insert(number);
             }
         }

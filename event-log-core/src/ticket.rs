@@ -282,8 +282,7 @@ impl<E> Promise<E> {
 
     /// Takes the event that the promise holds out again. Nobody may await the ticket any more.
     pub(crate) fn withdraw(self) -> Option<E> {
-        let event = self.slot.as_ref()?.lock().event.take();
-        event
+        self.slot.as_ref()?.lock().event.take()
     }
 }
 

@@ -100,7 +100,9 @@ impl<E> Engine<E> {
             Err(error) => return Err(error),
         };
         let seed = self.seed.unwrap_or_else(random_seed);
-        let shared = Arc::new(Shared::new(self.config, Arc::clone(&self.clock), seed, connection));
+        let partitions = transport.partitions();
+        let shared = Shared::new(self.config, partitions, Arc::clone(&self.clock), seed, connection);
+        let shared = Arc::new(shared);
         let ids = IdGenerator::new(shared.chance.next_u64());
         let limit = shared.config.max_event_bytes;
         let encoder = Encoder::new(self.codec, self.clock, ids, &*transport, limit);

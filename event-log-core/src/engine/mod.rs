@@ -24,6 +24,7 @@ mod clock;
 mod consumer;
 mod encode;
 mod entry;
+mod lines;
 mod log;
 mod queue;
 mod shared;

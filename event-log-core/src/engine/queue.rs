@@ -1,8 +1,8 @@
-//! The one FIFO between producers and the writer, and the only owner of events that wait.
+//! What is between producers and the writer, and the only owner of events that wait.
 //!
-//! Two lines, both first in, first out. The **queue** holds accepted events: its bounds are the log's memory.
+//! The **queue** holds accepted events, those of each partition first in, first out: its bounds are the log's memory.
 //! The **waiting room** holds the events of `append` calls that wait for space in the queue; they are not
-//! accepted yet, and each is a caller that stands still, so that it needs no bound of its own.
+//! accepted yet, and each is a caller that stands still, so that it needs no bound of its own. First in, first out, too.
 //!
 //! Everything here is synchronous and under one lock that is held for a few instructions.
 
@@ -12,9 +12,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::entry::Entry;
+use super::lines::Lines;
 use crate::config::{Overflow, ProducerConfig};
 use crate::error::{AppendFailure, RejectReason};
 use crate::log::Leftover;
+use crate::position::PartitionId;
 
 /// Whether the log is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,20 +57,32 @@ struct Waiting<E> {
 }
 
 pub(super) struct Queue<E> {
-    fifo: VecDeque<Entry<E>>,
-    bytes: usize,
+    lines: Lines<E>,
+    /// By partition: what the writer has taken and not resolved yet.
+    held: Vec<Held>,
+    /// How many that are in all.
+    in_flight: usize,
+    /// Partitions with something for the writer, which holds nothing of them: each once, in turn.
+    ready: VecDeque<PartitionId>,
     room: VecDeque<Waiting<E>>,
     next_number: u64,
     phase: Phase,
     /// Accepted in all; also the sequence number of the next one.
     accepted: u64,
-    /// What the writer has taken and not resolved yet: how many, and the sequence number of the first.
-    in_flight: usize,
-    in_flight_from: u64,
     dropped: u64,
     max_events: usize,
     max_bytes: usize,
     overflow: Overflow,
+}
+
+/// What the writer has of a partition.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    events: usize,
+    /// The sequence number of the first.
+    from: u64,
+    /// The partition is in `ready`.
+    is_ready: bool,
 }
 
 impl<E> Waiting<E> {
@@ -79,16 +93,16 @@ impl<E> Waiting<E> {
 }
 
 impl<E> Queue<E> {
-    pub(super) fn new(config: &ProducerConfig, phase: Phase) -> Self {
+    pub(super) fn new(config: &ProducerConfig, partitions: u32, phase: Phase) -> Self {
         Self {
-            fifo: VecDeque::new(),
-            bytes: 0,
+            lines: Lines::new(partitions),
+            held: vec![Held::default(); partitions as usize],
+            in_flight: 0,
+            ready: VecDeque::new(),
             room: VecDeque::new(),
             next_number: 0,
             phase,
             accepted: 0,
-            in_flight: 0,
-            in_flight_from: 0,
             dropped: 0,
             max_events: config.buffer_events,
             max_bytes: config.buffer_bytes,
@@ -106,7 +120,7 @@ impl<E> Queue<E> {
 
     /// Accepted and not resolved.
     pub(super) fn buffered(&self) -> usize {
-        self.fifo.len() + self.in_flight
+        self.lines.events() + self.in_flight
     }
 
     /// How many events have been accepted so far: the mark that [`settled`](Self::settled) has to reach for
@@ -117,10 +131,8 @@ impl<E> Queue<E> {
 
     /// How many events from the beginning on are resolved, without exception.
     pub(super) fn settled(&self) -> u64 {
-        if self.in_flight > 0 {
-            return self.in_flight_from;
-        }
-        self.fifo.front().map_or(self.accepted, |entry| entry.sequence)
+        let held = self.held.iter().filter(|held| held.events > 0).map(|held| held.from);
+        held.chain(self.lines.first_sequence()).min().unwrap_or(self.accepted)
     }
 
     /// Nothing queued, nothing in flight, nobody waiting: an event may pass the queue by.
@@ -170,20 +182,41 @@ impl<E> Queue<E> {
         given_up
     }
 
-    /// Takes the next events from the front, as many as fit. What was taken before is resolved by now.
-    pub(super) fn take(&mut self, mut fits: impl FnMut(&Entry<E>) -> bool) -> Vec<Entry<E>> {
-        let count = self.fifo.iter().take_while(|entry| fits(entry)).count();
-        let taken: Vec<_> = self.fifo.drain(..count).collect();
-        self.bytes -= taken.iter().map(Entry::bytes).sum::<usize>();
-        self.in_flight = taken.len();
-        self.in_flight_from = taken.first().map_or(self.accepted, |entry| entry.sequence);
-        self.admit_waiting();
-        taken
+    /// Takes the next events of a partition of which the writer holds nothing, as many as fit into a request.
+    pub(super) fn take(&mut self, events: usize, bytes: usize) -> Vec<Entry<E>> {
+        while let Some(partition) = self.ready.pop_front() {
+            let taken = self.lines.take(partition, events, bytes);
+            let held = &mut self.held[partition.0 as usize];
+            held.is_ready = false;
+            // They may have been dropped, or have expired.
+            let Some(first) = taken.first() else { continue };
+            (held.events, held.from) = (taken.len(), first.sequence);
+            self.in_flight += taken.len();
+            self.admit_waiting();
+            return taken;
+        }
+        Vec::new()
     }
 
-    /// The writer has resolved all that it took.
-    pub(super) fn resolved(&mut self) {
-        self.in_flight = 0;
+    /// There is something to take.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The writer holds so many of a partition, of which this is the sequence number of the first.
+    pub(super) fn hold(&mut self, partition: PartitionId, events: usize, from: u64) {
+        let held = &mut self.held[partition.0 as usize];
+        self.in_flight = self.in_flight - held.events + events;
+        (held.events, held.from) = (events, from);
+        self.check_ready(partition);
+    }
+
+    fn check_ready(&mut self, partition: PartitionId) {
+        let held = &mut self.held[partition.0 as usize];
+        if held.events == 0 && !held.is_ready && !self.lines.is_empty_of(partition) {
+            held.is_ready = true;
+            self.ready.push_back(partition);
+        }
     }
 
     /// The log went away: everybody who waits for an outcome learns that the event is buffered, and the
@@ -193,7 +226,7 @@ impl<E> Queue<E> {
             return;
         }
         self.phase = Phase::Away;
-        self.fifo.iter_mut().for_each(Entry::tell_buffered);
+        self.lines.tell_buffered();
         match self.overflow {
             Overflow::DropOldest => {
                 for waiting in std::mem::take(&mut self.room) {
@@ -232,40 +265,40 @@ impl<E> Queue<E> {
     pub(super) fn end(&mut self, leftover: &mut Leftover<E>) {
         self.close();
         self.phase = Phase::Closed;
-        self.bytes = 0;
+        self.held.fill(Held::default());
         self.in_flight = 0;
-        for entry in std::mem::take(&mut self.fifo) {
+        self.ready.clear();
+        for entry in self.lines.take_all() {
             leftover.fail(entry, AppendFailure::Closed);
         }
     }
 
     /// When the oldest event was accepted.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        self.fifo.front().map(|entry| entry.accepted_at)
+        self.lines.oldest()
     }
 
-    /// Takes the events from the front that were accepted at `horizon` or before.
+    /// Takes the events that were accepted at `horizon` or before.
     pub(super) fn take_accepted_by(&mut self, horizon: Instant) -> Vec<Entry<E>> {
-        let count = self.fifo.partition_point(|entry| entry.accepted_at <= horizon);
-        let taken: Vec<_> = self.fifo.drain(..count).collect();
-        self.bytes -= taken.iter().map(Entry::bytes).sum::<usize>();
+        let taken = self.lines.take_accepted_by(horizon);
         self.admit_waiting();
         taken
     }
 
     fn has_space_for(&self, entries: &[Entry<E>]) -> bool {
         let bytes: usize = entries.iter().map(Entry::bytes).sum();
-        let fits = self.fifo.len() + entries.len() <= self.max_events && self.bytes + bytes <= self.max_bytes;
+        let (events, bytes) = (self.lines.events() + entries.len(), self.lines.bytes() + bytes);
         // A batch that is larger than the whole queue would never fit: it gets an empty one to itself.
-        fits || self.fifo.is_empty()
+        events <= self.max_events && bytes <= self.max_bytes || self.lines.events() == 0
     }
 
     fn push(&mut self, entries: impl IntoIterator<Item = Entry<E>>) {
         for mut entry in entries {
             entry.sequence = self.accepted;
             self.accepted += 1;
-            self.bytes += entry.bytes();
-            self.fifo.push_back(entry);
+            let partition = entry.partition;
+            self.lines.push(entry);
+            self.check_ready(partition);
         }
     }
 
@@ -293,11 +326,8 @@ impl<E> Queue<E> {
     }
 
     fn drop_oldest(&mut self) {
-        while self.fifo.len() > self.max_events || self.bytes > self.max_bytes {
-            let Some(entry) = self.fifo.pop_front() else {
-                return;
-            };
-            self.bytes -= entry.bytes();
+        while self.lines.events() > self.max_events || self.lines.bytes() > self.max_bytes {
+            let Some(entry) = self.lines.pop_oldest() else { return };
             self.dropped += 1;
             let _ = entry.fail(AppendFailure::Dropped);
         }

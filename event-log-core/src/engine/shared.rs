@@ -18,6 +18,7 @@ use super::warn::DropWarning;
 use crate::config::ProducerConfig;
 use crate::error::AppendFailure;
 use crate::log::Leftover;
+use crate::position::PartitionId;
 use crate::state::{Connection, LogState, Recovered};
 
 pub(super) struct Shared<E> {
@@ -44,13 +45,14 @@ pub(super) struct Shared<E> {
 impl<E> Shared<E> {
     pub(super) fn new(
         config: ProducerConfig,
+        partitions: u32,
         clock: Arc<dyn Clock>,
         seed: u64,
         connection: Connection,
     ) -> Self {
         let connected = connection == Connection::Connected;
         let phase = if connected { Phase::Connected } else { Phase::Away };
-        let queue = Mutex::new(Queue::new(&config, phase));
+        let queue = Mutex::new(Queue::new(&config, partitions, phase));
         let state = LogState { connection, ..LogState::default() };
         Self {
             config,
@@ -112,9 +114,10 @@ impl<E> Shared<E> {
         self.work.notified().await;
     }
 
-    pub(super) fn take(&self, fits: impl FnMut(&Entry<E>) -> bool) -> Vec<Entry<E>> {
+    /// The next events of a partition of which the writer holds nothing: those that go out together.
+    pub(super) fn take(&self) -> Vec<Entry<E>> {
         self.with_queue(|queue| {
-            let taken = queue.take(fits);
+            let taken = queue.take(self.config.request_events, self.config.request_bytes);
             if taken.is_empty() && queue.is_idle() {
                 self.direct.store(true, Ordering::Release);
             }
@@ -122,8 +125,14 @@ impl<E> Shared<E> {
         })
     }
 
-    pub(super) fn resolved(&self) {
-        self.with_queue(Queue::resolved);
+    /// Whether there is something to take.
+    pub(super) fn is_ready(&self) -> bool {
+        self.queue.lock().is_ready()
+    }
+
+    /// The writer holds so many events of a partition, of which this is the sequence number of the first.
+    pub(super) fn hold(&self, partition: PartitionId, events: usize, from: u64) {
+        self.with_queue(|queue| queue.hold(partition, events, from));
     }
 
     /// Nothing will be accepted any more, and nothing is left.

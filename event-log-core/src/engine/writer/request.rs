@@ -1,6 +1,5 @@
-//! What the writer sends: one request per partition and round, over one connection or several at a time.
+//! What the writer sends: events of one partition that go out together.
 
-use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::engine::entry::Entry;
@@ -9,37 +8,35 @@ use crate::error::Error;
 use crate::event::EventId;
 use crate::position::{Offset, PartitionId};
 
-/// Events of one partition that go out together.
 pub(super) struct Request<E> {
-    pub(super) partition: PartitionId,
     entries: Vec<Entry<E>>,
-    /// The messages of the entries.
+    /// The messages of the entries; elsewhere while it is under way.
     messages: Vec<Message>,
     /// It was sent, and how that ended is not known (yet).
     pub(super) may_have_arrived: bool,
-    /// What the log said to it, if that was an answer.
-    answer: Option<Answer>,
-}
-
-enum Answer {
-    /// In the log; where the last of its events is, if the log said so.
-    Confirmed(Option<(Offset, EventId)>),
-    Refused(Error),
 }
 
 impl<E> Request<E> {
-    pub(super) fn with_capacity(partition: PartitionId, events: usize) -> Self {
-        let (entries, messages) = (Vec::with_capacity(events), Vec::with_capacity(events));
-        Self { partition, entries, messages, may_have_arrived: false, answer: None }
+    pub(super) fn new(mut entries: Vec<Entry<E>>) -> Self {
+        let messages = entries.iter_mut().map(Entry::take_message).collect();
+        Self { entries, messages, may_have_arrived: false }
     }
 
-    pub(super) fn push(&mut self, mut entry: Entry<E>) {
-        self.messages.push(entry.take_message());
-        self.entries.push(entry);
+    /// `None` when there is nothing in it.
+    pub(super) fn partition(&self) -> Option<PartitionId> {
+        self.entries.first().map(|entry| entry.partition)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn first_sequence(&self) -> Option<u64> {
+        self.entries.first().map(|entry| entry.sequence)
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = EventId> {
@@ -72,94 +69,58 @@ impl<E> Request<E> {
         self.entries.into_iter()
     }
 
-    /// Sends it, and resolves its tickets if it is confirmed. The connection is lost if there is an error.
-    async fn send<S: Session>(&mut self, session: &mut S) -> Result<(), Error> {
-        // Said before the request goes out: if this future is dropped meanwhile, it stays true.
+    /// What is to be sent. From now on it may have arrived: if sending it is given up, that stays true.
+    pub(super) fn start(&mut self) -> Vec<Message> {
         self.may_have_arrived = true;
-        match session.send(self.partition, &self.messages).await {
-            Ok(base) => {
-                self.confirm(base);
-                Ok(())
-            }
-            Err(SendError::Lost { error, may_have_taken_effect }) => {
-                self.may_have_arrived = may_have_taken_effect;
-                Err(error)
-            }
-            Err(SendError::Refused(error)) => {
-                self.may_have_arrived = false;
-                self.answer = Some(Answer::Refused(error));
-                Ok(())
-            }
-        }
+        std::mem::take(&mut self.messages)
     }
 
-    fn confirm(&mut self, base: Option<Offset>) {
+    /// It was answered.
+    pub(super) fn come_back(&mut self, messages: Vec<Message>) {
+        self.messages = messages;
         self.may_have_arrived = false;
-        let last = self.messages.last().map(|last| last.id);
-        let end = base.map(|base| Offset(base.0 + self.messages.len() as u64 - 1));
-        self.answer = Some(Answer::Confirmed(end.zip(last)));
-        for (entry, nth) in self.entries.drain(..).zip(0..) {
+    }
+
+    /// It is in the log, its first event there. Returns where its last event is, if the log said so.
+    pub(super) fn confirm(self, base: Option<Offset>) -> Option<(Offset, EventId)> {
+        let last = self.entries.last().map(|last| last.id);
+        let end = base.map(|base| Offset(base.0 + self.entries.len() as u64 - 1));
+        for (entry, nth) in self.entries.into_iter().zip(0..) {
             entry.commit(base.map(|base| Offset(base.0 + nth)));
         }
+        end.zip(last)
     }
 
-    /// Where its last event is, if it was confirmed, and the log said so.
-    pub(super) const fn confirmed(&self) -> Option<(Offset, EventId)> {
-        match self.answer {
-            Some(Answer::Confirmed(last)) => last,
-            _ => None,
+    /// The log does not take it. What is to be sent of it all the same, if it is not one event: each of them alone.
+    pub(super) fn refuse(mut self, error: Error) -> Vec<Self> {
+        if self.entries.len() > 1 {
+            return self.entries.into_iter().zip(self.messages).map(Self::of_one).collect();
         }
-    }
-
-    /// What is still to be sent of it. If the log refused it, and it had company, each event gets its own answer: one
-    /// that the log does not like must not take the others with it.
-    pub(super) fn rest(mut self) -> Vec<Self> {
-        match self.answer.take() {
-            Some(Answer::Refused(error)) => {
-                if self.entries.len() > 1 {
-                    return self.entries.into_iter().zip(self.messages).map(Self::of_one).collect();
-                }
-                if let Some(entry) = self.entries.pop() {
-                    drop(entry.refuse(error));
-                }
-                Vec::new()
-            }
-            _ if self.entries.is_empty() => Vec::new(),
-            _ => vec![self],
+        if let Some(entry) = self.entries.pop() {
+            drop(entry.refuse(error));
         }
+        Vec::new()
     }
 
     fn of_one((entry, message): (Entry<E>, Message)) -> Self {
-        let partition = entry.partition;
-        Self { entries: vec![entry], messages: vec![message], ..Self::with_capacity(partition, 0) }
+        Self { entries: vec![entry], messages: vec![message], may_have_arrived: false }
     }
 }
 
-/// Sends requests over connections, those of one partition in order over one of them, and waits for all answers. When a
-/// connection is lost the requests behind it are not sent; what the others have sent is answered all the same.
-pub(super) async fn send_all<'a, E: Send + 'a, S: Session>(
-    requests: impl Iterator<Item = &'a mut Request<E>>,
-    sessions: &mut [S],
-) -> Result<(), Error> {
-    let mut shares: Vec<Vec<&mut Request<E>>> = sessions.iter().map(|_| Vec::new()).collect();
-    let mut homes: Vec<PartitionId> = Vec::new();
-    for request in requests {
-        let known = homes.iter().position(|home| *home == request.partition);
-        let home = known.unwrap_or_else(|| {
-            homes.push(request.partition);
-            homes.len() - 1
-        });
-        let count = shares.len();
-        shares[home % count].push(request);
-    }
-    let sending = sessions.iter_mut().zip(shares).map(|(session, share)| send_share(session, share));
-    let results = join_all(sending).await;
-    results.into_iter().collect()
+/// A request that was sent, with everything that comes back.
+pub(super) struct Sent<S> {
+    pub(super) session: S,
+    pub(super) partition: PartitionId,
+    pub(super) messages: Vec<Message>,
+    pub(super) result: Result<Option<Offset>, SendError>,
 }
 
-async fn send_share<E: Send, S: Session>(session: &mut S, share: Vec<&mut Request<E>>) -> Result<(), Error> {
-    for request in share {
-        request.send(session).await?;
-    }
-    Ok(())
+/// Sends a request over a connection, and has both until it is answered.
+pub(super) async fn send<S: Session>(
+    mut session: S,
+    partition: PartitionId,
+    messages: Vec<Message>,
+) -> Sent<S> {
+    let result = session.send(partition, &messages).await;
+    Sent { session, partition, messages, result }
 }

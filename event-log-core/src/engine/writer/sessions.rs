@@ -1,5 +1,6 @@
 //! The writer's connections: one, and more when there is something for them to do.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::future::select_all;
@@ -11,44 +12,74 @@ use crate::error::Error;
 /// Connections that are good. They are lost together: the writer reads back what became of its requests over a new one.
 pub(super) struct Sessions<T: Transport> {
     transport: Arc<T>,
-    open: Vec<T::Session>,
-    /// Those on their way. Nobody waits for them: what there is to send goes over those that there are.
+    /// Those that nothing is sent over. They are used in turn, so that none is idle for long while others are not.
+    idle: VecDeque<T::Session>,
+    /// How many there are, those in use among them.
+    open: usize,
+    /// The next one, on its way. Nobody waits for it: what there is to send goes over those that there are. One comes
+    /// after the other, because signing in is work for the log, while it has other work to do.
     opening: JoinSet<Result<T::Session, Error>>,
-    has_widened: bool,
+    /// One could not be opened: those that there are have to do.
+    is_refused: bool,
 }
 
 impl<T: Transport> Sessions<T> {
     pub(super) fn new(transport: Arc<T>, first: T::Session) -> Self {
-        Self { transport, open: vec![first], opening: JoinSet::new(), has_widened: false }
+        Self { transport, idle: [first].into(), open: 1, opening: JoinSet::new(), is_refused: false }
     }
 
-    /// The connections for sending so many requests at a time. More are opened when there are not enough for the first
-    /// time: whoever appends now and then has one.
-    pub(super) fn for_sending(&mut self, requests: usize) -> &mut [T::Session] {
-        if requests > self.open.len() && !self.has_widened {
-            self.has_widened = true;
-            for _ in self.open.len()..self.transport.connections() {
-                let transport = Arc::clone(&self.transport);
-                self.opening.spawn(async move { transport.connect_another().await });
-            }
-        }
-        while let Some(opened) = self.opening.try_join_next() {
-            match opened {
-                Ok(Ok(session)) => self.open.push(session),
-                // One does it all as well, only slower.
-                Ok(Err(error)) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::debug!(error, "no further connection to the log can be opened");
+    pub(super) fn has_idle(&self) -> bool {
+        !self.idle.is_empty()
+    }
+
+    pub(super) fn take(&mut self) -> Option<T::Session> {
+        self.idle.pop_front()
+    }
+
+    pub(super) fn give_back(&mut self, session: T::Session) {
+        self.idle.push_back(session);
+    }
+
+    /// All are in use, and there may be more.
+    pub(super) fn may_widen(&self) -> bool {
+        let is_complete = self.is_refused || self.open >= self.transport.connections();
+        !is_complete && self.idle.is_empty() && self.opening.is_empty()
+    }
+
+    /// Opens one more. Whoever appends now and then has one.
+    pub(super) fn widen(&mut self) {
+        let transport = Arc::clone(&self.transport);
+        self.opening.spawn(async move { transport.connect_another().await });
+    }
+
+    /// Completes when there is one more, or when one is known to be lost, with the reason. That is looked for while all are
+    /// idle: those in use find out by themselves. Cancel safe.
+    pub(super) async fn changed(&mut self) -> Result<(), Error> {
+        let watched = if self.idle.len() == self.open { self.open } else { 0 };
+        let watched: Vec<_> =
+            self.idle.iter_mut().take(watched).map(|session| Box::pin(session.lost())).collect();
+        let lost = async {
+            if watched.is_empty() { std::future::pending().await } else { select_all(watched).await.0 }
+        };
+        tokio::select! {
+            Some(opened) = self.opening.join_next() => {
+                match opened {
+                    Ok(Ok(session)) => {
+                        self.open += 1;
+                        self.idle.push_back(session);
+                    }
+                    // The others do it all as well, only slower.
+                    Ok(Err(error)) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::debug!(error, "no further connection to the log can be opened");
+                        self.is_refused = true;
+                    }
+                    // Only a runtime that shuts down ends it.
+                    Err(_) => self.is_refused = true,
                 }
-                // Only a runtime that shuts down ends it.
-                Err(_) => {}
+                Ok(())
             }
+            error = lost => Err(error),
         }
-        &mut self.open
-    }
-
-    /// Completes when one of them is known to be lost, with the reason. Cancel safe.
-    pub(super) async fn lost(&mut self) -> Error {
-        select_all(self.open.iter_mut().map(|session| Box::pin(session.lost()))).await.0
     }
 }

@@ -1,0 +1,166 @@
+//! Finding out, over a new connection, what became of requests that were lost with an old one.
+//!
+//! Requests to one partition follow one another, so whatever an ambiguous request left in the log is behind
+//! the last confirmed offset of that partition. The writer reads from there to the high watermark, looks for
+//! the ids of its own events, resolves what it finds and sends only the rest.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::time::Duration;
+
+use super::Writer;
+use super::flow::Flow;
+use crate::engine::entry::unknown;
+use crate::engine::transport::{Session, Transport};
+use crate::error::Error;
+use crate::event::EventId;
+use crate::limits;
+use crate::position::{Offset, PartitionId};
+use crate::state::Recovered;
+use crate::watermark::PartitionWatermarks;
+
+impl<E: Send + 'static, T: Transport> Writer<E, T> {
+    /// Finds out what became of the requests that may have arrived.
+    pub(super) async fn recover(&mut self, session: &mut T::Session) -> Result<(), Error> {
+        let watermarks = session.watermarks().await?;
+        for partition in self.partitions() {
+            let flow = self.flow(partition);
+            if let Some(recovered) = flow.recover(session, partition, watermarks.get(partition)).await? {
+                self.shared.recovered(recovered);
+                self.hold(partition);
+            }
+        }
+        for (partition, marks) in watermarks.iter() {
+            if let Some(flow) = self.flows.get_mut(partition.0 as usize) {
+                flow.ends_at(marks.high);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<E> Flow<E> {
+    /// Finds out what became of the first request, if it may have arrived.
+    async fn recover<S: Session>(
+        &mut self,
+        session: &mut S,
+        partition: PartitionId,
+        marks: Option<PartitionWatermarks>,
+    ) -> Result<Option<Recovered>, Error> {
+        let Some(request) = self.requests.front().filter(|request| request.may_have_arrived) else {
+            return Ok(None);
+        };
+        let ours = request.ids().collect();
+        // A request is only sent after a first connection has filled this in.
+        let from = self.unconfirmed_from.unwrap_or(Offset::ZERO);
+        let marks = marks.unwrap_or(PartitionWatermarks { low: from, high: from });
+        // It was purged, or lost its tail: anything of ours may be anywhere in what is left, or gone.
+        let was_cut = marks.high < from || !is_known_again(session, partition, self.confirmed).await?;
+        let from = if was_cut { marks.low } else { from };
+        let mut seen = read_back(session, partition, &ours, from..marks.high).await?;
+        if was_cut {
+            seen.incomplete = true;
+            self.unconfirmed_from = Some(from);
+            self.confirmed = None;
+        }
+        Ok(Some(self.settle(&seen)))
+    }
+
+    /// Resolves what was seen of the first request, and keeps what is to be sent again.
+    fn settle(&mut self, seen: &ReadBack) -> Recovered {
+        let Self { requests, unconfirmed_from, confirmed } = self;
+        let mut recovered = Recovered::default();
+        let Some(request) = requests.front_mut() else { return recovered };
+        request.may_have_arrived = false;
+        request.filter(|mut entry| match seen.found.get(&entry.id) {
+            Some(&offset) => {
+                if *unconfirmed_from < Some(offset.next()) {
+                    *unconfirmed_from = Some(offset.next());
+                    *confirmed = Some((offset, entry.id));
+                }
+                entry.commit(Some(offset));
+                recovered.found += 1;
+                None
+            }
+            // It may have been appended and then removed by retention before anybody could look.
+            None if seen.incomplete => {
+                drop(entry.fail(unknown()));
+                recovered.unknown += 1;
+                None
+            }
+            None => {
+                entry.may_be_under_way = true;
+                recovered.sent_again += 1;
+                Some(entry)
+            }
+        });
+        requests.retain(|request| !request.is_empty());
+        recovered
+    }
+
+    /// The partition ends here: nothing that is unconfirmed is behind it.
+    fn ends_at(&mut self, high: Offset) {
+        if self.unconfirmed_from.is_some_and(|from| high < from) {
+            self.confirmed = None;
+        }
+        self.unconfirmed_from = Some(self.unconfirmed_from.map_or(high, |from| from.min(high)));
+    }
+}
+
+/// Whether a partition still has the last event that was confirmed, where it was. One that was purged and has grown
+/// again has another there.
+async fn is_known_again<S: Session>(
+    session: &mut S,
+    partition: PartitionId,
+    confirmed: Option<(Offset, EventId)>,
+) -> Result<bool, Error> {
+    let Some((offset, id)) = confirmed else { return Ok(true) };
+    let fetched = session.fetch(partition, offset, 1).await?;
+    // Nothing there is no sign of it: retention may have been there first.
+    Ok(fetched.records.first().is_none_or(|record| record.offset != offset || record.id == id))
+}
+
+/// What reading back has shown.
+struct ReadBack {
+    found: HashMap<EventId, Offset>,
+    /// Part of what had to be read was no longer retained.
+    incomplete: bool,
+}
+
+/// How often an empty answer from before the high watermark is asked again, and how long to wait between.
+pub(in crate::engine) const EMPTY_ANSWERS: usize = 100;
+pub(in crate::engine) const EMPTY_ANSWER_WAIT: Duration = Duration::from_millis(10);
+
+/// Looks for our events in these offsets of a partition.
+async fn read_back<S: Session>(
+    session: &mut S,
+    partition: PartitionId,
+    ours: &HashSet<EventId>,
+    offsets: Range<Offset>,
+) -> Result<ReadBack, Error> {
+    let mut seen = ReadBack { found: HashMap::with_capacity(ours.len()), incomplete: false };
+    let (mut next, mut empty) = (offsets.start, 0);
+    while next < offsets.end {
+        let fetched = session.fetch(partition, next, limits::FETCH_RECORDS).await?;
+        if let Some(low) = fetched.low.filter(|&low| low > next) {
+            seen.incomplete = true;
+            next = low;
+        }
+        let Some(last) = fetched.records.last() else {
+            // No proof of the end: faults of the log look like this too.
+            empty += 1;
+            if empty > EMPTY_ANSWERS {
+                return Err(Error::Unavailable(Some("the log does not return what it says it has".into())));
+            }
+            tokio::time::sleep(EMPTY_ANSWER_WAIT).await;
+            continue;
+        };
+        next = next.max(last.offset.next());
+        let found = fetched.records.iter().filter(|record| ours.contains(&record.id));
+        for record in found {
+            // The first copy is the one that consumers deliver.
+            seen.found.entry(record.id).or_insert(record.offset);
+        }
+    }
+    Ok(seen)
+}

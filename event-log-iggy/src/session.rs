@@ -1,9 +1,11 @@
 //! The producer's connection.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use event_log_core::engine::{Fetched, Message, SendError, Session};
 use event_log_core::{Error, Offset, PartitionId, Watermarks};
+use tokio::time::{Instant, Sleep};
 
 use crate::limits;
 use crate::meaning::Meaning;
@@ -16,6 +18,10 @@ use crate::shared::{Owner, Shared};
 pub struct IggySession {
     shared: Arc<Shared>,
     client: Arc<Client>,
+    used_at: Instant,
+    /// When to look whether it has been used lately. One timer for all its life: a new one after each request would be the
+    /// next to expire each time, and wake the thread that waits for the sockets, to tell it so, amid every append.
+    look: Pin<Box<Sleep>>,
 }
 
 impl Drop for IggySession {
@@ -26,7 +32,8 @@ impl Drop for IggySession {
 
 impl IggySession {
     pub(crate) fn new(shared: Arc<Shared>, client: Client) -> Self {
-        Self { shared, client: Arc::new(client) }
+        let look = Box::pin(tokio::time::sleep(limits::PING_INTERVAL));
+        Self { shared, client: Arc::new(client), used_at: Instant::now(), look }
     }
 }
 
@@ -37,7 +44,9 @@ impl Session for IggySession {
         messages: &[Message],
     ) -> Result<Option<Offset>, SendError> {
         let before = self.shared.ends.end(partition);
-        match self.client.send(partition, messages).await {
+        let sent = self.client.send(partition, messages).await;
+        self.used_at = Instant::now();
+        match sent {
             Ok(base) => {
                 if let Some(base) = base {
                     let end = Offset(base.0 + messages.len() as u64);
@@ -70,10 +79,14 @@ impl Session for IggySession {
     async fn lost(&mut self) -> Error {
         // The SDK tells nobody that a connection has gone, but for whoever uses it.
         loop {
-            tokio::time::sleep(limits::PING_INTERVAL).await;
-            if let Err(error) = self.client.ping().await {
-                return error.into_error();
+            self.look.as_mut().await;
+            if self.used_at.elapsed() >= limits::PING_INTERVAL {
+                if let Err(error) = self.client.ping().await {
+                    return error.into_error();
+                }
+                self.used_at = Instant::now();
             }
+            self.look.as_mut().reset(self.used_at + limits::PING_INTERVAL);
         }
     }
 }

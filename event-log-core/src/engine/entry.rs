@@ -73,6 +73,15 @@ impl<E> Entry<E> {
         self.fail_open(failure)
     }
 
+    /// Resolves the ticket with the failure. If nobody holds it the event is dropped without one.
+    pub(super) fn discard(mut self, failure: AppendFailure) {
+        if self.is_orphaned() {
+            drop(self.promise.take().and_then(Promise::withdraw));
+        } else {
+            drop(self.fail_open(failure));
+        }
+    }
+
     fn fail_open(&mut self, failure: AppendFailure) -> Option<AppendError<E>> {
         self.promise.take()?.fail(self.id, failure)
     }

@@ -55,7 +55,11 @@ impl<E> Lines<E> {
     pub(super) fn pop_oldest(&mut self) -> Option<Entry<E>> {
         let first = self.first_sequence()?;
         let at = self.fronts.iter().position(|&front| front == first)?;
-        self.take_front(at, 1).pop()
+        let oldest = self.lines[at].pop_front()?;
+        self.fronts[at] = self.lines[at].front().map_or(NONE, |entry| entry.sequence);
+        self.events -= 1;
+        self.bytes -= oldest.bytes();
+        Some(oldest)
     }
 
     /// Takes from one line as many as fit into a request, at least one if there is one.

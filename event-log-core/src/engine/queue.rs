@@ -70,6 +70,8 @@ pub(super) struct Queue<E> {
     /// Accepted in all; also the sequence number of the next one.
     accepted: u64,
     dropped: u64,
+    /// What was dropped by the change under way. It is told when the lock has been released.
+    evicted: Vec<Entry<E>>,
     max_events: usize,
     max_bytes: usize,
     overflow: Overflow,
@@ -104,6 +106,7 @@ impl<E> Queue<E> {
             phase,
             accepted: 0,
             dropped: 0,
+            evicted: Vec::new(),
             max_events: config.buffer_events,
             max_bytes: config.buffer_bytes,
             overflow: config.overflow,
@@ -116,6 +119,11 @@ impl<E> Queue<E> {
 
     pub(super) const fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// What was dropped since this was asked for the last time, still to be resolved.
+    pub(super) fn take_evicted(&mut self) -> Vec<Entry<E>> {
+        std::mem::take(&mut self.evicted)
     }
 
     /// Accepted and not resolved.
@@ -329,7 +337,7 @@ impl<E> Queue<E> {
         while self.lines.events() > self.max_events || self.lines.bytes() > self.max_bytes {
             let Some(entry) = self.lines.pop_oldest() else { return };
             self.dropped += 1;
-            let _ = entry.fail(AppendFailure::Dropped);
+            self.evicted.push(entry);
         }
     }
 }

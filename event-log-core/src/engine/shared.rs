@@ -268,9 +268,8 @@ impl<E> Shared<E> {
     /// nobody does. Whoever begins to listen sees to it that nothing was missed, under the same lock.
     fn with_queue<T>(&self, change: impl FnOnce(&mut Queue<E>) -> T) -> T {
         let mut queue = self.queue.lock();
-        let known_dropped = queue.dropped();
         let result = change(&mut queue);
-        let dropped = queue.dropped();
+        let (evicted, dropped) = (queue.take_evicted(), queue.dropped());
         if self.state.receiver_count() > 0 {
             self.publish_state(&queue);
         }
@@ -279,8 +278,9 @@ impl<E> Shared<E> {
             self.settled.send_if_modified(|known| std::mem::replace(known, settled) != settled);
         }
         drop(queue);
-        if dropped > known_dropped {
-            self.warning.dropped(dropped - known_dropped, dropped);
+        if !evicted.is_empty() {
+            self.warning.dropped(evicted.len() as u64, dropped);
+            evicted.into_iter().for_each(|entry| entry.discard(AppendFailure::Dropped));
         }
         result
     }

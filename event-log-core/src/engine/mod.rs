@@ -8,8 +8,8 @@
 //! the conformance suite does not know the difference.
 //!
 //! ```text
-//! submit/append ──► queue (FIFO, bounded) ──► writer (one task) ──► Session::send
-//!        │                                       │   ▲
+//! submit/append ──► queue (a line for each ──► writer (one task) ──► Session::send
+//!        │          partition, bounded)          │   ▲
 //!        └── Transport::try_append               │   └─ supervisor (reconnects)
 //!            (in-process logs, queue idle)       └── tickets resolve
 //!

@@ -206,9 +206,9 @@ impl<E> Queue<E> {
         Vec::new()
     }
 
-    /// There is something to take.
-    pub(super) fn is_ready(&self) -> bool {
-        !self.ready.is_empty()
+    /// Of how many partitions there is something to take.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
     }
 
     /// The writer holds so many of a partition, of which this is the sequence number of the first.

@@ -29,7 +29,7 @@ pub(super) struct Shared<E> {
     /// Events may pass the queue by, because nothing is in it that they could overtake.
     direct: AtomicBool,
     state: watch::Sender<LogState>,
-    /// There is something in the queue, or the log is closing.
+    /// There is something to take, or the log is closing.
     work: Notify,
     /// How many events are resolved, from the first on without exception.
     settled: watch::Sender<u64>,
@@ -93,20 +93,15 @@ impl<E> Shared<E> {
     where
         G: AsRef<[Entry<E>]> + IntoIterator<Item = Entry<E>> + Into<Vec<Entry<E>>>,
     {
-        let admission = self.with_queue(|queue| {
+        self.with_work(|queue| {
             self.direct.store(false, Ordering::Release);
             queue.offer(entries, when_full)
-        });
-        // Also after a rejection: the writer is the one to find the queue idle again.
-        self.work.notify_one();
-        admission
+        })
     }
 
     pub(super) fn give_up_waiting(&self, number: u64) -> Option<Vec<Entry<E>>> {
-        let given_up = self.with_queue(|queue| queue.give_up_waiting(number));
-        // Others may have come in for it.
-        self.work.notify_one();
-        given_up
+        // Others may come in for it.
+        self.with_work(|queue| queue.give_up_waiting(number))
     }
 
     /// Completes when there may be something to take.
@@ -127,7 +122,7 @@ impl<E> Shared<E> {
 
     /// Whether there is something to take.
     pub(super) fn is_ready(&self) -> bool {
-        self.queue.lock().is_ready()
+        self.queue.lock().ready() > 0
     }
 
     /// The writer holds so many events of a partition, of which this is the sequence number of the first.
@@ -262,6 +257,21 @@ impl<E> Shared<E> {
 
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.queue.lock().phase(), Phase::Closing | Phase::Closed)
+    }
+
+    /// Changes the queue, and wakes the writer if that gave it something to do. An event of a partition that it is busy
+    /// with, or knows of, does not.
+    fn with_work<T>(&self, change: impl FnOnce(&mut Queue<E>) -> T) -> T {
+        let (result, is_work) = self.with_queue(|queue| {
+            let known = queue.ready();
+            let result = change(queue);
+            // Also when nothing is there: the writer is the one to find the queue idle again.
+            (result, queue.ready() > known || queue.is_idle())
+        });
+        if is_work {
+            self.work.notify_one();
+        }
+        result
     }
 
     /// Changes the queue and tells those who listen what changed: that costs more than the change, and most of the time

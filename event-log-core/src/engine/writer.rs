@@ -125,7 +125,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                         return Err(error);
                     }
                 },
-                () = self.shared.work(), if sessions.has_idle() => {}
+                () = self.shared.work(), if sessions.has_idle() || sessions.may_widen() => {}
                 changed = sessions.changed() => changed?,
             }
         }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::encode::{Encoder, own_id};
 use super::entry::Entry;
@@ -72,13 +73,15 @@ impl<E: Partitionable> Batch<E> {
     /// The entries to queue, in the order of the batch, and what is left to wait for.
     pub(super) fn into_queued(self) -> (Vec<Entry<E>>, QueuedBatch<E>) {
         let mut entries = Vec::with_capacity(self.events.len());
+        // Asked once: the clock is read faster than an event is encoded, but not by much.
+        let accepted_at = Instant::now();
         let placed = self.events.into_iter().enumerate().zip(self.ids).zip(self.partitions).zip(self.offsets);
         let pending = placed.map(|((((at, event), id), partition), offset)| {
             if offset.is_some() {
                 return Ok(Committed::new(id, partition, offset));
             }
             let message = Message { id, payload: self.payloads.get(at) };
-            let (entry, ticket) = Entry::new(event, message, partition);
+            let (entry, ticket) = Entry::new(event, message, partition, accepted_at);
             entries.push(entry);
             Err(ticket)
         });

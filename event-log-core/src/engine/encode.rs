@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::blocks::Blocks;
 use super::clock::{Clock, IdGenerator};
@@ -28,7 +29,7 @@ pub(super) struct Prepared<E> {
 
 impl<E> Prepared<E> {
     pub(super) fn into_entry(self) -> (Entry<E>, Ticket<E>) {
-        Entry::new(self.event, self.message, self.partition)
+        Entry::new(self.event, self.message, self.partition, Instant::now())
     }
 }
 

@@ -36,11 +36,16 @@ pub(super) struct Entry<E> {
 }
 
 impl<E> Entry<E> {
-    pub(super) fn new(event: E, message: Message, partition: PartitionId) -> (Self, Ticket<E>) {
+    /// An event that is offered now, with the promise of its outcome.
+    pub(super) fn new(
+        event: E,
+        message: Message,
+        partition: PartitionId,
+        accepted_at: Instant,
+    ) -> (Self, Ticket<E>) {
         let (promise, ticket) = Ticket::holding(event);
         let Message { id, payload } = message;
         let promise = Some(promise);
-        let accepted_at = Instant::now();
         (Self { id, partition, payload, accepted_at, sequence: 0, may_be_under_way: false, promise }, ticket)
     }
 

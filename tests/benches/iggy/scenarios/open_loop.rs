@@ -3,7 +3,8 @@
 //! Events are due at fixed times, at 50 % and at 80 % of the rate that this library reaches when 1,024 tasks append as
 //! fast as they can, measured just before. The latency of an event is counted from when it was *due* until it is
 //! confirmed, so that a contender that falls behind cannot hide it (coordinated omission). Both do the same: whatever is
-//! due is handed over at once, grouped by partition, at most 1,024 events a request.
+//! due is handed over at once, grouped by partition, at most 1,024 events a request. Both are warm: the raw client has its
+//! connection for long, and a log opens its further ones when it is busy for the first time, which happens before.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -90,18 +91,38 @@ async fn round(
     row: &mut Row,
 ) -> Result<Sample, Failure> {
     let topic = bench.topic(durability).await?;
+    let mut appended: Numbers = (0..schedule.events).collect();
     let latencies = if is_ours {
         let log = bench.open(&topic).await?;
+        warm_up(bench, &log, &mut appended).await?;
         let latencies = ours(bench, &log, schedule).await?;
         log.close(Duration::from_secs(5)).await.map_err(|_| "events were left over")?;
         latencies
     } else {
         raw(bench, &topic, schedule).await?
     };
-    let appended: Numbers = (0..schedule.events).collect();
     let audit = bench.audit(&topic, &appended, true).await;
     row.latencies.get_or_insert_with(histogram).add(&latencies).expect("they have the same digits");
     Ok(Sample::new(round, quantiles(&latencies), audit))
+}
+
+/// Long enough for a few connections to be opened under load, one after the other.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Appends something to all partitions at a time, until everything is open.
+async fn warm_up(bench: &Bench, log: &IggyLog<Event>, appended: &mut Numbers) -> Result<(), Failure> {
+    let start = Instant::now();
+    while start.elapsed() < WARM_UP {
+        let numbers = appended.len()..appended.len() + 512;
+        let receipts = log.append_batch(numbers.clone().map(|n| bench.events.event(n)).collect()).await?;
+        if receipts.iter().any(|receipt| receipt.is_buffered()) {
+            return Err("the connection was lost".into());
+        }
+        for number in numbers {
+            appended.insert(number);
+        }
+    }
+    Ok(())
 }
 
 /// When which event is due.

@@ -259,17 +259,17 @@ impl<E> Promise<E> {
     }
 }
 
-/// For a promise that holds the event.
+/// For a promise that holds the event. Once it is resolved, nothing of this does anything more.
 #[cfg(feature = "engine")]
 impl<E> Promise<E> {
     /// Resolves the ticket: the event is in the log.
-    pub(crate) fn commit(mut self, committed: Committed) {
+    pub(crate) fn commit(&mut self, committed: Committed) {
         // Nobody waiting for good news is fine.
         drop(self.end(|_| End::Resolved(Ok(committed))));
     }
 
     /// Resolves the ticket with the event that the promise holds, or hands it back when nobody holds the ticket.
-    pub(crate) fn fail(mut self, id: EventId, failure: AppendFailure) -> Option<AppendError<E>> {
+    pub(crate) fn fail(&mut self, id: EventId, failure: AppendFailure) -> Option<AppendError<E>> {
         let failed = |event: &mut Option<E>| match event.take() {
             Some(event) => End::Resolved(Err(AppendError::new(event, id, failure))),
             None => End::Gone,
@@ -281,8 +281,9 @@ impl<E> Promise<E> {
     }
 
     /// Takes the event that the promise holds out again. Nobody may await the ticket any more.
-    pub(crate) fn withdraw(self) -> Option<E> {
-        self.slot.as_ref()?.lock().event.take()
+    pub(crate) fn withdraw(&mut self) -> Option<E> {
+        let shared = self.slot.take()?;
+        shared.lock().event.take()
     }
 }
 

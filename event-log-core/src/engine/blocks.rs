@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
-/// Payloads of about this many bytes in all share an allocation: some hundred events. What waits longest of them keeps it.
-const BLOCK_BYTES: usize = 1 << 15;
+/// Payloads of so many bytes in all share an allocation. An event that waits may keep all of it: one partition may stand
+/// still while others go on, and then each of its events may be the last of a block. So it is no more than a page. Eight
+/// times as much was 3 % faster.
+const BLOCK_BYTES: usize = 1 << 12;
 
 /// How many threads can copy at a time before some of them allocate.
 const BLOCKS: usize = 8;
@@ -47,12 +49,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_cut_from_a_block_stays_as_it_was() {
+    fn small_ones_share_a_block_and_stay_as_they_were() {
         let blocks = Blocks::default();
-        let bytes = |n: usize| vec![n as u8; 1 + n * 37 % 5_000];
+        let bytes = |n: usize| vec![n as u8; 1 + n * 37 % 200];
         let copies: Vec<_> = (0..1_000).map(|n| blocks.copy(&bytes(n))).collect();
         for (n, copy) in copies.iter().enumerate() {
             assert_eq!(*copy, bytes(n));
         }
+        let follow = copies.windows(2).filter(|two| two[0].as_ptr_range().end == two[1].as_ptr()).count();
+        let blocks = copies.iter().map(Bytes::len).sum::<usize>().div_ceil(BLOCK_BYTES - 200);
+        assert!(follow >= copies.len() - 1 - blocks, "{follow} stand behind the one before");
+    }
+
+    #[test]
+    fn a_long_one_has_its_own_memory() {
+        let blocks = Blocks::default();
+        let (small, long) = (blocks.copy(b"small"), blocks.copy(&[0; BLOCK_BYTES / 8 + 1]));
+        let next = blocks.copy(b"next");
+        assert_eq!(small.as_ptr_range().end, next.as_ptr(), "nothing of the block went to the long one");
+        assert!(long.is_unique(), "nobody else keeps it");
+        assert!(!small.is_unique());
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::transport::Message;
-use crate::error::{AppendError, AppendFailure, Error};
+use crate::error::{AppendFailure, Error};
 use crate::event::EventId;
 use crate::log::Leftover;
 use crate::position::{Offset, PartitionId};
@@ -31,8 +31,8 @@ pub(super) struct Entry<E> {
     /// A request with it got lost. It was not there when the log was read back, and is sent again; but that
     /// the lost one never arrives, nobody can say.
     pub(super) may_be_under_way: bool,
-    /// Holds the event. `None` once it is resolved.
-    promise: Option<Promise<E>>,
+    /// Holds the event until it is resolved.
+    promise: Promise<E>,
 }
 
 impl<E> Entry<E> {
@@ -45,7 +45,6 @@ impl<E> Entry<E> {
     ) -> (Self, Ticket<E>) {
         let (promise, ticket) = Ticket::holding(event);
         let Message { id, payload } = message;
-        let promise = Some(promise);
         (Self { id, partition, payload, accepted_at, sequence: 0, may_be_under_way: false, promise }, ticket)
     }
 
@@ -59,67 +58,54 @@ impl<E> Entry<E> {
     }
 
     pub(super) fn commit(mut self, offset: Option<Offset>) {
-        if let Some(promise) = self.promise.take() {
-            promise.commit(Committed::new(self.id, self.partition, offset));
-        }
+        self.promise.commit(Committed::new(self.id, self.partition, offset));
     }
 
     /// The log refused it, alone. What was sent before may be in the log all the same.
-    pub(super) fn refuse(self, error: Error) -> Option<AppendError<E>> {
+    pub(super) fn refuse(self, error: Error) {
         let failure = match self.may_be_under_way {
             true => AppendFailure::Unknown(Some(error)),
             false => AppendFailure::Refused(error),
         };
-        self.fail(failure)
+        self.fail(failure);
     }
 
-    /// Resolves the ticket with the failure, or hands the failure back when nobody holds the ticket.
-    pub(super) fn fail(mut self, failure: AppendFailure) -> Option<AppendError<E>> {
-        self.fail_open(failure)
-    }
-
-    /// Resolves the ticket with the failure. If nobody holds it the event is dropped without one.
-    pub(super) fn discard(mut self, failure: AppendFailure) {
-        if self.is_orphaned() {
-            drop(self.promise.take().and_then(Promise::withdraw));
+    /// Resolves the ticket with the failure. If nobody holds it, the event is dropped, and no failure made for it.
+    pub(super) fn fail(mut self, failure: AppendFailure) {
+        if self.promise.is_orphaned() {
+            drop(self.promise.withdraw());
         } else {
-            drop(self.fail_open(failure));
+            self.promise.fail(self.id, failure);
         }
-    }
-
-    fn fail_open(&mut self, failure: AppendFailure) -> Option<AppendError<E>> {
-        self.promise.take()?.fail(self.id, failure)
     }
 
     /// Takes the event back out: the entry was never accepted.
     pub(super) fn into_event(mut self) -> Option<E> {
-        self.promise.take()?.withdraw()
+        self.promise.withdraw()
     }
 
     /// Tells a waiting `append` that its event is in the reconnect buffer.
     pub(super) fn tell_buffered(&mut self) {
-        if let Some(promise) = &mut self.promise {
-            promise.tell_buffered();
-        }
+        self.promise.tell_buffered();
     }
 
     /// Whether nobody waits for the outcome any more.
     pub(super) fn is_orphaned(&self) -> bool {
-        self.promise.as_ref().is_none_or(Promise::is_orphaned)
+        self.promise.is_orphaned()
     }
 }
 
 impl<E> Drop for Entry<E> {
     fn drop(&mut self) {
-        let _ = self.fail_open(unknown());
+        self.promise.fail(self.id, unknown());
     }
 }
 
 impl<E> Leftover<E> {
     /// Fails an entry and keeps its event unless it went back through its ticket.
-    pub(super) fn fail(&mut self, entry: Entry<E>, failure: AppendFailure) {
+    pub(super) fn fail(&mut self, mut entry: Entry<E>, failure: AppendFailure) {
         let (id, is_unknown) = (entry.id, matches!(failure, AppendFailure::Unknown(_)));
-        match entry.fail(failure) {
+        match entry.promise.fail(id, failure) {
             None => self.returned_by_ticket += 1,
             Some(error) if is_unknown => self.unknown.push((id, error.into_event())),
             Some(error) => self.not_appended.push((id, error.into_event())),

@@ -218,7 +218,7 @@ impl<E> Drop for InRoom<'_, E> {
 
 fn reject<E>(entries: Vec<Entry<E>>, reason: &RejectReason) {
     for entry in entries {
-        drop(entry.fail(AppendFailure::Rejected(reason.clone())));
+        entry.fail(AppendFailure::Rejected(reason.clone()));
     }
 }
 

@@ -244,7 +244,7 @@ impl<E> Queue<E> {
             }
             Overflow::Reject => {
                 for entry in std::mem::take(&mut self.room).into_iter().flat_map(|waiting| waiting.entries) {
-                    let _ = entry.fail(AppendFailure::Rejected(RejectReason::Full));
+                    entry.fail(AppendFailure::Rejected(RejectReason::Full));
                 }
             }
             // They go on waiting, each until its own deadline.
@@ -265,7 +265,7 @@ impl<E> Queue<E> {
         }
         self.phase = Phase::Closing;
         for entry in std::mem::take(&mut self.room).into_iter().flat_map(|waiting| waiting.entries) {
-            let _ = entry.fail(AppendFailure::Rejected(RejectReason::Closed));
+            entry.fail(AppendFailure::Rejected(RejectReason::Closed));
         }
     }
 

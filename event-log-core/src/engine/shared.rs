@@ -195,7 +195,7 @@ impl<E> Shared<E> {
         };
         self.with_queue(|queue| {
             for entry in queue.take_accepted_by(horizon) {
-                let _ = entry.fail(AppendFailure::Expired(expiry));
+                entry.fail(AppendFailure::Expired(expiry));
             }
         });
     }
@@ -265,8 +265,7 @@ impl<E> Shared<E> {
         let (result, is_work) = self.with_queue(|queue| {
             let known = queue.ready();
             let result = change(queue);
-            // Also when nothing is there: the writer is the one to find the queue idle again.
-            (result, queue.ready() > known || queue.is_idle())
+            (result, queue.ready() > known)
         });
         if is_work {
             self.work.notify_one();
@@ -290,7 +289,7 @@ impl<E> Shared<E> {
         drop(queue);
         if !evicted.is_empty() {
             self.warning.dropped(evicted.len() as u64, dropped);
-            evicted.into_iter().for_each(|entry| entry.discard(AppendFailure::Dropped));
+            evicted.into_iter().for_each(|entry| entry.fail(AppendFailure::Dropped));
         }
         result
     }

@@ -12,10 +12,7 @@ mod ours;
 pub(crate) mod producer;
 pub(crate) mod raw;
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
-use futures::future::try_join_all;
 
 pub(crate) use self::by_hand::ByHand;
 pub(crate) use self::ours::{Appends, Batches};
@@ -34,14 +31,10 @@ fn numbers_of(task: u64, each: u64) -> impl Iterator<Item = u64> {
     (0..each).map(move |nth| task + nth * IN_FLIGHT)
 }
 
-/// So many events for each of the tasks. Each has its events made by a task of its own: as in an application their
-/// memory comes from many threads, and not all from one, whose lock whoever frees them would wait for.
-async fn events_by_task(bench: &Bench, each: u64) -> Result<Vec<Vec<Event>>, Failure> {
-    let makers = (0..IN_FLIGHT).map(|task| {
-        let events = Arc::clone(&bench.events);
-        tokio::spawn(async move { numbers_of(task, each).map(|number| events.event(number)).collect() })
-    });
-    Ok(try_join_all(makers).await?)
+/// So many events for each of the tasks.
+fn events_by_task(bench: &Bench, each: u64) -> Vec<Vec<Event>> {
+    let events = |task| numbers_of(task, each).map(|number| bench.events.event(number)).collect();
+    (0..IN_FLIGHT).map(events).collect()
 }
 
 /// Somebody who appends.

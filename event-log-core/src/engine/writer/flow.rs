@@ -89,7 +89,7 @@ impl<E> Flow<E> {
                     return Some(entry);
                 }
                 let unsure = sent || entry.may_be_under_way;
-                drop(entry.fail(if unsure { unknown() } else { AppendFailure::Expired(expiry) }));
+                entry.fail(if unsure { unknown() } else { AppendFailure::Expired(expiry) });
                 None
             });
         }

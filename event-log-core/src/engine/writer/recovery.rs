@@ -84,7 +84,7 @@ impl<E> Flow<E> {
             }
             // It may have been appended and then removed by retention before anybody could look.
             None if seen.incomplete => {
-                drop(entry.fail(unknown()));
+                entry.fail(unknown());
                 recovered.unknown += 1;
                 None
             }

@@ -97,7 +97,7 @@ impl<E> Request<E> {
             return self.entries.into_iter().zip(self.messages).map(Self::of_one).collect();
         }
         if let Some(entry) = self.entries.pop() {
-            drop(entry.refuse(error));
+            entry.refuse(error);
         }
         Vec::new()
     }

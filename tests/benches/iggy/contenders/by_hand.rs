@@ -35,7 +35,7 @@ impl Producer for ByHand {
 
     async fn produce(&self, bench: &Bench, topic: &Topic, watch: &mut Stopwatch) -> Result<Numbers, Failure> {
         let each = enough_for(watch.window(), 800_000) / IN_FLIGHT + 1;
-        let ready = events_by_task(bench, each).await?;
+        let ready = events_by_task(bench, each);
         let (sender, inbox) = mpsc::channel(IN_FLIGHT as usize);
         let deadline = watch.start();
         let writer = tokio::spawn(write(Arc::clone(&bench.raw), topic.clone(), inbox));

@@ -35,7 +35,7 @@ impl Producer for Appends {
     async fn produce(&self, bench: &Bench, topic: &Topic, watch: &mut Stopwatch) -> Result<Numbers, Failure> {
         let log = bench.open(topic).await?;
         let each = enough_for(watch.window(), MOST_PER_SECOND) / IN_FLIGHT + 1;
-        let ready = events_by_task(bench, each).await?;
+        let ready = events_by_task(bench, each);
         let deadline = watch.start();
         let tasks = ready.into_iter().map(|events| {
             let log = log.clone();

@@ -3,6 +3,10 @@
 //! A full disk, and more rarely a `kill -9` amid appends, leaves a torn batch at the end of a segment. It was not
 //! confirmed, and the server (0.9.0) passes over it when it starts; but what it appends afterwards, and confirms, it
 //! cannot find again on either side of another start, or it refuses to start at all. So the torn end has to go first.
+//!
+//! It also makes the files of a partition one after the other, a while after it has confirmed the topic. If it is killed
+//! between the two, it refuses to start without the index of an empty segment, which has to be made.
+//!
 //! Nothing else is touched: what was confirmed is in whole batches.
 
 use std::fs::{self, File, OpenOptions};
@@ -15,22 +19,29 @@ use iggy_binary_protocol::batch::{BATCH_HEADER_SIZE, BatchHeader};
 /// The size of an entry of the index that is beside each segment.
 const INDEX_ENTRY: u64 = 24;
 
-/// Cuts the torn ends off in the data folder of a server that is down, and returns how many there were.
+/// Cuts the torn ends off, and makes what is missing, in the data folder of a server that is down. Returns how many files
+/// that were.
 ///
 /// # Errors
 ///
-/// When a file cannot be read or cut.
-pub fn cut_torn_ends(folder: &Path) -> io::Result<usize> {
-    let mut cut = 0;
+/// When a file cannot be read or written.
+pub fn mend_segments(folder: &Path) -> io::Result<usize> {
+    let mut mended = 0;
     for segment in segments(&folder.join("local_data/streams"))? {
         let whole = whole_batches(&File::open(&segment)?)?;
-        cut += usize::from(cut_to(&segment, whole)?);
+        mended += usize::from(cut_to(&segment, whole)?);
         let index = segment.with_extension("index");
-        if let Ok(found) = fs::metadata(&index) {
-            cut += usize::from(cut_to(&index, found.len() / INDEX_ENTRY * INDEX_ENTRY)?);
+        match fs::metadata(&index) {
+            Ok(found) => mended += usize::from(cut_to(&index, found.len() / INDEX_ENTRY * INDEX_ENTRY)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && whole == 0 => {
+                File::create_new(&index)?.sync_all()?;
+                mended += 1;
+            }
+            // A segment with something in it has lost its index: that is not what a kill leaves.
+            Err(error) => return Err(error),
         }
     }
-    Ok(cut)
+    Ok(mended)
 }
 
 /// Every segment below a folder.
@@ -77,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_batches_stay_and_torn_ends_go() {
+    fn whole_batches_stay_torn_ends_go_and_an_empty_index_comes() {
         let folder = std::env::temp_dir().join(format!("event-log-torn-{}", std::process::id()));
         let partition = folder.join("local_data/streams/0/topics/0/partitions/0");
         fs::create_dir_all(&partition).expect("a folder");
@@ -88,11 +99,18 @@ mod tests {
             let whole = [&batch[..], &batch[..]].concat();
             fs::write(&segment, [&whole, &batch[..torn]].concat()).expect("a segment");
             fs::write(segment.with_extension("index"), [7; 50]).expect("an index");
-            assert_eq!(cut_torn_ends(&folder).expect("it can be cut"), 2);
+            assert_eq!(mend_segments(&folder).expect("it can be mended"), 2);
             assert_eq!(fs::read(&segment).expect("it is there"), whole);
             assert_eq!(fs::read(segment.with_extension("index")).expect("it is there"), [7; 48]);
-            assert_eq!(cut_torn_ends(&folder).expect("it can be cut"), 0, "once is enough");
+            assert_eq!(mend_segments(&folder).expect("it can be mended"), 0, "once is enough");
         }
+        let begun = partition.join("00000000000000000009.log");
+        fs::write(&begun, []).expect("an empty segment");
+        assert_eq!(mend_segments(&folder).expect("it can be mended"), 1);
+        assert_eq!(fs::read(begun.with_extension("index")).expect("it is there"), [0; 0]);
+        assert_eq!(mend_segments(&folder).expect("it can be mended"), 0, "once is enough");
+        fs::remove_file(segment.with_extension("index")).expect("it can be removed");
+        assert!(mend_segments(&folder).is_err(), "an index that was lost is not made up");
         fs::remove_dir_all(&folder).expect("it can be removed");
     }
 }

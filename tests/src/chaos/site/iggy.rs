@@ -14,7 +14,7 @@ use crate::chaos::history::{Settings, Stored};
 use crate::chaos::run::Site;
 use crate::chaos::schedule::{Fault, Kind};
 use crate::disk::SmallDisk;
-use crate::iggy::{DiskServer, Foreign, cut_torn_ends, new_stream};
+use crate::iggy::{DiskServer, Foreign, mend_segments, new_stream};
 use crate::proxy::{Direction, NetworkFault, Proxy};
 
 const TOPIC: &str = "chaos";
@@ -70,7 +70,7 @@ impl IggySite {
 
     /// After an end in the middle of a write, which this server does not survive by itself.
     async fn start_server_anew(&self) {
-        cut_torn_ends(self.own.server.data_folder()).expect("the folder can be repaired");
+        mend_segments(self.own.server.data_folder()).expect("the folder can be repaired");
         self.start_server().await;
     }
 

@@ -14,7 +14,7 @@ pub const MAX_EVENT_BYTES: usize = 8 << 20;
 
 /// From this length on [`RawCodec`](crate::RawCodec) shares a payload instead of copying it. A shorter one
 /// costs less to copy next to its neighbours than to find again somewhere in memory.
-pub const SHARED_PAYLOAD_BYTES: usize = 4_096;
+pub const SHARED_PAYLOAD_BYTES: usize = 512;
 
 /// The most that a log may be configured to take: what Apache Iggy carries in one message.
 pub const MAX_EVENT_BYTES_CEILING: usize = 64_000_000;

@@ -252,8 +252,8 @@ where
             // Longer than one record although others may be as old: turns are cheaper than records.
             let most = max_count.min(records.len() + limits::TURN_RECORDS);
             while records.len() < most && lane.head().is_some_and(|head| head.timestamp <= run_until) {
-                match poison::take(lane, &*self.codec, &self.options.poison, &self.group) {
-                    poison::Taken::Record(record) => records.push(record),
+                match poison::take(lane, &*self.codec, &self.options.poison, &self.group, &mut records) {
+                    poison::Taken::Delivered => {}
                     poison::Taken::Notice(notice) => self.notices.push(notice),
                     // Whatever comes before it is delivered first.
                     _ if !records.is_empty() => break 'runs,

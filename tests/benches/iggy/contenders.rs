@@ -8,6 +8,7 @@
 mod by_hand;
 #[cfg(feature = "peers")]
 pub(crate) mod jetstream;
+mod least;
 mod ours;
 pub(crate) mod producer;
 pub(crate) mod raw;
@@ -15,6 +16,7 @@ pub(crate) mod raw;
 use async_trait::async_trait;
 
 pub(crate) use self::by_hand::ByHand;
+pub(crate) use self::least::Least;
 pub(crate) use self::ours::{Appends, Batches};
 use crate::Failure;
 use crate::bench::Bench;

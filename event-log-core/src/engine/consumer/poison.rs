@@ -16,8 +16,9 @@ use crate::position::Position;
 use crate::record::{Notice, Record, Undecodable};
 
 /// What came of taking the head of a lane.
-pub(super) enum Taken<E> {
-    Record(Record<E>),
+pub(super) enum Taken {
+    /// It is with the records.
+    Delivered,
     Notice(Notice),
     /// The head stays, and nothing passes it.
     Halted(Error),
@@ -25,13 +26,15 @@ pub(super) enum Taken<E> {
     Park(Arc<dyn EventLog<DeadLetter>>, DeadLetter),
 }
 
-/// Takes the head of `lane`, which must have one.
+/// Takes the head of `lane`, which must have one, to the end of `records`: straight there, since a record that is handed
+/// on is copied each time.
 pub(super) fn take<E: DeserializeOwned>(
     lane: &mut Lane,
     codec: &dyn Codec<E>,
     policy: &PoisonPolicy,
     group: &str,
-) -> Taken<E> {
+    records: &mut Vec<Record<E>>,
+) -> Taken {
     let before = lane.mark();
     let Some((mut head, first)) = lane.take_head() else { unreachable!("the lane was chosen for its head") };
     let position = Position::new(lane.partition(), head.offset);
@@ -39,14 +42,18 @@ pub(super) fn take<E: DeserializeOwned>(
         return Taken::Notice(Notice::Duplicate { position, first, id: head.id });
     }
     let Undecodable { payload, error } = match codec.decode_owned(std::mem::take(&mut head.payload)) {
-        Ok(event) => return Taken::Record(Record::new(position, head.id, head.timestamp, Ok(event))),
+        Ok(event) => {
+            records.push(Record::new(position, head.id, head.timestamp, Ok(event)));
+            return Taken::Delivered;
+        }
         Err(undecodable) => undecodable,
     };
     head.payload = payload;
     match policy {
         PoisonPolicy::Deliver => {
             let undecodable = Undecodable::new(head.payload, error);
-            Taken::Record(Record::new(position, head.id, head.timestamp, Err(undecodable)))
+            records.push(Record::new(position, head.id, head.timestamp, Err(undecodable)));
+            Taken::Delivered
         }
         PoisonPolicy::Skip => Taken::Notice(Notice::Skipped { position, error }),
         PoisonPolicy::Park(_) if lane.is_parked(position.offset) => {

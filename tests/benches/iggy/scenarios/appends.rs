@@ -13,11 +13,14 @@ use crate::contenders::producer::{
     ALL, Background, BackgroundTuned, Direct, DirectTuned, DirectUnkeyed, EQUALS,
 };
 use crate::contenders::raw::{ONE_BY_ONE, RAW, RawClient};
-use crate::contenders::{Appends, Batches, ByHand, Producer};
+use crate::contenders::{Appends, Batches, ByHand, IN_FLIGHT, Least, Producer};
 use crate::contest::{Contest, Goal, Row, Sample, turns};
 use crate::event::PARTITIONS;
 use crate::stopwatch::Stopwatch;
 use crate::topic::Topic;
+
+/// Events of a batch.
+const BATCH: u64 = 1_000;
 
 pub(crate) const RATE: &str = "events/s";
 /// Processor time of this process.
@@ -32,6 +35,7 @@ pub(super) async fn appends(bench: &Bench, name: String, durability: Durability)
         Box::new(RawClient::TWO_CONNECTIONS),
         Box::new(RawClient::FOUR_CONNECTIONS),
         Box::new(RawClient::UNGROUPED),
+        Box::new(Least { at_once: IN_FLIGHT }),
         Box::new(ByHand),
         Box::new(Direct),
         Box::new(DirectTuned),
@@ -68,8 +72,9 @@ fn peers(_: &Bench) -> Option<Box<dyn Producer>> {
 
 pub(super) async fn batches(bench: &Bench, name: String, durability: Durability) -> Result<Contest, Failure> {
     let contenders: Vec<Box<dyn Producer>> = vec![
-        Box::new(Batches { events: 1_000 }),
+        Box::new(Batches { events: BATCH }),
         Box::new(RawClient::BATCHES),
+        Box::new(Least { at_once: BATCH }),
         Box::new(RawClient::UNGROUPED),
         Box::new(DirectUnkeyed),
     ];

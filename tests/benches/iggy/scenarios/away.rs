@@ -50,7 +50,7 @@ pub(super) async fn run(bench: &Bench, name: String) -> Result<Contest, Failure>
             )
         })
         .collect();
-    for round in 0..bench.settings.rounds.div_ceil(3) {
+    for round in 0..bench.settings.rounds {
         for (burst, row) in bursts.iter().zip(&mut contest.rows) {
             let sample = bounded(one(bench, burst, round)).await;
             row.samples.push(sample.unwrap_or_else(|error| Sample::failed(round, &error)));

@@ -304,7 +304,9 @@ impl<E> fmt::Debug for Promise<E> {
 mod tests {
     use super::*;
     use crate::error::AppendFailure;
+    use crate::event::EventId;
     use crate::position::{Offset, PartitionId, Position};
+    use crate::receipt::Committed;
 
     fn committed() -> Committed {
         Committed::new(EventId::from_u128(1), PartitionId(2), Some(Offset(3)))

@@ -1,9 +1,10 @@
 //! Who appends, and how.
 //!
-//! All begin with their events in memory and stop when the last one is confirmed, whichever way they have to know
-//! that. The raw client and the SDK's producer begin with messages that are built and encoded; this library begins with
-//! typed events, so that its encoding counts against it, and so does making its ids. At most 1,024 events are under way
-//! at a time, and each goes to the partition of its key, unless a contender says otherwise.
+//! All stop when the last event is confirmed, whichever way they have to know that. The raw client and the SDK's producer
+//! begin with messages that are built and encoded, and drop them when the watch has stopped. Whoever takes typed events
+//! makes each when it is appended, as an application does: making, encoding and freeing it counts against them, and so do
+//! ids. (A second's events made beforehand would cost them more: they lie in memory that no cache holds.) At most 1,024
+//! events are under way at a time, and each goes to the partition of its key, unless a contender says otherwise.
 
 mod by_hand;
 #[cfg(feature = "peers")]
@@ -14,13 +15,13 @@ pub(crate) mod producer;
 pub(crate) mod raw;
 
 use async_trait::async_trait;
+use tokio::task::JoinHandle;
 
 pub(crate) use self::by_hand::ByHand;
 pub(crate) use self::least::Least;
 pub(crate) use self::ours::{Appends, Batches};
 use crate::Failure;
 use crate::bench::Bench;
-use crate::event::Event;
 use crate::numbers::Numbers;
 use crate::stopwatch::Stopwatch;
 use crate::topic::Topic;
@@ -28,15 +29,28 @@ use crate::topic::Topic;
 /// Events that are under way at a time.
 pub(crate) const IN_FLIGHT: u64 = 1_024;
 
-/// The numbers of a task's events, of which it has so many.
-fn numbers_of(task: u64, each: u64) -> impl Iterator<Item = u64> {
-    (0..each).map(move |nth| task + nth * IN_FLIGHT)
+/// The numbers of a task's events, one after the other.
+fn numbers_of(task: u64) -> impl Iterator<Item = u64> {
+    (task..).step_by(IN_FLIGHT as usize)
 }
 
-/// So many events for each of the tasks.
-fn events_by_task(bench: &Bench, each: u64) -> Vec<Vec<Event>> {
-    let events = |task| numbers_of(task, each).map(|number| bench.events.event(number)).collect();
-    (0..IN_FLIGHT).map(events).collect()
+/// Waits for the tasks, each of which returns how many of its events were confirmed, and stops the watch. Which were.
+async fn all_of(
+    tasks: Vec<JoinHandle<Result<usize, Failure>>>,
+    watch: &mut Stopwatch,
+) -> Result<Numbers, Failure> {
+    let mut ended = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        ended.push(task.await?);
+    }
+    watch.stop();
+    let mut appended = Numbers::default();
+    for (task, count) in (0..).zip(ended) {
+        for number in numbers_of(task).take(count?) {
+            appended.insert(number);
+        }
+    }
+    Ok(appended)
 }
 
 /// Somebody who appends.

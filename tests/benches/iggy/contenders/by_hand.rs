@@ -9,10 +9,10 @@ use bytes::Bytes;
 use iggy::prelude::IggyMessage;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{IN_FLIGHT, Producer, events_by_task, numbers_of};
+use super::{IN_FLIGHT, Producer, all_of, numbers_of};
 use crate::Failure;
 use crate::bench::Bench;
-use crate::event::{PARTITIONS, enough_for};
+use crate::event::PARTITIONS;
 use crate::numbers::Numbers;
 use crate::stopwatch::Stopwatch;
 use crate::topic::{Raw, Topic};
@@ -34,17 +34,16 @@ impl Producer for ByHand {
     }
 
     async fn produce(&self, bench: &Bench, topic: &Topic, watch: &mut Stopwatch) -> Result<Numbers, Failure> {
-        let each = enough_for(watch.window(), 800_000) / IN_FLIGHT + 1;
-        let ready = events_by_task(bench, each);
         let (sender, inbox) = mpsc::channel(IN_FLIGHT as usize);
         let deadline = watch.start();
         let writer = tokio::spawn(write(Arc::clone(&bench.raw), topic.clone(), inbox));
-        let tasks = ready.into_iter().zip(0..).map(|(events, task)| {
-            let (sender, partition) = (sender.clone(), bench.events.partition(task));
+        let tasks = (0..IN_FLIGHT).map(|task| {
+            let (sender, events, partition) =
+                (sender.clone(), Arc::clone(&bench.events), bench.events.partition(task));
             tokio::spawn(async move {
-                let (mut events, mut appended) = (events.into_iter(), 0);
-                while !deadline.is_over() {
-                    let Some(event) = events.next() else { break };
+                let mut appended = 0;
+                for number in numbers_of(task).take_while(|_| !deadline.is_over()) {
+                    let event = events.event(number);
                     let payload = Bytes::from(serde_json::to_vec(&event)?);
                     let message =
                         IggyMessage::builder().id(u128::from(event.number) + 1).payload(payload).build()?;
@@ -53,23 +52,13 @@ impl Producer for ByHand {
                     is_done.await?;
                     appended += 1;
                 }
-                Ok::<_, Failure>((appended, events))
+                Ok::<_, Failure>(appended)
             })
         });
         let tasks: Vec<_> = tasks.collect();
         drop(sender);
-        let mut ended = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            ended.push(task.await?);
-        }
-        watch.stop();
+        let appended = all_of(tasks, watch).await?;
         writer.await??;
-        let mut appended = Numbers::default();
-        for (task, ended) in (0..).zip(ended) {
-            for number in numbers_of(task, each).take(ended?.0) {
-                appended.insert(number);
-            }
-        }
         Ok(appended)
     }
 }

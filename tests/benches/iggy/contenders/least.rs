@@ -8,16 +8,13 @@ use iggy::prelude::IggyMessage;
 use super::Producer;
 use crate::Failure;
 use crate::bench::Bench;
-use crate::event::{Event, PARTITIONS, enough_for};
+use crate::event::PARTITIONS;
 use crate::numbers::Numbers;
 use crate::stopwatch::Stopwatch;
 use crate::topic::Topic;
 
 /// How this contender is called.
 const LEAST: &str = "raw, encoding";
-
-/// Events a second that are made ready: more than can be appended.
-const MOST_PER_SECOND: u32 = 900_000;
 
 /// So many events at a time, encoded, grouped and sent by one task over one connection.
 pub(crate) struct Least {
@@ -35,21 +32,15 @@ impl Producer for Least {
     }
 
     async fn produce(&self, bench: &Bench, topic: &Topic, watch: &mut Stopwatch) -> Result<Numbers, Failure> {
-        let count = enough_for(watch.window(), MOST_PER_SECOND) / self.at_once + 1;
-        let event = |number| bench.events.event(number);
-        let ready: Vec<Vec<Event>> = (0..count)
-            .map(|nth| (nth * self.at_once..(nth + 1) * self.at_once).map(event).collect())
-            .collect();
-        let mut ready = ready.into_iter();
         let mut appended = 0;
         let deadline = watch.start();
         while !deadline.is_over() {
-            let Some(events) = ready.next() else { break };
             let mut groups = (0..PARTITIONS).map(|_| Vec::<IggyMessage>::new()).collect::<Vec<_>>();
-            for event in events {
+            for number in appended..appended + self.at_once {
+                let event = bench.events.event(number);
                 let key = event.partition_key().unwrap_or_default();
                 let partition = partition_of(key, PARTITIONS);
-                let id = u128::from(event.number) + 1;
+                let id = u128::from(number) + 1;
                 let payload = serde_json::to_vec(&event)?.into();
                 groups[partition.0 as usize].push(IggyMessage::builder().id(id).payload(payload).build()?);
             }

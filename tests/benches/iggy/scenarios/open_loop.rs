@@ -181,23 +181,18 @@ async fn ours(bench: &Bench, log: &IggyLog<Event>, schedule: Schedule) -> Result
             (sender, tokio::spawn(collect(inbox)))
         })
         .unzip();
-    let mut ready: VecDeque<Event> = (0..schedule.events).map(|n| bench.events.event(n)).collect();
     let (log, events) = (log.clone(), Arc::clone(&bench.events));
     let (start, mut next) = (Instant::now(), 0);
     let submit = move |due| {
         let mut submitted: Vec<Submitted> = inboxes.iter().map(|_| Vec::new()).collect();
         while next < due {
-            let Some(event) = ready.pop_front() else { break };
-            match log.submit(event) {
+            match log.submit(events.event(next)) {
                 Ok(ticket) => {
                     submitted[events.partition(next) as usize].push((schedule.due(start, next), ticket));
                     next += 1;
                 }
                 // Behind by a whole buffer. It was due all the same, and its latency grows.
-                Err(rejected) if matches!(rejected.reason, RejectReason::Full) => {
-                    ready.push_front(rejected.event);
-                    break;
-                }
+                Err(rejected) if matches!(rejected.reason, RejectReason::Full) => break,
                 Err(rejected) => return Err(rejected.reason.to_string().into()),
             }
         }

@@ -37,11 +37,11 @@ pub(crate) struct Course {
     pub(crate) partitions: u32,
 }
 
-type Batches = Vec<Vec<RawEvent>>;
+type Batches = Box<dyn Iterator<Item = Vec<RawEvent>> + Send>;
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Measures from the moment the events are ready (the producer makes its own, as producers do) until every
-/// consumer has seen them all.
+/// Measures until every consumer has seen all events. The producer makes a batch of its events and hands them over, as
+/// producers do; all made beforehand would lie in memory that no cache holds, and whoever frees them would pay for it.
 async fn race<P>(
     course: Course,
     produce: impl FnOnce(Batches) -> P + Send + 'static,
@@ -52,7 +52,7 @@ where
 {
     let (ready, started) = oneshot::channel();
     let producer = tokio::spawn(async move {
-        let events = batches_of(course.events, course.payload_bytes);
+        let events = Box::new(batches_of(course.events, course.payload_bytes));
         ready.send(Instant::now()).expect("the race waits");
         produce(events).await
     });
@@ -120,7 +120,7 @@ pub(crate) async fn through_flume(course: Course) -> Duration {
         (0..course.consumers).map(|_| flume::bounded(CHANNEL)).unzip();
     let produce = async move |batches: Batches| {
         let (last, others) = senders.split_last().expect("somebody reads");
-        for event in batches.into_iter().flatten() {
+        for event in batches.flatten() {
             for sender in others {
                 sender.send_async(event.clone()).await.expect("the receiver is there");
             }
@@ -145,7 +145,7 @@ pub(crate) async fn through_broadcast(course: Course) -> Duration {
     };
     let readers = (0..course.consumers).map(|_| Box::pin(reader(sender.subscribe())) as Task).collect();
     let produce = async move |batches: Batches| {
-        for event in batches.into_iter().flatten() {
+        for event in batches.flatten() {
             sender.send(event).expect("a receiver is there");
         }
         sender

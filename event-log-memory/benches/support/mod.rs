@@ -19,14 +19,15 @@ pub(crate) fn event(n: usize) -> RawEvent {
     event_of(n, PAYLOAD_BYTES)
 }
 
-pub(crate) fn batches_of(events: usize, payload_bytes: usize) -> Vec<Vec<RawEvent>> {
-    let batch = |from| (from..events.min(from + BATCH)).map(|n| event_of(n, payload_bytes)).collect();
-    (0..events).step_by(BATCH).map(batch).collect()
+/// Makes one batch after the other.
+pub(crate) fn batches_of(events: usize, payload_bytes: usize) -> impl Iterator<Item = Vec<RawEvent>> {
+    let batch = move |from| (from..events.min(from + BATCH)).map(|n| event_of(n, payload_bytes)).collect();
+    (0..events).step_by(BATCH).map(batch)
 }
 
-/// Batches of events of 200 bytes.
+/// Batches of events of 200 bytes, all made.
 pub(crate) fn batches(events: usize) -> Vec<Vec<RawEvent>> {
-    batches_of(events, PAYLOAD_BYTES)
+    batches_of(events, PAYLOAD_BYTES).collect()
 }
 
 pub(crate) async fn open_with(partitions: u32, retention: Retention) -> MemoryLog<RawEvent> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use allocation_counter::measure;
 use event_log_core::engine::{
     Assigned, Engine, Fetched, Log, Member, Message, SendError, Session, StoredMessage, Transport,
 };
@@ -422,4 +423,20 @@ async fn the_oldest_of_all_partitions_is_dropped() {
         failures.push((error.event().number, matches!(error.failure(), AppendFailure::Dropped)));
     }
     assert_eq!(failures, [(0, true), (1, true), (2, false), (3, false), (4, false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_waits_allocates_its_ticket_and_a_share_of_a_block() {
+    const EVENTS: u64 = 1_000;
+    let stage = Stage::with(0, ProducerConfig::default()).await;
+    let mut tickets = Vec::with_capacity(2 * EVENTS as usize);
+    // The queue, and the buffer to encode in, have grown to their size.
+    tickets.extend((0..EVENTS).map(|number| stage.submit(0, number)));
+    let counted = measure(|| tickets.extend((0..EVENTS).map(|number| stage.submit(0, number))));
+    let bytes: usize =
+        (0..EVENTS).map(|number| serde_json::to_vec(&Numbered { partition: 0, number }).unwrap().len()).sum();
+    // A block of 4 KiB, and its count of references. The queue doubles at most once.
+    let blocks = 2 * bytes.div_ceil(4_096 - 50) as u64;
+    println!("{EVENTS} events of {bytes} bytes in all: {} allocations", counted.count_total);
+    assert!(counted.count_total <= EVENTS + blocks + 1, "{}", counted.count_total);
 }

@@ -19,7 +19,7 @@ use event_log_iggy::{Endpoint, IggyConfig};
 use tokio::sync::OnceCell;
 
 pub use self::foreign::{Foreign, RawRecord};
-pub use self::repair::mend_segments;
+pub use self::repair::mend_and_start;
 pub use self::server::{DiskServer, own_server, shared_server};
 use crate::proxy::{NetworkFault, Proxy};
 

@@ -10,7 +10,7 @@ use event_log_core::{
 };
 use event_log_iggy::server::IggyServer;
 use event_log_iggy::{Endpoint, IggyConfig, IggyLog};
-use event_log_tests::iggy::{Foreign, RawRecord, mend_segments, new_stream, own_server};
+use event_log_tests::iggy::{Foreign, RawRecord, mend_and_start, new_stream, own_server};
 use event_log_tests::proxy::Proxy;
 
 const TOPIC: &str = "events";
@@ -113,12 +113,6 @@ async fn consume(mut reader: Box<dyn EventConsumer<Probe>>, count: usize) -> Vec
     seen
 }
 
-/// Starts a server that was killed, after mending what it does not survive by itself: see DESIGN.md.
-async fn start_again(server: &IggyServer) {
-    mend_segments(server.data_folder()).expect("the folder can be mended");
-    server.start_again().await.expect("the server starts");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_amid_100_000_appends_loses_nothing_and_doubles_nothing() {
     const PRODUCERS: u64 = 8;
@@ -141,7 +135,7 @@ async fn a_kill_amid_100_000_appends_loses_nothing_and_doubles_nothing() {
         }
         server.kill().await.expect("the server is killed");
         until(&log, is_away).await;
-        start_again(&server).await;
+        mend_and_start(&server).await.expect("the server starts");
     }
     let mut committed = Vec::new();
     for producer in producing {
@@ -175,7 +169,7 @@ async fn few_confirmed_events_survive_a_kill() {
     let batch = reader.poll(1_000, PATIENCE).await.expect("a batch");
     reader.commit(batch.cursor()).await.expect("the commit succeeds");
     server.kill().await.expect("the server is killed");
-    start_again(&server).await;
+    mend_and_start(&server).await.expect("the server starts");
 
     assert_exactly(&raw(&server, &config).await, &committed);
     // What was committed is committed, and the offsets go on.
@@ -204,7 +198,7 @@ async fn what_is_appended_before_there_is_a_server_arrives_in_order() {
         .collect();
     let receipt = log.append(Probe::new("key-0", 200)).await.expect("it is buffered");
     assert!(receipt.is_buffered());
-    start_again(&server).await;
+    mend_and_start(&server).await.expect("the server starts");
     let mut committed = Vec::new();
     for ticket in tickets {
         committed.push(ticket.await.expect("it is appended"));
@@ -300,7 +294,7 @@ async fn a_killed_server_keeps_its_consumers_waiting_and_then_goes_on() {
         }
     };
     assert!(blind.is_retryable(), "{blind:?}");
-    start_again(&server).await;
+    mend_and_start(&server).await.expect("the server starts");
     log.append_committed(Probe::new("k", 1)).await.expect("it is appended");
     // What was delivered and not committed is not delivered again to the same consumer.
     assert_eq!(poll_all(&mut reader, 1).await, [1]);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use event_log_core::{EventConsumer, EventLog, EventLogExt, RawEvent};
 use event_log_memory::Retention;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, broadcast, oneshot};
+use tokio::sync::{Notify, broadcast};
 
 use crate::support::{batches_of, open_with};
 
@@ -50,13 +50,9 @@ async fn race<P>(
 where
     P: Future<Output: Send + 'static> + Send,
 {
-    let (ready, started) = oneshot::channel();
-    let producer = tokio::spawn(async move {
-        let events = Box::new(batches_of(course.events, course.payload_bytes));
-        ready.send(Instant::now()).expect("the race waits");
-        produce(events).await
-    });
-    let start = started.await.expect("the producer is ready");
+    let start = Instant::now();
+    let events = Box::new(batches_of(course.events, course.payload_bytes));
+    let producer = tokio::spawn(async move { produce(events).await });
     let readers: Vec<_> = readers.into_iter().map(tokio::spawn).collect();
     for reader in readers {
         reader.await.expect("the consumer ends");

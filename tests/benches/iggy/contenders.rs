@@ -34,7 +34,7 @@ fn numbers_of(task: u64) -> impl Iterator<Item = u64> {
     (task..).step_by(IN_FLIGHT as usize)
 }
 
-/// Waits for the tasks, each of which returns how many of its events were confirmed, and stops the watch. Which were.
+/// Waits for the tasks, each of which returns how many of its events were confirmed, and stops the watch. Returns which those are.
 async fn all_of(
     tasks: Vec<JoinHandle<Result<usize, Failure>>>,
     watch: &mut Stopwatch,

@@ -9,23 +9,31 @@
 //!
 //! Nothing else is touched: what was confirmed is in whole batches.
 
+use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use event_log_iggy::server::IggyServer;
 use iggy_binary_protocol::batch::{BATCH_HEADER_SIZE, BatchHeader};
 
 /// The size of an entry of the index that is beside each segment.
 const INDEX_ENTRY: u64 = 24;
 
-/// Cuts the torn ends off, and makes what is missing, in the data folder of a server that is down. Returns how many files
-/// that were.
+/// Mends the folder of a server that is down, and starts it again.
 ///
 /// # Errors
 ///
-/// When a file cannot be read or written.
-pub fn mend_segments(folder: &Path) -> io::Result<usize> {
+/// When a file cannot be read or written, or the server does not start.
+pub async fn mend_and_start(server: &IggyServer) -> Result<(), Box<dyn Error + Send + Sync>> {
+    mend_segments(server.data_folder())?;
+    server.start_again().await?;
+    Ok(())
+}
+
+/// Cuts the torn ends off, and makes what is missing. Returns how many files that were.
+fn mend_segments(folder: &Path) -> io::Result<usize> {
     let mut mended = 0;
     for segment in segments(&folder.join("local_data/streams"))? {
         let whole = whole_batches(&File::open(&segment)?)?;

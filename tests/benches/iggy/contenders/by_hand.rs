@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use iggy::prelude::IggyMessage;
 use tokio::sync::{mpsc, oneshot};
 
@@ -43,10 +42,7 @@ impl Producer for ByHand {
             tokio::spawn(async move {
                 let mut appended = 0;
                 for number in numbers_of(task).take_while(|_| !deadline.is_over()) {
-                    let event = events.event(number);
-                    let payload = Bytes::from(serde_json::to_vec(&event)?);
-                    let message =
-                        IggyMessage::builder().id(u128::from(event.number) + 1).payload(payload).build()?;
+                    let message = events.message(number)?;
                     let (done, is_done) = oneshot::channel();
                     sender.send((partition, message, done)).await?;
                     is_done.await?;

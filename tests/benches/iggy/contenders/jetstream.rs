@@ -12,7 +12,7 @@ use event_log_iggy::Durability;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::process::{Child, Command};
 
-use super::{IN_FLIGHT, Producer};
+use super::{IN_FLIGHT, Producer, all_of, numbers_of};
 use crate::Failure;
 use crate::bench::Bench;
 use crate::event::{enough_for, number_of};
@@ -112,7 +112,7 @@ impl Producer for JetStream {
         };
         let stream = context.create_stream(config).await?;
         let each = enough_for(watch.window(), 400_000) / IN_FLIGHT + 1;
-        let numbers = |task: u64| (0..each).map(move |nth| task + nth * IN_FLIGHT);
+        let numbers = |task| numbers_of(task).take(each as usize);
         let ready = (0..IN_FLIGHT).map(|task| {
             let subject = format!("{}.{}", topic.name, bench.events.key(task));
             (subject, numbers(task).map(|number| bench.events.encoded(number)).collect::<Vec<_>>())
@@ -131,18 +131,7 @@ impl Producer for JetStream {
                 Ok::<usize, Failure>(sent)
             })
         });
-        let tasks: Vec<_> = tasks.collect();
-        let mut ended = Vec::new();
-        for task in tasks {
-            ended.push(task.await?);
-        }
-        watch.stop();
-        let mut sent = Numbers::default();
-        for (task, ended) in (0..).zip(ended) {
-            for number in numbers(task).take(ended?) {
-                sent.insert(number);
-            }
-        }
+        let sent = all_of(tasks.collect(), watch).await?;
         audit(&stream, &sent).await?;
         server.child.kill().await?;
         Ok(sent)

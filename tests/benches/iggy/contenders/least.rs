@@ -2,7 +2,7 @@
 //! tasks, no ids, no receipts. The raw client does neither, so that its processor time is nobody's limit but its own.
 
 use async_trait::async_trait;
-use event_log_core::{Partitionable as _, partition_of};
+use event_log_core::partition_of;
 use iggy::prelude::IggyMessage;
 
 use super::Producer;
@@ -13,9 +13,6 @@ use crate::numbers::Numbers;
 use crate::stopwatch::Stopwatch;
 use crate::topic::Topic;
 
-/// How this contender is called.
-const LEAST: &str = "raw, encoding";
-
 /// So many events at a time, encoded, grouped and sent by one task over one connection.
 pub(crate) struct Least {
     pub(crate) at_once: u64,
@@ -24,7 +21,7 @@ pub(crate) struct Least {
 #[async_trait]
 impl Producer for Least {
     fn name(&self) -> &'static str {
-        LEAST
+        "raw, encoding"
     }
 
     fn what(&self) -> &'static str {
@@ -37,12 +34,8 @@ impl Producer for Least {
         while !deadline.is_over() {
             let mut groups = (0..PARTITIONS).map(|_| Vec::<IggyMessage>::new()).collect::<Vec<_>>();
             for number in appended..appended + self.at_once {
-                let event = bench.events.event(number);
-                let key = event.partition_key().unwrap_or_default();
-                let partition = partition_of(key, PARTITIONS);
-                let id = u128::from(number) + 1;
-                let payload = serde_json::to_vec(&event)?.into();
-                groups[partition.0 as usize].push(IggyMessage::builder().id(id).payload(payload).build()?);
+                let partition = partition_of(bench.events.key(number), PARTITIONS);
+                groups[partition.0 as usize].push(bench.events.message(number)?);
             }
             for (partition, group) in (0..).zip(&mut groups) {
                 bench.raw.send(topic, partition, group).await?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use event_log_core::EventLog as _;
 use event_log_iggy::{Durability, IggyLog};
-use event_log_tests::iggy::{mend_segments, own_server};
+use event_log_tests::iggy::{mend_and_start, own_server};
 
 use crate::Failure;
 use crate::bench::{Bench, bounded};
@@ -93,8 +93,7 @@ async fn one(bench: &Bench, burst: &Burst, round: usize) -> Result<Sample, Failu
     }
 
     // It may have been killed while it made the files of the topic, which it does not survive by itself.
-    mend_segments(server.data_folder())?;
-    server.start_again().await?;
+    mend_and_start(&server).await?;
     log.flush().await?;
     log.close(Duration::from_secs(5)).await.map_err(|_| "events were left over")?;
     // Its connection is gone with the server.

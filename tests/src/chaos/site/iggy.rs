@@ -14,7 +14,7 @@ use crate::chaos::history::{Settings, Stored};
 use crate::chaos::run::Site;
 use crate::chaos::schedule::{Fault, Kind};
 use crate::disk::SmallDisk;
-use crate::iggy::{DiskServer, Foreign, mend_segments, new_stream};
+use crate::iggy::{DiskServer, Foreign, mend_and_start, new_stream};
 use crate::proxy::{Direction, NetworkFault, Proxy};
 
 const TOPIC: &str = "chaos";
@@ -70,8 +70,7 @@ impl IggySite {
 
     /// After an end in the middle of a write, which this server does not survive by itself.
     async fn start_server_anew(&self) {
-        mend_segments(self.own.server.data_folder()).expect("the folder can be repaired");
-        self.start_server().await;
+        mend_and_start(&self.own.server).await.expect("the server starts");
     }
 
     /// On the server, or nowhere: a run on a server that does not do what it is told shows nothing.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::record::Undecodable;
+use crate::record::DecodeError;
 
 /// Encodes and decodes events of one type.
 ///
@@ -48,11 +48,11 @@ pub trait Codec<E>: Send + Sync {
     /// # Errors
     ///
     /// When the bytes are not an encoded event, with the bytes.
-    fn decode_owned(&self, payload: Bytes) -> Result<E, Undecodable>
+    fn decode_owned(&self, payload: Bytes) -> Result<E, DecodeError>
     where
         E: DeserializeOwned,
     {
-        self.decode(&payload).map_err(|error| Undecodable::new(payload, error))
+        self.decode(&payload).map_err(|error| DecodeError::new(payload, error))
     }
 }
 

@@ -80,14 +80,14 @@ impl ProducerConfig {
 #[non_exhaustive]
 pub enum Overflow {
     /// The oldest buffered event makes room: its ticket resolves as
-    /// [`Dropped`](crate::AppendFailure::Dropped), and it is counted and warned about. The default: a
+    /// [`Dropped`](crate::AppendErrorKind::Dropped), and it is counted and warned about. The default: a
     /// producer in a synchronous handler goes on, and the newest events are the ones worth having.
     #[default]
     DropOldest,
-    /// The new event comes back as [`Full`](crate::RejectReason::Full).
+    /// The new event comes back as [`Full`](crate::SubmitErrorKind::Full).
     Reject,
     /// `append` waits for space until the deadline, then the new event comes back as
-    /// [`Full`](crate::RejectReason::Full). `submit` never waits, so that it rejects.
+    /// [`Full`](crate::SubmitErrorKind::Full). `submit` never waits, so that it rejects.
     Block {
         /// How long `append` waits for space, also while connected.
         deadline: Duration,

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
-pub use self::append::{AppendError, AppendFailure, BatchError, RejectReason, Rejected};
-pub use self::commit::{CommitError, CommitFailure};
+pub use self::append::{AppendError, AppendErrorKind, BatchError, SubmitError, SubmitErrorKind};
+pub use self::commit::{CommitError, CommitErrorKind};
 use crate::codec::CodecError;
 use crate::position::Position;
 
 /// The error beneath an error, whatever a backend's client library returned.
-pub type Source = Box<dyn StdError + Send + Sync>;
+pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// What can go wrong with a log or a consumer, apart from appending and committing.
 #[derive(Debug, ThisError)]
@@ -27,7 +27,7 @@ pub type Source = Box<dyn StdError + Send + Sync>;
 pub enum Error {
     /// The backend cannot be reached now; whoever owns the connection is already trying again.
     #[error("the log is not reachable")]
-    Unavailable(#[source] Option<Source>),
+    Unavailable(#[source] Option<BoxError>),
     /// The backend did not answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -46,7 +46,7 @@ pub enum Error {
     },
     /// The backend refused the credentials, or they do not permit the operation.
     #[error("the log refused the credentials")]
-    Unauthorized(#[source] Option<Source>),
+    Unauthorized(#[source] Option<BoxError>),
     /// An argument or a setting cannot be meant like this.
     #[error("{name}: {problem}")]
     InvalidArgument {
@@ -75,7 +75,7 @@ pub enum Error {
         position: Position,
         /// Why not.
         #[source]
-        error: Source,
+        error: BoxError,
     },
     /// The backend failed in a way that none of the above describes.
     #[error("the log failed")]
@@ -86,7 +86,7 @@ pub enum Error {
         may_have_taken_effect: bool,
         /// What the backend said.
         #[source]
-        error: Source,
+        error: BoxError,
     },
 }
 

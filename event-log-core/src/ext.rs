@@ -7,11 +7,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::consumer::{ConsumerOptions, EventConsumer};
-use crate::error::{BatchError, Error, RejectReason, Rejected};
+use crate::error::{BatchError, Error, SubmitError, SubmitErrorKind};
 use crate::event::Partitionable;
 use crate::limits;
 use crate::log::EventLog;
-use crate::receipt::{Committed, Outcome, Receipt};
+use crate::receipt::{AppendAck, Outcome, Receipt};
 use crate::record::EventBatch;
 
 /// More ways to append and to open a consumer, for every [`EventLog`].
@@ -41,13 +41,13 @@ where
     /// # Cancel safety
     ///
     /// As for [`EventLog::append`].
-    fn append_committed(&self, event: E) -> impl Future<Output = Outcome<E>> + Send {
+    fn append_acked(&self, event: E) -> impl Future<Output = Outcome<E>> + Send {
         async move {
             // `submit` needs no future on the heap. Only where it finds no space is it `append` that waits for it.
             match self.submit(event) {
                 Ok(ticket) => ticket.await,
-                Err(Rejected { event, reason: RejectReason::Full }) => {
-                    self.append(event).await?.committed().await
+                Err(SubmitError { event, kind: SubmitErrorKind::Full }) => {
+                    self.append(event).await?.acked().await
                 }
                 Err(rejected) => Err(rejected.into()),
             }
@@ -65,7 +65,7 @@ where
     /// # Cancel safety
     ///
     /// Dropping the future leaves a prefix of the events appended.
-    fn append_all<I>(&self, events: I) -> impl Future<Output = Result<Vec<Committed>, BatchError<E>>> + Send
+    fn append_all<I>(&self, events: I) -> impl Future<Output = Result<Vec<AppendAck>, BatchError<E>>> + Send
     where
         I: IntoIterator<Item = E> + Send,
         I::IntoIter: Send,
@@ -91,13 +91,13 @@ where
 {
 }
 
-async fn all_committed<E>(receipts: Vec<Receipt<E>>) -> Result<Vec<Committed>, BatchError<E>> {
+async fn all_committed<E>(receipts: Vec<Receipt<E>>) -> Result<Vec<AppendAck>, BatchError<E>> {
     let mut outcomes = Vec::with_capacity(receipts.len());
     for receipt in receipts {
-        outcomes.push(receipt.committed().await);
+        outcomes.push(receipt.acked().await);
     }
     if outcomes.iter().any(Result::is_err) {
-        let outcomes = outcomes.into_iter().map(|outcome| outcome.map(Receipt::Committed)).collect();
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.map(Receipt::Acked)).collect();
         return Err(BatchError::new(outcomes));
     }
     Ok(outcomes.into_iter().flatten().collect())

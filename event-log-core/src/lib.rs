@@ -70,16 +70,17 @@ pub use self::config::{Overflow, ProducerConfig, ReconnectPolicy};
 pub use self::consumer::{ConsumerOptions, EventConsumer, PoisonPolicy};
 pub use self::dead_letter::DeadLetter;
 pub use self::error::{
-    AppendError, AppendFailure, BatchError, CommitError, CommitFailure, Error, RejectReason, Rejected, Source,
+    AppendError, AppendErrorKind, BatchError, BoxError, CommitError, CommitErrorKind, Error, SubmitError,
+    SubmitErrorKind,
 };
 pub use self::event::{EventId, Partitionable};
 pub use self::ext::{EventConsumerExt, EventLogExt};
-pub use self::log::{EventLog, Leftover};
+pub use self::log::{CloseError, EventLog};
 pub use self::partitioner::{TEST_VECTORS, partition_of};
 pub use self::position::{Cursor, Offset, PartitionId, Position, SeekPosition, Timestamp};
 pub use self::raw::{RawCodec, RawEvent};
-pub use self::receipt::{Committed, Outcome, Receipt};
-pub use self::record::{EventBatch, Notice, Record, Undecodable};
+pub use self::receipt::{AppendAck, Outcome, Receipt};
+pub use self::record::{DecodeError, EventBatch, Notice, Record};
 pub use self::state::{Connection, LogState, Recovered};
 pub use self::ticket::{Promise, Ticket};
 pub use self::watermark::{Lag, PartitionLag, PartitionWatermarks, Watermarks};

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::consumer::{ConsumerOptions, EventConsumer};
-use crate::error::{AppendError, BatchError, Error, Rejected};
+use crate::error::{AppendError, BatchError, Error, SubmitError};
 use crate::event::{EventId, Partitionable};
 use crate::receipt::Receipt;
 use crate::state::LogState;
@@ -43,7 +43,7 @@ pub trait EventLog<E: Partitionable + Serialize>: Send + Sync {
     /// Turns the event away, with the event, when it is too large or cannot be encoded, when the log is
     /// closed, or when the queue is full (while connected, and while away unless the overflow policy makes
     /// room by dropping the oldest).
-    fn submit(&self, event: E) -> Result<Ticket<E>, Rejected<E>>;
+    fn submit(&self, event: E) -> Result<Ticket<E>, SubmitError<E>>;
 
     /// Appends an event and waits until it is in the log; or, while the log is away, until it is in the
     /// reconnect buffer, which is at once.
@@ -142,11 +142,11 @@ pub trait EventLog<E: Partitionable + Serialize>: Send + Sync {
     /// # Cancel safety
     ///
     /// The log is closing from the first poll on, whether or not anybody waits.
-    async fn close(&self, deadline: Duration) -> Result<(), Leftover<E>>;
+    async fn close(&self, deadline: Duration) -> Result<(), CloseError<E>>;
 }
 
 /// What [`close`](EventLog::close) could not send.
-pub struct Leftover<E> {
+pub struct CloseError<E> {
     /// Events that are certainly not in the log and whose tickets nobody held.
     pub not_appended: Vec<(EventId, E)>,
     /// Events of which it is not known whether they are in the log, and whose tickets nobody held.
@@ -155,13 +155,13 @@ pub struct Leftover<E> {
     pub returned_by_ticket: usize,
 }
 
-impl<E> Default for Leftover<E> {
+impl<E> Default for CloseError<E> {
     fn default() -> Self {
         Self { not_appended: Vec::new(), unknown: Vec::new(), returned_by_ticket: 0 }
     }
 }
 
-impl<E> Leftover<E> {
+impl<E> CloseError<E> {
     /// How many events there are in all.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -175,9 +175,9 @@ impl<E> Leftover<E> {
     }
 }
 
-impl<E> fmt::Debug for Leftover<E> {
+impl<E> fmt::Debug for CloseError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Leftover")
+        f.debug_struct("CloseError")
             .field("not_appended", &self.not_appended.len())
             .field("unknown", &self.unknown.len())
             .field("returned_by_ticket", &self.returned_by_ticket)
@@ -185,13 +185,13 @@ impl<E> fmt::Debug for Leftover<E> {
     }
 }
 
-impl<E> fmt::Display for Leftover<E> {
+impl<E> fmt::Display for CloseError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the log closed with {} events unsent", self.len())
     }
 }
 
-impl<E> StdError for Leftover<E> {}
+impl<E> StdError for CloseError<E> {}
 
 macro_rules! forward_event_log {
     ($($pointer:ty),*) => {$(
@@ -201,7 +201,7 @@ macro_rules! forward_event_log {
             E: Partitionable + Serialize + Send + 'static,
             L: EventLog<E> + ?Sized,
         {
-            fn submit(&self, event: E) -> Result<Ticket<E>, Rejected<E>> {
+            fn submit(&self, event: E) -> Result<Ticket<E>, SubmitError<E>> {
                 (**self).submit(event)
             }
 
@@ -244,7 +244,7 @@ macro_rules! forward_event_log {
                 (**self).flush().await
             }
 
-            async fn close(&self, deadline: Duration) -> Result<(), Leftover<E>> {
+            async fn close(&self, deadline: Duration) -> Result<(), CloseError<E>> {
                 (**self).close(deadline).await
             }
         }

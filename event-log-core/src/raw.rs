@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{Codec, CodecError};
 use crate::event::{EventId, Partitionable};
 use crate::limits;
-use crate::record::Undecodable;
+use crate::record::DecodeError;
 
 /// An event that carries its own encoding. With [`RawCodec`] every record of any log decodes into one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +61,7 @@ impl Codec<RawEvent> for RawCodec {
         Ok(RawEvent { key: None, id: None, payload: payload.clone() })
     }
 
-    fn decode_owned(&self, payload: Bytes) -> Result<RawEvent, Undecodable>
+    fn decode_owned(&self, payload: Bytes) -> Result<RawEvent, DecodeError>
     where
         RawEvent: DeserializeOwned,
     {

@@ -8,7 +8,7 @@ use crate::ticket::Ticket;
 /// An event that is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Committed {
+pub struct AppendAck {
     /// The id that the event carries in the log.
     pub id: EventId,
     /// The partition it went to.
@@ -18,7 +18,7 @@ pub struct Committed {
     pub offset: Option<Offset>,
 }
 
-impl Committed {
+impl AppendAck {
     /// For implementors of logs.
     #[must_use]
     pub const fn new(id: EventId, partition: PartitionId, offset: Option<Offset>) -> Self {
@@ -33,7 +33,7 @@ impl Committed {
 }
 
 /// How an append ends: committed, or with the event handed back as *not appended* or *unknown*.
-pub type Outcome<E> = Result<Committed, AppendError<E>>;
+pub type Outcome<E> = Result<AppendAck, AppendError<E>>;
 
 /// What [`append`](crate::EventLog::append) returns: the event is in the log, or it is safe in the reconnect
 /// buffer because the log is away.
@@ -41,7 +41,7 @@ pub type Outcome<E> = Result<Committed, AppendError<E>>;
 #[must_use = "a buffered event is not in the log yet"]
 pub enum Receipt<E> {
     /// The event is in the log.
-    Committed(Committed),
+    Acked(AppendAck),
     /// The log is away and the event waits in the buffer. The ticket has its outcome.
     Buffered(Ticket<E>),
 }
@@ -51,7 +51,7 @@ impl<E> Receipt<E> {
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         match self {
-            Self::Committed(committed) => committed.position(),
+            Self::Acked(committed) => committed.position(),
             Self::Buffered(_) => None,
         }
     }
@@ -71,9 +71,9 @@ impl<E> Receipt<E> {
     /// # Cancel safety
     ///
     /// Dropping the future drops the receipt, and changes nothing about the event.
-    pub async fn committed(self) -> Outcome<E> {
+    pub async fn acked(self) -> Outcome<E> {
         match self {
-            Self::Committed(committed) => Ok(committed),
+            Self::Acked(committed) => Ok(committed),
             Self::Buffered(ticket) => ticket.await,
         }
     }

@@ -21,7 +21,7 @@ pub struct Record<E> {
     /// When the log appended it.
     pub timestamp: Timestamp,
     /// The event, or why the bytes are not one.
-    pub event: Result<E, Undecodable>,
+    pub event: Result<E, DecodeError>,
 }
 
 impl<E> Record<E> {
@@ -30,7 +30,7 @@ impl<E> Record<E> {
         position: Position,
         id: EventId,
         timestamp: Timestamp,
-        event: Result<E, Undecodable>,
+        event: Result<E, DecodeError>,
     ) -> Self {
         Self { position, id, timestamp, event }
     }
@@ -47,14 +47,14 @@ impl<E: Partitionable> Record<E> {
 /// The bytes of a record that could not be decoded, and why.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Undecodable {
+pub struct DecodeError {
     /// The payload, exactly as the log holds it.
     pub payload: Bytes,
     /// What the codec said.
     pub error: CodecError,
 }
 
-impl Undecodable {
+impl DecodeError {
     /// For implementors of consumers.
     #[must_use]
     pub const fn new(payload: Bytes, error: CodecError) -> Self {

@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 
 use crate::error::AppendError;
 #[cfg(feature = "engine")]
-use crate::error::AppendFailure;
+use crate::error::AppendErrorKind;
 #[cfg(feature = "engine")]
 use crate::event::EventId;
 #[cfg(feature = "engine")]
-use crate::receipt::Committed;
+use crate::receipt::AppendAck;
 use crate::receipt::{Outcome, Receipt};
 
 /// The promise of one outcome, from [`submit`](crate::EventLog::submit).
@@ -136,9 +136,9 @@ impl<E> Ticket<E> {
     /// Dropping the future drops the ticket, and changes nothing about the event.
     pub async fn receipt(self) -> Result<Receipt<E>, AppendError<E>> {
         match self.state {
-            TicketState::Resolved(outcome) => outcome.map(Receipt::Committed),
+            TicketState::Resolved(outcome) => outcome.map(Receipt::Acked),
             TicketState::Waiting(waiting) => match poll_fn(|cx| waiting.poll(cx)).await {
-                News::Outcome(outcome) => outcome.map(Receipt::Committed),
+                News::Outcome(outcome) => outcome.map(Receipt::Acked),
                 News::Buffered => Ok(Receipt::Buffered(Self { state: TicketState::Waiting(waiting) })),
             },
             TicketState::Taken => unreachable!("a ticket that was polled to its end cannot be moved from"),
@@ -263,13 +263,13 @@ impl<E> Promise<E> {
 #[cfg(feature = "engine")]
 impl<E> Promise<E> {
     /// Resolves the ticket: the event is in the log.
-    pub(crate) fn commit(&mut self, committed: Committed) {
+    pub(crate) fn commit(&mut self, committed: AppendAck) {
         // Nobody waiting for good news is fine.
         drop(self.end(|_| End::Resolved(Ok(committed))));
     }
 
     /// Resolves the ticket with the event that the promise holds, or hands it back when nobody holds the ticket.
-    pub(crate) fn fail(&mut self, id: EventId, failure: AppendFailure) -> Option<AppendError<E>> {
+    pub(crate) fn fail(&mut self, id: EventId, failure: AppendErrorKind) -> Option<AppendError<E>> {
         let failed = |event: &mut Option<E>| match event.take() {
             Some(event) => End::Resolved(Err(AppendError::new(event, id, failure))),
             None => End::Gone,
@@ -303,13 +303,13 @@ impl<E> fmt::Debug for Promise<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::AppendFailure;
+    use crate::error::AppendErrorKind;
     use crate::event::EventId;
     use crate::position::{Offset, PartitionId, Position};
-    use crate::receipt::Committed;
+    use crate::receipt::AppendAck;
 
-    fn committed() -> Committed {
-        Committed::new(EventId::from_u128(1), PartitionId(2), Some(Offset(3)))
+    fn committed() -> AppendAck {
+        AppendAck::new(EventId::from_u128(1), PartitionId(2), Some(Offset(3)))
     }
 
     #[tokio::test]
@@ -328,10 +328,7 @@ mod tests {
         let receipt = ticket.receipt().await.unwrap();
         assert!(receipt.is_buffered());
         promise.resolve(Ok(committed())).unwrap();
-        assert_eq!(
-            receipt.committed().await.unwrap().position(),
-            Some(Position::new(PartitionId(2), Offset(3)))
-        );
+        assert_eq!(receipt.acked().await.unwrap().position(), Some(Position::new(PartitionId(2), Offset(3))));
     }
 
     #[tokio::test]
@@ -339,7 +336,7 @@ mod tests {
         let (promise, ticket) = Ticket::<u8>::pending();
         drop(ticket);
         assert!(promise.is_orphaned());
-        let error = AppendError::new(9, EventId::from_u128(1), AppendFailure::Unknown(None));
+        let error = AppendError::new(9, EventId::from_u128(1), AppendErrorKind::Unknown(None));
         assert_eq!(promise.resolve(Err(error)).unwrap_err().unwrap_err().into_event(), 9);
     }
 

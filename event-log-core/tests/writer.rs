@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use event_log_core::engine::{
-    Assigned, Engine, Fetched, Log, Member, Message, SendError, Session, StoredMessage, Transport,
+    Assignment, FetchResponse, GroupMember, LogBuilder, Message, ProducerConnection, SendError,
+    StoredMessage, Transport, TransportLog,
 };
 use event_log_core::{
-    AppendFailure, CommitFailure, Error, EventLog as _, JsonCodec, Offset, Overflow, PartitionId,
+    AppendErrorKind, CommitErrorKind, Error, EventLog as _, JsonCodec, Offset, Overflow, PartitionId,
     PartitionWatermarks, Partitionable, ProducerConfig, Ticket, Timestamp, Watermarks, partition_of,
 };
 use parking_lot::Mutex;
@@ -91,7 +92,7 @@ impl Scripting {
 }
 
 impl Transport for Scripting {
-    type Session = Connection;
+    type Producer = Connection;
     type Member = NoMember;
 
     fn partitions(&self) -> u32 {
@@ -153,7 +154,7 @@ impl Scripted {
     }
 }
 
-impl Session for Connection {
+impl ProducerConnection for Connection {
     async fn send(
         &mut self,
         partition: PartitionId,
@@ -173,12 +174,17 @@ impl Session for Connection {
         Ok(Some(self.log.append(partition, messages)))
     }
 
-    async fn fetch(&mut self, partition: PartitionId, from: Offset, count: usize) -> Result<Fetched, Error> {
+    async fn fetch(
+        &mut self,
+        partition: PartitionId,
+        from: Offset,
+        count: usize,
+    ) -> Result<FetchResponse, Error> {
         let mut state = self.log.state.lock();
         state.read_back.push(partition.0);
         let records = state.records.get(&partition.0).into_iter().flatten();
         let records = records.skip(from.0 as usize).take(count).cloned().collect();
-        Ok(Fetched { records, ..Fetched::default() })
+        Ok(FetchResponse { records, ..FetchResponse::default() })
     }
 
     async fn watermarks(&mut self) -> Result<Watermarks, Error> {
@@ -193,13 +199,13 @@ impl Session for Connection {
 /// There are no consumers here.
 struct NoMember;
 
-impl Member for NoMember {
-    async fn assignment(&mut self) -> Result<Option<Vec<Assigned>>, Error> {
+impl GroupMember for NoMember {
+    async fn assignment(&mut self) -> Result<Option<Vec<Assignment>>, Error> {
         Ok(None)
     }
 
-    async fn fetch(&mut self, _: PartitionId, _: Offset, _: usize, _: usize) -> Result<Fetched, Error> {
-        Ok(Fetched::default())
+    async fn fetch(&mut self, _: PartitionId, _: Offset, _: usize, _: usize) -> Result<FetchResponse, Error> {
+        Ok(FetchResponse::default())
     }
 
     async fn watermarks(&mut self, _: PartitionId) -> Result<PartitionWatermarks, Error> {
@@ -214,7 +220,7 @@ impl Member for NoMember {
         Ok(None)
     }
 
-    async fn store(&mut self, _: PartitionId, _: Offset) -> Result<(), CommitFailure> {
+    async fn store(&mut self, _: PartitionId, _: Offset) -> Result<(), CommitErrorKind> {
         Ok(())
     }
 
@@ -228,7 +234,7 @@ impl Member for NoMember {
 }
 
 struct Stage {
-    log: Log<Numbered, Scripting>,
+    log: TransportLog<Numbered, Scripting>,
     scripted: Arc<Scripted>,
     asked: mpsc::UnboundedReceiver<Asked>,
 }
@@ -240,7 +246,8 @@ impl Stage {
         let lets_in = Semaphore::new(Semaphore::MAX_PERMITS);
         let scripted = Arc::new(Scripted { connections, asked: sender, lets_in, state: Mutex::default() });
         let transport = Arc::new(Scripting(Arc::clone(&scripted)));
-        let log = Engine::new(Arc::new(JsonCodec)).config(config).open(transport).await.expect("it opens");
+        let log =
+            LogBuilder::new(Arc::new(JsonCodec)).config(config).open(transport).await.expect("it opens");
         Self { log, scripted, asked }
     }
 
@@ -354,7 +361,7 @@ async fn what_is_left_over_goes_before_what_came_later() {
         outcomes.push(ticket.await);
     }
     let refused = outcomes.remove(0).unwrap_err();
-    assert!(matches!(refused.failure(), AppendFailure::Refused(_)), "{refused:?}");
+    assert!(matches!(refused.kind(), AppendErrorKind::Refused(_)), "{refused:?}");
     assert_eq!(refused.event().number, 0);
     let offsets: Vec<_> = outcomes.into_iter().map(|outcome| outcome.unwrap().offset.unwrap().0).collect();
     assert_eq!(offsets, [0, 1]);
@@ -420,7 +427,7 @@ async fn the_oldest_of_all_partitions_is_dropped() {
     let mut failures = Vec::new();
     for ticket in tickets {
         let error = ticket.await.unwrap_err();
-        failures.push((error.event().number, matches!(error.failure(), AppendFailure::Dropped)));
+        failures.push((error.event().number, matches!(error.kind(), AppendErrorKind::Dropped)));
     }
     assert_eq!(failures, [(0, true), (1, true), (2, false), (3, false), (4, false)]);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use event_log_core::engine::Fetched;
+use event_log_core::engine::FetchResponse;
 use event_log_core::{EventId, Offset, PartitionId};
 use tokio::task::JoinHandle;
 
@@ -16,7 +16,7 @@ pub(crate) struct ReadAhead {
     from: Offset,
     /// Where the partition was known to end when it was made.
     before: Offset,
-    answer: JoinHandle<Result<Fetched, CallError>>,
+    answer: JoinHandle<Result<FetchResponse, CallError>>,
 }
 
 impl ReadAhead {
@@ -41,7 +41,7 @@ impl ReadAhead {
     }
 
     /// The answer; `None` when the request was given up by a runtime that shuts down. Cancel safe.
-    pub(crate) async fn answer(&mut self) -> Option<Result<Fetched, CallError>> {
+    pub(crate) async fn answer(&mut self) -> Option<Result<FetchResponse, CallError>> {
         (&mut self.answer).await.ok()
     }
 }

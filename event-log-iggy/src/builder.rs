@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use event_log_core::engine::Engine;
+use event_log_core::engine::LogBuilder;
 use event_log_core::{Codec, Error, JsonCodec, Partitionable};
 use serde::Serialize;
 
@@ -49,7 +49,7 @@ impl<E: Partitionable + Serialize + Send + 'static> Builder<E> {
     /// Dropping the future opens nothing. The topic may have been made.
     pub async fn open(self) -> Result<IggyLog<E>, Error> {
         self.config.validate()?;
-        let engine = Engine::new(self.codec).config(self.config.producer.clone());
+        let engine = LogBuilder::new(self.codec).config(self.config.producer.clone());
         engine.open(Arc::new(IggyTransport::new(self.config)?)).await
     }
 }

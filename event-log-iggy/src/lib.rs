@@ -89,7 +89,7 @@ mod shared;
 mod topology;
 mod transport;
 
-use event_log_core::engine::Log;
+use event_log_core::engine::TransportLog;
 use event_log_core::{Error, Partitionable};
 use serde::Serialize;
 
@@ -98,7 +98,7 @@ pub use self::config::{Credentials, Durability, Endpoint, IggyConfig, Retention,
 pub use self::transport::IggyTransport;
 
 /// An [`EventLog`](event_log_core::EventLog) on Apache Iggy. Clones are handles of the same log.
-pub type IggyLog<E> = Log<E, IggyTransport>;
+pub type IggyLog<E> = TransportLog<E, IggyTransport>;
 
 /// Begins to open a log of events of type `E`.
 pub fn builder<E: Partitionable + Serialize + Send + 'static>(config: IggyConfig) -> Builder<E> {

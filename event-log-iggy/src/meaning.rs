@@ -5,7 +5,7 @@
 //! worse of the two.
 
 use event_log_core::engine::SendError;
-use event_log_core::{CommitFailure, Error};
+use event_log_core::{CommitErrorKind, Error};
 
 use crate::sdk::CallError;
 
@@ -119,10 +119,10 @@ impl CallError {
     }
 
     /// As the outcome of a commit that did not succeed.
-    pub(crate) fn into_commit_failure(self) -> CommitFailure {
+    pub(crate) fn into_commit_failure(self) -> CommitErrorKind {
         match self.meaning() {
-            Meaning::NotOurs => CommitFailure::Revoked,
-            _ => CommitFailure::Failed(self.into_error()),
+            Meaning::NotOurs => CommitErrorKind::Revoked,
+            _ => CommitErrorKind::Failed(self.into_error()),
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use event_log_core::engine::{Assigned, Fetched, Member};
-use event_log_core::{CommitFailure, Error, Offset, PartitionId, PartitionWatermarks, Timestamp};
+use event_log_core::engine::{Assignment, FetchResponse, GroupMember};
+use event_log_core::{CommitErrorKind, Error, Offset, PartitionId, PartitionWatermarks, Timestamp};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -214,7 +214,7 @@ impl IggyMember {
     }
 
     /// Whoever may have had a partition in between has it no more. If the group has committed what it had when we
-    /// knew it last, nothing was done with it that we would undo: it is ours as before. Otherwise it is a new tenure,
+    /// knew it last, nothing was done with it that we would undo: it is ours as before. Otherwise it is a new epoch,
     /// which starts at what is committed.
     async fn take(&mut self, membership: Membership) -> Result<(), Error> {
         // Kept if this is dropped half way: with many partitions it may take longer than a poll.
@@ -226,9 +226,9 @@ impl IggyMember {
                 continue;
             }
             let committed = self.ask_committed(partition).await?;
-            let known = self.tenures.get(&partition).filter(|tenure| tenure.accounts_for(committed));
-            let number = known.map_or_else(|| self.shared.remembered.next_number(), |tenure| tenure.number);
-            let tail = known.and_then(|tenure| tenure.tail);
+            let known = self.tenures.get(&partition).filter(|epoch| epoch.accounts_for(committed));
+            let number = known.map_or_else(|| self.shared.remembered.next_number(), |epoch| epoch.number);
+            let tail = known.and_then(|epoch| epoch.tail);
             if let Some((_, tenures)) = &mut self.taking {
                 tenures.insert(partition, Tenure { number, committed, asked: None, tail });
             }
@@ -249,7 +249,7 @@ impl IggyMember {
         &mut self,
         partition: PartitionId,
         from: Offset,
-    ) -> Option<(Offset, Result<Fetched, CallError>)> {
+    ) -> Option<(Offset, Result<FetchResponse, CallError>)> {
         let place = &mut self.lanes.ahead[partition.0 as usize];
         let answer = match place.as_mut().filter(|ahead| ahead.begins_at(from)) {
             Some(ahead) => ahead.answer().await.map(|answer| (ahead.before(), answer)),
@@ -309,8 +309,8 @@ fn records_within(bytes: usize, average: u64) -> u32 {
     u32::try_from(bytes as u64 / average.max(1)).unwrap_or(u32::MAX).max(1)
 }
 
-impl Member for IggyMember {
-    async fn assignment(&mut self) -> Result<Option<Vec<Assigned>>, Error> {
+impl GroupMember for IggyMember {
+    async fn assignment(&mut self) -> Result<Option<Vec<Assignment>>, Error> {
         self.lanes.is_fresh = std::mem::take(&mut self.lanes.was_woken);
         self.suspect();
         if !self.is_news && self.asked_at.elapsed() >= limits::ASSIGNMENT_AGE {
@@ -321,7 +321,7 @@ impl Member for IggyMember {
         }
         self.is_news = false;
         let assigned = self.tenures.iter();
-        Ok(Some(assigned.map(|(&partition, tenure)| Assigned { partition, tenure: tenure.number }).collect()))
+        Ok(Some(assigned.map(|(&partition, epoch)| Assignment { partition, epoch: epoch.number }).collect()))
     }
 
     async fn fetch(
@@ -330,17 +330,17 @@ impl Member for IggyMember {
         from: Offset,
         max_records: usize,
         max_bytes: usize,
-    ) -> Result<Fetched, Error> {
+    ) -> Result<FetchResponse, Error> {
         let lane = partition.0 as usize;
         let count = self.lanes.batch[lane].min(u32::try_from(max_records).unwrap_or(u32::MAX));
-        let tail = self.tenures.get(&partition).and_then(|tenure| tenure.tail);
+        let tail = self.tenures.get(&partition).and_then(|epoch| epoch.tail);
         let tail = tail.filter(|(at, _)| at.next() == from);
         let (before, fetched) = match self.read_before(partition, from).await {
             Some(read) => read,
             None if self.has_nothing(partition, from).await? => {
                 self.lanes.seen[lane] = from;
                 // What is known of the ends is good for sparing a request, and not for saying where the partition ends.
-                return Ok(Fetched::default());
+                return Ok(FetchResponse::default());
             }
             None => {
                 let before = self.shared.ends.end(partition);
@@ -365,13 +365,13 @@ impl Member for IggyMember {
             self.lanes.batch[lane] = fits.min(count.saturating_mul(2).max(1));
         }
         within(&mut fetched, max_records, max_bytes);
-        if let (Some(tenure), Some(last)) = (self.tenures.get_mut(&partition), fetched.records.last()) {
+        if let (Some(epoch), Some(last)) = (self.tenures.get_mut(&partition), fetched.records.last()) {
             let read = (last.offset, last.id);
-            tenure.tail = Some(read);
+            epoch.tail = Some(read);
             // Who reads on, and is behind, will want more. A first look may be all that is wanted; and where it goes on after
             // a cut is not known.
             if tail.is_some()
-                && !fetched.was_cut
+                && !fetched.truncated
                 && fetched.high.is_some_and(|high| high > last.offset.next())
             {
                 let count = self.lanes.batch[lane].min(count);
@@ -403,27 +403,27 @@ impl Member for IggyMember {
     async fn committed(&mut self, partition: PartitionId) -> Result<Option<Offset>, Error> {
         self.lanes.ahead[partition.0 as usize] = None;
         let committed = self.ask_committed(partition).await?;
-        if let Some(tenure) = self.tenures.get_mut(&partition) {
-            tenure.committed = committed;
+        if let Some(epoch) = self.tenures.get_mut(&partition) {
+            epoch.committed = committed;
         }
         Ok(committed)
     }
 
-    async fn store(&mut self, partition: PartitionId, next: Offset) -> Result<(), CommitFailure> {
-        if let Some(tenure) = self.tenures.get_mut(&partition) {
-            tenure.asked = Some(next);
+    async fn store(&mut self, partition: PartitionId, next: Offset) -> Result<(), CommitErrorKind> {
+        if let Some(epoch) = self.tenures.get_mut(&partition) {
+            epoch.asked = Some(next);
         }
         let stored = self.client.store(&self.group, partition, next).await;
         if let Err(error) = stored {
             let failure = error.into_commit_failure();
-            if matches!(failure, CommitFailure::Revoked) {
+            if matches!(failure, CommitErrorKind::Revoked) {
                 // What we know of the group is out of date: ask before the next fetch.
                 self.asked_at = Instant::now().checked_sub(limits::ASSIGNMENT_AGE).unwrap_or(self.asked_at);
             }
             return Err(failure);
         }
-        if let Some(tenure) = self.tenures.get_mut(&partition) {
-            (tenure.committed, tenure.asked) = (Some(next), None);
+        if let Some(epoch) = self.tenures.get_mut(&partition) {
+            (epoch.committed, epoch.asked) = (Some(next), None);
         }
         Ok(())
     }
@@ -464,7 +464,7 @@ impl Member for IggyMember {
 }
 
 /// Cuts what is more than so many records or bytes, but for the first record. It is fetched again.
-fn within(fetched: &mut Fetched, max_records: usize, max_bytes: usize) {
+fn within(fetched: &mut FetchResponse, max_records: usize, max_bytes: usize) {
     fetched.records.truncate(max_records);
     let mut bytes = 0_usize;
     let fits = fetched.records.iter().take_while(|record| {

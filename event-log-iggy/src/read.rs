@@ -5,7 +5,7 @@
 //! at 0, an offset from before is simply beyond the end. Each of them is told from the others here, by asking once
 //! more, and only when something is odd: reading on costs one round trip.
 
-use event_log_core::engine::Fetched;
+use event_log_core::engine::FetchResponse;
 use event_log_core::{EventId, Offset, PartitionId, PartitionWatermarks, Watermarks};
 
 use crate::sdk::{CallError, Client, From, PartitionStats, TopicDetails};
@@ -16,7 +16,7 @@ pub(crate) async fn read(
     partition: PartitionId,
     from: Offset,
     count: u32,
-) -> Result<Fetched, CallError> {
+) -> Result<FetchResponse, CallError> {
     let polled = client.poll(partition, From::Offset(from), count).await?;
     let (Some(first), Some(last)) = (polled.records.first(), polled.records.last()) else {
         return nothing_came(client, partition, from, polled.last).await;
@@ -24,7 +24,7 @@ pub(crate) async fn read(
     // A gap, or retention: what is the earliest?
     let low = if first.offset == from { None } else { earliest(client, partition).await? };
     let high = Some(polled.last.max(last.offset).next());
-    Ok(Fetched { records: polled.records, low, high, was_cut: false })
+    Ok(FetchResponse { records: polled.records, low, high, truncated: false })
 }
 
 /// Reads on from behind a record that was read before, and looks whether it is still there: with one record more, and
@@ -34,11 +34,11 @@ pub(crate) async fn read_on(
     partition: PartitionId,
     (at, id): (Offset, EventId),
     count: u32,
-) -> Result<Fetched, CallError> {
+) -> Result<FetchResponse, CallError> {
     let mut fetched = read(client, partition, at, count.saturating_add(1)).await?;
     if fetched.records.first().is_some_and(|first| first.offset == at) {
         let first = fetched.records.remove(0);
-        fetched.was_cut = first.id != id;
+        fetched.truncated = first.id != id;
     }
     // That the known record is gone is no loss.
     fetched.low = fetched.low.filter(|&low| low > at.next());
@@ -50,8 +50,8 @@ async fn nothing_came(
     partition: PartitionId,
     from: Offset,
     last: Offset,
-) -> Result<Fetched, CallError> {
-    let empty = |low, high| Ok(Fetched { records: Vec::new(), low, high, was_cut: false });
+) -> Result<FetchResponse, CallError> {
+    let empty = |low, high| Ok(FetchResponse { records: Vec::new(), low, high, truncated: false });
     // The last offset is 0 also where there is none, and where the server could not say.
     let end = if last == Offset::ZERO { None } else { Some(last.next()) };
     if end == Some(from) || (end.is_none() && from == Offset::ZERO) {

@@ -38,7 +38,7 @@ pub(crate) struct Remembered {
 }
 
 impl Remembered {
-    /// A number that no tenure of this handle has had.
+    /// A number that no epoch of this handle has had.
     pub(crate) fn next_number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }

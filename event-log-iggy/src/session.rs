@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use event_log_core::engine::{Fetched, Message, SendError, Session};
+use event_log_core::engine::{FetchResponse, Message, ProducerConnection, SendError};
 use event_log_core::{Error, Offset, PartitionId, Watermarks};
 use tokio::time::{Instant, Sleep};
 
@@ -15,7 +15,7 @@ use crate::shared::{Owner, Shared};
 
 /// The producer's connection. Opaque.
 #[derive(Debug)]
-pub struct IggySession {
+pub struct IggyProducerConnection {
     shared: Arc<Shared>,
     client: Arc<Client>,
     used_at: Instant,
@@ -24,20 +24,20 @@ pub struct IggySession {
     look: Pin<Box<Sleep>>,
 }
 
-impl Drop for IggySession {
+impl Drop for IggyProducerConnection {
     fn drop(&mut self) {
         self.shared.give_up(Owner::Producer, &self.client);
     }
 }
 
-impl IggySession {
+impl IggyProducerConnection {
     pub(crate) fn new(shared: Arc<Shared>, client: Client) -> Self {
         let look = Box::pin(tokio::time::sleep(limits::PING_INTERVAL));
         Self { shared, client: Arc::new(client), used_at: Instant::now(), look }
     }
 }
 
-impl Session for IggySession {
+impl ProducerConnection for IggyProducerConnection {
     async fn send(
         &mut self,
         partition: PartitionId,
@@ -65,7 +65,7 @@ impl Session for IggySession {
         partition: PartitionId,
         from: Offset,
         max_records: usize,
-    ) -> Result<Fetched, Error> {
+    ) -> Result<FetchResponse, Error> {
         let count = u32::try_from(max_records).unwrap_or(u32::MAX);
         read::read(&self.client, partition, from, count).await.map_err(CallError::into_error)
     }

@@ -9,7 +9,7 @@ use crate::config::IggyConfig;
 use crate::member::IggyMember;
 use crate::read;
 use crate::sdk::{CallError, Client, GroupId};
-use crate::session::IggySession;
+use crate::session::IggyProducerConnection;
 use crate::shared::{Owner, Shared};
 
 /// Reaches a topic on an iggy-server. Opaque: it is only named as a part of [`IggyLog`](crate::IggyLog).
@@ -29,18 +29,18 @@ fn group_id(name: &str) -> Result<GroupId, Error> {
 }
 
 impl Transport for IggyTransport {
-    type Session = IggySession;
+    type Producer = IggyProducerConnection;
     type Member = IggyMember;
 
     fn partitions(&self) -> u32 {
         self.shared.config.topology.partitions
     }
 
-    async fn connect(&self) -> Result<IggySession, Error> {
+    async fn connect(&self) -> Result<IggyProducerConnection, Error> {
         let (client, _) = self.shared.connect().await?;
         // What may still be sent over the last connection must not be sent after it was looked for.
         self.shared.until_over(Owner::Producer).await;
-        Ok(IggySession::new(Arc::clone(&self.shared), client))
+        Ok(IggyProducerConnection::new(Arc::clone(&self.shared), client))
     }
 
     fn connections(&self) -> usize {
@@ -48,10 +48,10 @@ impl Transport for IggyTransport {
         self.shared.config.connections.min(self.partitions() as usize)
     }
 
-    async fn connect_another(&self) -> Result<IggySession, Error> {
+    async fn connect_another(&self) -> Result<IggyProducerConnection, Error> {
         // Nothing got lost, so that nothing has to be over.
         let (client, _) = self.shared.connect().await?;
-        Ok(IggySession::new(Arc::clone(&self.shared), client))
+        Ok(IggyProducerConnection::new(Arc::clone(&self.shared), client))
     }
 
     async fn join(&self, group: &str, instance: u128) -> Result<IggyMember, Error> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use event_log_core::engine::Engine;
+use event_log_core::engine::LogBuilder;
 use event_log_core::{Codec, Error, JsonCodec, Partitionable, ProducerConfig, limits};
 use serde::Serialize;
 
@@ -108,7 +108,7 @@ impl<E: Partitionable + Serialize + Send + 'static> Builder<E> {
             return Err(Error::invalid("retention", "must keep at least 1 record"));
         }
         let topic = self.broker.topic(&self.topic, self.partitions, self.retention)?;
-        let mut engine = Engine::new(self.codec).config(self.config).clock(self.broker.clock());
+        let mut engine = LogBuilder::new(self.codec).config(self.config).clock(self.broker.clock());
         if let Some(seed) = self.seed {
             engine = engine.seed(seed);
         }

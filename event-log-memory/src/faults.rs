@@ -28,7 +28,7 @@ use crate::topic::Topic;
 /// assert!(receipt.is_buffered());
 ///
 /// faults.reconnect();
-/// receipt.committed().await?;
+/// receipt.acked().await?;
 /// # Ok(())
 /// # }
 /// ```

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use event_log_core::engine::Assigned;
+use event_log_core::engine::Assignment;
 use event_log_core::{Offset, PartitionId};
 use parking_lot::Mutex;
 
@@ -80,7 +80,7 @@ struct PartitionState {
     owner: Option<MemberId>,
     /// The consumer that had it last, and how often that has changed.
     last_instance: Option<u128>,
-    tenure: u64,
+    epoch: u64,
 }
 
 impl Group {
@@ -113,7 +113,7 @@ impl Group {
             partition.owner = owner.map(|(member, _)| member);
             if let Some((_, instance)) = owner {
                 if partition.last_instance.replace(instance) != Some(instance) {
-                    partition.tenure += 1;
+                    partition.epoch += 1;
                 }
             }
         }
@@ -125,11 +125,11 @@ impl Group {
     }
 
     /// The partitions of a member, with the generation that they belong to.
-    pub(crate) fn assignment(&self, member: MemberId) -> (u64, Vec<Assigned>) {
+    pub(crate) fn assignment(&self, member: MemberId) -> (u64, Vec<Assignment>) {
         let state = self.state.lock();
         let owned = state.partitions.iter().zip(0..).filter(|(partition, _)| partition.owner == Some(member));
         let assigned =
-            owned.map(|(state, nth)| Assigned { partition: PartitionId(nth), tenure: state.tenure });
+            owned.map(|(state, nth)| Assignment { partition: PartitionId(nth), epoch: state.epoch });
         (self.generation(), assigned.collect())
     }
 

@@ -50,7 +50,7 @@ mod topic;
 mod transport;
 
 use event_log_core::Partitionable;
-use event_log_core::engine::Log;
+use event_log_core::engine::TransportLog;
 use serde::Serialize;
 
 pub use self::broker::{Content, MemoryBroker};
@@ -62,7 +62,7 @@ pub use self::retention::Retention;
 pub use self::transport::MemoryTransport;
 
 /// An [`EventLog`](event_log_core::EventLog) in this process. Clones are handles of the same log.
-pub type MemoryLog<E> = Log<E, MemoryTransport>;
+pub type MemoryLog<E> = TransportLog<E, MemoryTransport>;
 
 /// Begins to open a log of events of type `E`.
 pub fn builder<E: Partitionable + Serialize + Send + 'static>() -> Builder<E> {

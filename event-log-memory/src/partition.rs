@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use event_log_core::engine::{Fetched, Message, StoredMessage};
+use event_log_core::engine::{FetchResponse, Message, StoredMessage};
 use event_log_core::{Offset, PartitionWatermarks, Timestamp};
 
 use crate::retention::Retention;
@@ -66,7 +66,7 @@ impl Partition {
         PartitionWatermarks { low: self.low, high: self.next }
     }
 
-    pub(crate) fn fetch(&self, from: Offset, max_records: usize, max_bytes: usize) -> Fetched {
+    pub(crate) fn fetch(&self, from: Offset, max_records: usize, max_bytes: usize) -> FetchResponse {
         let mut bytes = 0;
         let mut records = Vec::with_capacity(max_records.min(self.after(from)));
         for record in self.iter_from(from).take(max_records) {
@@ -77,7 +77,7 @@ impl Partition {
             records.push(record.clone());
         }
         let PartitionWatermarks { low, high } = self.watermarks();
-        Fetched { records, low: Some(low), high: Some(high), was_cut: false }
+        FetchResponse { records, low: Some(low), high: Some(high), truncated: false }
     }
 
     /// The first offset that was appended at `timestamp` or later, else the high watermark.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use event_log_core::engine::{Clock, Fetched, Message, StoredMessage};
+use event_log_core::engine::{Clock, FetchResponse, Message, StoredMessage};
 use event_log_core::{Offset, PartitionId, PartitionWatermarks, Position, Timestamp, Watermarks};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -122,7 +122,7 @@ impl Topic {
         from: Offset,
         max_records: usize,
         max_bytes: usize,
-    ) -> Fetched {
+    ) -> FetchResponse {
         self.trimmed(partition, |partition| partition.fetch(from, max_records, max_bytes))
     }
 

@@ -3,8 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use event_log_core::engine::{Assigned, Fetched, Member, Message, SendError, Session, Transport};
-use event_log_core::{CommitFailure, Error, Offset, PartitionId, PartitionWatermarks, Timestamp, Watermarks};
+use event_log_core::engine::{
+    Assignment, FetchResponse, GroupMember, Message, ProducerConnection, SendError, Transport,
+};
+use event_log_core::{
+    CommitErrorKind, Error, Offset, PartitionId, PartitionWatermarks, Timestamp, Watermarks,
+};
 use tokio::time::Instant;
 
 use crate::fault_state::{Fate, FetchFate};
@@ -62,13 +66,13 @@ impl Connection {
         from: Offset,
         records: usize,
         bytes: usize,
-    ) -> Result<Fetched, Error> {
+    ) -> Result<FetchResponse, Error> {
         let topic = self.check()?;
         match topic.faults.fetch(partition) {
             FetchFate::Answered => Ok(topic.fetch(partition, from, records, bytes)),
             FetchFate::Empty => {
                 let PartitionWatermarks { low, high } = topic.partition_watermarks(partition);
-                Ok(Fetched { records: Vec::new(), low: Some(low), high: Some(high), was_cut: false })
+                Ok(FetchResponse { records: Vec::new(), low: Some(low), high: Some(high), truncated: false })
             }
             FetchFate::Failed => Err(injected()),
         }
@@ -84,7 +88,7 @@ impl Connection {
 }
 
 impl Transport for MemoryTransport {
-    type Session = MemorySession;
+    type Producer = MemoryProducerConnection;
     type Member = MemoryMember;
 
     fn keeps_payloads(&self) -> bool {
@@ -95,8 +99,8 @@ impl Transport for MemoryTransport {
         self.topic.partitions()
     }
 
-    async fn connect(&self) -> Result<MemorySession, Error> {
-        Ok(MemorySession { connection: self.connection()? })
+    async fn connect(&self) -> Result<MemoryProducerConnection, Error> {
+        Ok(MemoryProducerConnection { connection: self.connection()? })
     }
 
     async fn join(&self, group: &str, instance: u128) -> Result<MemoryMember, Error> {
@@ -139,11 +143,11 @@ impl Transport for MemoryTransport {
 
 /// The producer's connection.
 #[derive(Debug)]
-pub struct MemorySession {
+pub struct MemoryProducerConnection {
     connection: Connection,
 }
 
-impl Session for MemorySession {
+impl ProducerConnection for MemoryProducerConnection {
     async fn send(
         &mut self,
         partition: PartitionId,
@@ -171,7 +175,7 @@ impl Session for MemorySession {
         partition: PartitionId,
         from: Offset,
         max_records: usize,
-    ) -> Result<Fetched, Error> {
+    ) -> Result<FetchResponse, Error> {
         self.connection.fetch(partition, from, max_records, usize::MAX)
     }
 
@@ -227,8 +231,8 @@ impl MemoryMember {
     }
 }
 
-impl Member for MemoryMember {
-    async fn assignment(&mut self) -> Result<Option<Vec<Assigned>>, Error> {
+impl GroupMember for MemoryMember {
+    async fn assignment(&mut self) -> Result<Option<Vec<Assignment>>, Error> {
         self.connection.check()?;
         if self.generation == Some(self.group.generation()) {
             return Ok(None);
@@ -245,12 +249,12 @@ impl Member for MemoryMember {
         from: Offset,
         max_records: usize,
         max_bytes: usize,
-    ) -> Result<Fetched, Error> {
+    ) -> Result<FetchResponse, Error> {
         self.connection.topic.faults.answering().await;
         let beginnings = self.connection.topic.beginnings();
         let mut fetched = self.connection.fetch(partition, from, max_records, max_bytes)?;
         let known = std::mem::replace(&mut self.beginnings[partition.0 as usize], beginnings);
-        fetched.was_cut = known != beginnings;
+        fetched.truncated = known != beginnings;
         self.seen[partition.0 as usize] = fetched.high.unwrap_or_default();
         Ok(fetched)
     }
@@ -268,12 +272,12 @@ impl Member for MemoryMember {
         Ok(self.group.committed().get(partition.0 as usize).copied().flatten())
     }
 
-    async fn store(&mut self, partition: PartitionId, next: Offset) -> Result<(), CommitFailure> {
-        let topic = self.connection.check().map_err(CommitFailure::Failed)?;
+    async fn store(&mut self, partition: PartitionId, next: Offset) -> Result<(), CommitErrorKind> {
+        let topic = self.connection.check().map_err(CommitErrorKind::Failed)?;
         if topic.faults.commit_fails(partition) {
-            return Err(CommitFailure::Failed(injected()));
+            return Err(CommitErrorKind::Failed(injected()));
         }
-        if self.group.commit(self.id, partition, next) { Ok(()) } else { Err(CommitFailure::Revoked) }
+        if self.group.commit(self.id, partition, next) { Ok(()) } else { Err(CommitErrorKind::Revoked) }
     }
 
     async fn wait(&mut self, deadline: Instant) {

@@ -63,7 +63,7 @@ pub enum What {
     /// The event of this number.
     Event(u64),
     /// Something that cannot be decoded.
-    Undecodable,
+    DecodeError,
 }
 
 pub(crate) struct Member {

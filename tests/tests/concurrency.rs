@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use event_log_core::conformance::Probe;
 use event_log_core::{
-    Committed, EventConsumer, EventLog, EventLogExt, Notice, Position, ProducerConfig, ReconnectPolicy,
+    AppendAck, EventConsumer, EventLog, EventLogExt, Notice, Position, ProducerConfig, ReconnectPolicy,
     Record,
 };
 use event_log_memory::{Faults, MemoryBroker, MemoryLog};
@@ -98,7 +98,7 @@ async fn break_connections(faults: Faults, done: Arc<AtomicBool>) {
 }
 
 /// A thread that submits in bursts. Every event gets in, since the queue is large enough, and is committed.
-fn produce(log: &MemoryLog<Probe>, thread: u64) -> tokio::task::JoinHandle<Vec<(u64, Committed)>> {
+fn produce(log: &MemoryLog<Probe>, thread: u64) -> tokio::task::JoinHandle<Vec<(u64, AppendAck)>> {
     let (log, runtime) = (log.clone(), tokio::runtime::Handle::current());
     tokio::task::spawn_blocking(move || {
         let mut receipts = Vec::new();

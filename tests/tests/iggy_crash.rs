@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use event_log_core::conformance::Probe;
 use event_log_core::{
-    Committed, Connection, EventConsumer, EventLog, EventLogExt, PartitionId, Receipt, Ticket,
+    AppendAck, Connection, EventConsumer, EventLog, EventLogExt, PartitionId, Receipt, Ticket,
 };
 use event_log_iggy::server::IggyServer;
 use event_log_iggy::{Endpoint, IggyConfig, IggyLog};
@@ -57,7 +57,7 @@ async fn raw(server: &IggyServer, config: &IggyConfig) -> Vec<Vec<RawRecord>> {
 }
 
 /// Every confirmed event is where its receipt says, once, and nothing else is there.
-fn assert_exactly(raw: &[Vec<RawRecord>], committed: &[Committed]) {
+fn assert_exactly(raw: &[Vec<RawRecord>], committed: &[AppendAck]) {
     let mut places = HashMap::new();
     for (records, partition) in raw.iter().zip(0..) {
         for record in records {
@@ -85,13 +85,13 @@ fn assert_order(raw: &[Vec<RawRecord>]) {
 }
 
 /// Appends `count` events of one key, some hundred at a time.
-async fn produce(log: IggyLog<Probe>, key: String, count: u64) -> Vec<Committed> {
+async fn produce(log: IggyLog<Probe>, key: String, count: u64) -> Vec<AppendAck> {
     let mut committed = Vec::new();
     let mut numbers = 0..count;
     while !numbers.is_empty() {
         let batch = numbers.by_ref().take(250).map(|number| Probe::new(&key, number)).collect();
         for receipt in log.append_batch(batch).await.expect("the batch is accepted") {
-            committed.push(Receipt::committed(receipt).await.expect("the event is appended"));
+            committed.push(Receipt::acked(receipt).await.expect("the event is appended"));
         }
     }
     committed
@@ -163,7 +163,7 @@ async fn few_confirmed_events_survive_a_kill() {
     // Far fewer than a partition gathers before it writes, unless it is told to write at once.
     for number in 0..50 {
         let event = Probe::new(&format!("key-{}", number % 7), number);
-        committed.push(log.append_committed(event).await.expect("it is appended"));
+        committed.push(log.append_acked(event).await.expect("it is appended"));
     }
     let mut reader = log.consumer("readers").await.expect("a consumer opens");
     let batch = reader.poll(1_000, PATIENCE).await.expect("a batch");
@@ -181,7 +181,7 @@ async fn few_confirmed_events_survive_a_kill() {
         rest += second.poll(1_000, PATIENCE).await.expect("a batch").len();
     }
     assert_eq!(rest, left);
-    committed.push(again.append_committed(Probe::new("key-0", 50)).await.expect("it is appended"));
+    committed.push(again.append_acked(Probe::new("key-0", 50)).await.expect("it is appended"));
     assert_exactly(&raw(&server, &config).await, &committed);
 }
 
@@ -203,7 +203,7 @@ async fn what_is_appended_before_there_is_a_server_arrives_in_order() {
     for ticket in tickets {
         committed.push(ticket.await.expect("it is appended"));
     }
-    committed.push(receipt.committed().await.expect("it is appended"));
+    committed.push(receipt.acked().await.expect("it is appended"));
     let raw = raw(&server, &config).await;
     assert_exactly(&raw, &committed);
     assert_order(&raw);
@@ -215,12 +215,12 @@ async fn a_server_that_comes_back_on_another_port_is_found_behind_its_address() 
     let proxy = Proxy::start(server.tcp_address()).await.expect("there is a port");
     let config = behind(&proxy, &server).await;
     let log = open(&config).await;
-    let mut committed = vec![log.append_committed(Probe::new("k", 0)).await.expect("it is appended")];
+    let mut committed = vec![log.append_acked(Probe::new("k", 0)).await.expect("it is appended")];
     let mut reader = log.consumer("readers").await.expect("a consumer opens");
     server.restart_on_another_port().await.expect("the server moves");
     until(&log, is_away).await;
     proxy.set_target(server.tcp_address());
-    committed.push(log.append_committed(Probe::new("k", 1)).await.expect("it is appended"));
+    committed.push(log.append_acked(Probe::new("k", 1)).await.expect("it is appended"));
     assert_exactly(&raw(&server, &config).await, &committed);
     assert_eq!(poll_all(&mut reader, 2).await, [0, 1]);
 }
@@ -262,7 +262,7 @@ async fn a_server_that_hangs_delays_its_events_and_nobody_else() {
     config.request_timeout = Duration::from_secs(1);
     config.connect_timeout = Duration::from_secs(1);
     let log = open(&config).await;
-    let mut committed = vec![log.append_committed(Probe::new("k", 0)).await.expect("it is appended")];
+    let mut committed = vec![log.append_acked(Probe::new("k", 0)).await.expect("it is appended")];
     server.pause().await.expect("the server is frozen");
     let under_way = log.append(Probe::new("k", 1));
     let receipt = tokio::time::timeout(PATIENCE, under_way).await.expect("it does not wait for ever");
@@ -271,7 +271,7 @@ async fn a_server_that_hangs_delays_its_events_and_nobody_else() {
     let ticket = log.submit(Probe::new("k", 2)).expect("it is buffered");
     server.resume().await.expect("the server goes on");
     // The request from before the freeze arrives after all, and is found.
-    committed.push(receipt.committed().await.expect("it is appended"));
+    committed.push(receipt.acked().await.expect("it is appended"));
     committed.push(ticket.await.expect("it is appended"));
     let raw = raw(&server, &config).await;
     assert_exactly(&raw, &committed);
@@ -283,7 +283,7 @@ async fn a_killed_server_keeps_its_consumers_waiting_and_then_goes_on() {
     let Some(server) = own_server().await else { return };
     let config = config(&server);
     let log = Arc::new(open(&config).await);
-    log.append_committed(Probe::new("k", 0)).await.expect("it is appended");
+    log.append_acked(Probe::new("k", 0)).await.expect("it is appended");
     let mut reader = log.consumer("readers").await.expect("a consumer opens");
     assert_eq!(poll_all(&mut reader, 1).await, [0]);
     server.kill().await.expect("the server is killed");
@@ -295,7 +295,7 @@ async fn a_killed_server_keeps_its_consumers_waiting_and_then_goes_on() {
     };
     assert!(blind.is_retryable(), "{blind:?}");
     mend_and_start(&server).await.expect("the server starts");
-    log.append_committed(Probe::new("k", 1)).await.expect("it is appended");
+    log.append_acked(Probe::new("k", 1)).await.expect("it is appended");
     // What was delivered and not committed is not delivered again to the same consumer.
     assert_eq!(poll_all(&mut reader, 1).await, [1]);
     let position = reader.position().clone();

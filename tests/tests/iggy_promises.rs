@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use event_log_core::conformance::{Harness, Probe};
 use event_log_core::{
-    AppendFailure, EventConsumer, EventLog, EventLogExt, Notice, PartitionId, Receipt, RejectReason,
+    AppendErrorKind, EventConsumer, EventLog, EventLogExt, Notice, PartitionId, Receipt, SubmitErrorKind,
 };
 use event_log_iggy::limits::CONNECTIONS;
 use event_log_iggy::{Credentials, Durability, IggyConfig, IggyLog, Topology};
@@ -57,7 +57,7 @@ async fn a_thousand_producers_on_one_handle_share_their_requests() {
                 let mut places = Vec::new();
                 for number in 0..EACH {
                     let event = Probe::new(&format!("producer-{producer}"), number);
-                    places.push(log.append_committed(event).await.expect("it is appended").position());
+                    places.push(log.append_acked(event).await.expect("it is appended").position());
                 }
                 places
             })
@@ -83,11 +83,11 @@ async fn a_thousand_producers_on_one_handle_share_their_requests() {
 async fn a_lone_append_costs_one_round_trip() {
     let Some(harness) = harness() else { return };
     let log = open(&harness.config().await).await;
-    log.append_committed(Probe::new("k", 0)).await.expect("it is appended");
+    log.append_acked(Probe::new("k", 0)).await.expect("it is appended");
     let proxy = harness.proxy().await;
     let before = proxy.counts();
     for number in 1..=20 {
-        log.append_committed(Probe::new("k", number)).await.expect("it is appended");
+        log.append_acked(Probe::new("k", number)).await.expect("it is appended");
     }
     let after = proxy.counts();
     let asked: BTreeMap<_, _> = after
@@ -105,7 +105,7 @@ async fn several_partitions_are_written_over_several_connections_which_are_lost_
     let Some(harness) = harness() else { return };
     let log = open(&harness.config().await).await;
     let proxy = harness.proxy().await;
-    log.append_committed(Probe::new("k", 0)).await.expect("it is appended");
+    log.append_acked(Probe::new("k", 0)).await.expect("it is appended");
     let alone = proxy.counts().accepted;
     // Many keys, so that every round has several partitions; until all connections are there.
     let mut number = 1;
@@ -178,7 +178,7 @@ async fn an_event_of_100_megabytes_comes_back_and_disturbs_nobody() {
     let Some(harness) = harness() else { return };
     let log = open(&harness.config().await).await;
     let error = log.append(Probe::new("k", 0).padded(100_000_000)).await.expect_err("it is too large");
-    let AppendFailure::Rejected(RejectReason::TooLarge { bytes, limit }) = error.failure() else {
+    let AppendErrorKind::Rejected(SubmitErrorKind::TooLarge { bytes, limit }) = error.kind() else {
         panic!("{error:?}");
     };
     assert!(*bytes > 100_000_000 && *limit < *bytes);
@@ -186,7 +186,7 @@ async fn an_event_of_100_megabytes_comes_back_and_disturbs_nobody() {
     // As large as it may be, and several of them waiting: no frame may become too large for the server.
     let large: Vec<_> = (1..=6).map(|number| Probe::new("k", number).padded(8_000_000)).collect();
     for receipt in log.append_batch(large).await.expect("they are taken") {
-        Receipt::committed(receipt).await.expect("it is appended");
+        Receipt::acked(receipt).await.expect("it is appended");
     }
     let mut reader = log.consumer("readers").await.expect("a consumer opens");
     assert_eq!(read(&mut reader, 6).await, (1..=6).map(Ok).collect::<Vec<_>>());
@@ -198,13 +198,13 @@ async fn strangers_may_write_anything_over_tcp_and_http() {
     let mut config = harness.config().await;
     config.topology.partitions = 1;
     let log = open(&config).await;
-    log.append_committed(Probe::new("k", 0)).await.expect("it is appended");
+    log.append_acked(Probe::new("k", 0)).await.expect("it is appended");
     let foreign: Foreign = harness.foreign().await;
     foreign.send(PartitionId(0), b"\xff\xfe not an event"[..].into()).await;
     let known = serde_json::to_vec(&Probe::new("k", 1)).expect("a probe can be written");
     harness.http_send(&known).await;
     harness.http_send(b"{\"not\": \"an event\"}").await;
-    log.append_committed(Probe::new("k", 2)).await.expect("it is appended");
+    log.append_acked(Probe::new("k", 2)).await.expect("it is appended");
     let mut reader = log.consumer("readers").await.expect("a consumer opens");
     assert_eq!(read(&mut reader, 5).await, [Ok(0), Err(15), Ok(1), Err(19), Ok(2)]);
     let position = reader.position().clone();
@@ -217,12 +217,12 @@ async fn a_topic_purged_under_a_consumer_is_told_and_read_on() {
     let log = open(&harness.config().await).await;
     let mut reader = log.consumer("readers").await.expect("a consumer opens");
     for number in 0..40 {
-        log.append_committed(Probe::new(&format!("key-{number}"), number)).await.expect("it is appended");
+        log.append_acked(Probe::new(&format!("key-{number}"), number)).await.expect("it is appended");
     }
     read(&mut reader, 40).await;
     harness.foreign().await.purge().await;
     for number in 40..48 {
-        log.append_committed(Probe::new(&format!("key-{number}"), number)).await.expect("it is appended");
+        log.append_acked(Probe::new(&format!("key-{number}"), number)).await.expect("it is appended");
     }
     let (mut seen, mut truncated) = (BTreeSet::new(), BTreeMap::new());
     while seen.len() < 8 {
@@ -249,11 +249,11 @@ async fn large_records_behind_many_small_ones_are_read() {
     let log = open(&config).await;
     let small = (0..SMALL).map(|number| Probe::new("k", number)).collect();
     for receipt in log.append_batch(small).await.expect("they are taken") {
-        Receipt::committed(receipt).await.expect("it is appended");
+        Receipt::acked(receipt).await.expect("it is appended");
     }
     // Together more than the server can put into one answer.
     for number in SMALL..SMALL + LARGE {
-        log.append_committed(Probe::new("k", number).padded(8_000_000)).await.expect("it is appended");
+        log.append_acked(Probe::new("k", number).padded(8_000_000)).await.expect("it is appended");
     }
     let mut reader = log.consumer("readers").await.expect("a consumer opens");
     let mut seen = Vec::new();
@@ -278,7 +278,7 @@ async fn what_retention_has_removed_is_said_to_be_missing() {
     let log = open(&config).await;
     let mut reader = log.consumer("readers").await.expect("a consumer opens");
     for number in 0..60 {
-        log.append_committed(Probe::new("k", number).padded(50_000)).await.expect("it is appended");
+        log.append_acked(Probe::new("k", number).padded(50_000)).await.expect("it is appended");
     }
     // Before the reader has read anything, since what it had fetched ahead would be good.
     harness.foreign().await.delete_oldest_segment().await;
@@ -311,7 +311,7 @@ async fn a_consumer_that_waits_behind_a_cut_does_not_ask_all_the_time() {
     config.topology.partitions = 1;
     let log = open(&config).await;
     for number in 0..20 {
-        log.append_committed(Probe::new("k", number)).await.expect("it is appended");
+        log.append_acked(Probe::new("k", number)).await.expect("it is appended");
     }
     let mut reader = log.consumer("readers").await.expect("a consumer opens");
     read(&mut reader, 20).await;
@@ -450,7 +450,7 @@ async fn two_processes_share_a_group_and_one_inherits_from_the_other() {
     let append = async |numbers: std::ops::Range<u64>| {
         let events = numbers.map(|number| Probe::new(&format!("key-{number}"), number)).collect();
         for receipt in log.append_batch(events).await.expect("the batch is taken") {
-            Receipt::committed(receipt).await.expect("it is appended");
+            Receipt::acked(receipt).await.expect("it is appended");
         }
     };
     append(0..400).await;

@@ -13,7 +13,7 @@ use super::fixture::{
     open_with, partitions, read, reader, until_connected,
 };
 use super::{CaseResult, Defect, Fault, Harness, Spec};
-use crate::error::{AppendFailure, RejectReason, Rejected};
+use crate::error::{AppendErrorKind, SubmitError, SubmitErrorKind};
 use crate::event::Partitionable;
 use crate::ext::EventLogExt;
 use crate::log::EventLog;
@@ -199,7 +199,7 @@ pub(super) async fn a10_a_slow_log_pushes_back(harness: &dyn Harness) -> CaseRes
     for number in 0..50 {
         match log.submit(Probe::new("k", number)) {
             Ok(ticket) => taken.push(ticket),
-            Err(Rejected { event, reason: RejectReason::Full }) => {
+            Err(SubmitError { event, kind: SubmitErrorKind::Full }) => {
                 assert_eq!(event.number, number);
                 refused += 1;
             }
@@ -225,10 +225,10 @@ pub(super) async fn a11_an_oversized_event_comes_back(harness: &dyn Harness) -> 
     let rejected = log.submit(Probe::new("k", 1).padded(2_000)).expect_err("it is too large");
     assert_eq!(rejected.event, Probe::new("k", 1).padded(2_000), "the event comes back as it was");
     assert!(!rejected.is_retryable() && !rejected.may_have_taken_effect());
-    let RejectReason::TooLarge { bytes, limit } = rejected.reason else { panic!("{rejected:?}") };
+    let SubmitErrorKind::TooLarge { bytes, limit } = rejected.kind else { panic!("{rejected:?}") };
     assert!(bytes > 2_000 && limit == 1_000);
     let error = log.append(Probe::new("k", 2).padded(2_000)).await.expect_err("it is too large");
-    assert!(matches!(error.failure(), AppendFailure::Rejected(RejectReason::TooLarge { .. })));
+    assert!(matches!(error.kind(), AppendErrorKind::Rejected(SubmitErrorKind::TooLarge { .. })));
     append(&log, Probe::new("k", 3).padded(500)).await;
     let mut reader = reader(&log, "readers").await;
     assert_eq!(numbers(&read(&mut reader, 1).await), [3], "only what was accepted is there");
@@ -240,7 +240,7 @@ pub(super) async fn a11_an_unencodable_event_comes_back(harness: &dyn Harness) -
     let log = open(harness).await;
     let event = Probe::new("k", 1).with_defect(Defect::Unencodable);
     let rejected = log.submit(event.clone()).expect_err("it cannot be encoded");
-    assert!(matches!(rejected.reason, RejectReason::Encode(_)));
+    assert!(matches!(rejected.kind, SubmitErrorKind::Encode(_)));
     assert!(std::error::Error::source(&rejected).is_some(), "what the codec said is kept");
     assert_eq!(rejected.event, event);
     append(&log, Probe::new("k", 2)).await;
@@ -258,8 +258,8 @@ pub(super) async fn a11_a_batch_is_taken_whole_or_not_at_all(harness: &dyn Harne
     for (at, outcome) in error.into_outcomes().into_iter().enumerate() {
         let error = outcome.expect_err("none is appended");
         assert_eq!(error.event().number, at as u64);
-        let AppendFailure::Rejected(reason) = error.failure() else { panic!("{error:?}") };
-        assert_eq!(matches!(reason, RejectReason::Encode(_)), at == 3, "{reason}");
+        let AppendErrorKind::Rejected(reason) = error.kind() else { panic!("{error:?}") };
+        assert_eq!(matches!(reason, SubmitErrorKind::Encode(_)), at == 3, "{reason}");
     }
     append(&log, Probe::new("k", 9)).await;
     let mut reader = reader(&log, "readers").await;
@@ -348,7 +348,7 @@ pub(super) async fn a15_appending_asks_nothing_of_decoding(harness: &dyn Harness
     where
         E: Partitionable + Serialize + Send + 'static,
     {
-        log.append_committed(event).await.expect("the event is appended");
+        log.append_acked(event).await.expect("the event is appended");
         assert_eq!(log.lag("nobody").await.expect("the lag is known").total(), 1);
     }
     let log: Log = open(harness).await;

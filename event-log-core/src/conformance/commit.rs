@@ -4,7 +4,7 @@ use super::fixture::{
     Log, PATIENCE, Probe, append, assert_dry, numbers, open, open_with, partitions, poll, read, reader,
 };
 use super::{CaseResult, Fault, Harness};
-use crate::error::{CommitFailure, Error};
+use crate::error::{CommitErrorKind, Error};
 use crate::position::{Cursor, Offset, PartitionId, Position, SeekPosition};
 
 const ONLY: PartitionId = PartitionId(0);
@@ -29,7 +29,7 @@ pub(super) async fn c4_commit_stores_only_what_was_delivered(harness: &dyn Harne
     let mut beyond = delivered.clone();
     beyond.set(ONLY, Offset(delivered.get(ONLY).expect("a position").0 + 3));
     let error = reader.commit(&beyond).await.expect_err("it was not delivered");
-    assert!(matches!(error.failures(), [(ONLY, CommitFailure::BeyondDelivered { .. })]), "{error:?}");
+    assert!(matches!(error.failures(), [(ONLY, CommitErrorKind::BeyondDelivered { .. })]), "{error:?}");
     assert!(!error.is_retryable() && !error.may_have_taken_effect());
     assert_eq!(stored(&log).await, None, "nothing is stored");
     reader.commit(&delivered).await.expect("the commit succeeds");
@@ -117,7 +117,7 @@ pub(super) async fn c4_a_partial_failure_says_what_is_stored(harness: &dyn Harne
     let position = reader.position().clone();
     harness.inject(Fault::FailCommits(PartitionId(1), 1)).await?;
     let error = reader.commit(&position).await.expect_err("one partition cannot be stored");
-    assert!(matches!(error.failures(), [(PartitionId(1), CommitFailure::Failed(_))]), "{error:?}");
+    assert!(matches!(error.failures(), [(PartitionId(1), CommitErrorKind::Failed(_))]), "{error:?}");
     assert!(error.is_retryable() && error.may_have_taken_effect());
     assert_eq!(error.stored().len(), 2, "{error:?}");
     let lag = log.lag("readers").await.expect("the lag is known");

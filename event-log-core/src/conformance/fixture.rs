@@ -14,7 +14,7 @@ use crate::ext::EventLogExt;
 use crate::log::EventLog;
 use crate::partitioner::partition_of;
 use crate::position::PartitionId;
-use crate::receipt::Committed;
+use crate::receipt::AppendAck;
 use crate::record::{EventBatch, Record};
 
 /// The event of the suite: a key, a number to recognise it by, and a few bad habits to choose from.
@@ -38,7 +38,7 @@ pub enum Defect {
     /// It cannot be encoded.
     Unencodable,
     /// It is encoded as something that is not a [`Probe`].
-    Undecodable,
+    DecodeError,
 }
 
 impl Probe {
@@ -99,7 +99,7 @@ impl Serialize for Probe {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.defect {
             Some(Defect::Unencodable) => Err(ser::Error::custom("this probe cannot be encoded")),
-            Some(Defect::Undecodable) => serializer.serialize_str("not a probe"),
+            Some(Defect::DecodeError) => serializer.serialize_str("not a probe"),
             None => {
                 let Self { key, number, padding, id, .. } = self.clone();
                 Encoded { key, number, padding, id }.serialize(serializer)
@@ -144,8 +144,8 @@ pub(super) async fn reader_with(log: &Log, group: &str, options: ConsumerOptions
 }
 
 /// Appends an event and returns where it is.
-pub(super) async fn append(log: &Log, event: Probe) -> Committed {
-    log.append_committed(event).await.expect("the event is appended")
+pub(super) async fn append(log: &Log, event: Probe) -> AppendAck {
+    log.append_acked(event).await.expect("the event is appended")
 }
 
 /// Waits until the log has noticed that it is away, or that it is back.

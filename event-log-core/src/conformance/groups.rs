@@ -8,7 +8,7 @@ use super::fixture::{
     reader,
 };
 use super::{CaseResult, Harness};
-use crate::error::CommitFailure;
+use crate::error::CommitErrorKind;
 use crate::record::Notice;
 
 async fn fill(log: &Log, numbers: std::ops::Range<u64>) {
@@ -147,7 +147,7 @@ pub(super) async fn c8_a_revoked_partition_cannot_be_committed(harness: &dyn Har
         .failures()
         .iter()
         .map(|(partition, failure)| {
-            assert!(matches!(failure, CommitFailure::Revoked), "{failure:?}");
+            assert!(matches!(failure, CommitErrorKind::Revoked), "{failure:?}");
             *partition
         })
         .collect();

@@ -8,7 +8,7 @@ use super::fixture::{
     PATIENCE, Probe, append, assert_dry, numbers, open, open_with, partitions, read, reader, until_connected,
 };
 use super::{CaseResult, Fault, Harness, Spec};
-use crate::error::{AppendFailure, Error, RejectReason};
+use crate::error::{AppendErrorKind, Error, SubmitErrorKind};
 use crate::ticket::Ticket;
 
 pub(super) async fn l1_opening_again_finds_the_same_log(harness: &dyn Harness) -> CaseResult {
@@ -121,7 +121,7 @@ pub(super) async fn l3_close_returns_what_it_could_not_send(harness: &dyn Harnes
     let mut back: Vec<_> = leftover.not_appended.into_iter().map(|(_, event)| event.number).collect();
     for ticket in held {
         let error = ticket.await.expect_err("it was not sent");
-        assert!(matches!(error.failure(), AppendFailure::Closed), "{error:?}");
+        assert!(matches!(error.kind(), AppendErrorKind::Closed), "{error:?}");
         back.push(error.into_event().number);
     }
     back.sort_unstable();
@@ -138,9 +138,9 @@ pub(super) async fn l3_nothing_is_accepted_after_close(harness: &dyn Harness) ->
     log.close(PATIENCE).await.expect("nothing is left");
     assert!(log.state().borrow().is_closed());
     let rejected = log.submit(Probe::new("k", 2)).expect_err("the log is closed");
-    assert!(matches!(rejected.reason, RejectReason::Closed) && !rejected.is_retryable());
+    assert!(matches!(rejected.kind, SubmitErrorKind::Closed) && !rejected.is_retryable());
     let error = log.append(Probe::new("k", 3)).await.expect_err("the log is closed");
-    assert!(matches!(error.failure(), AppendFailure::Rejected(RejectReason::Closed)));
+    assert!(matches!(error.kind(), AppendErrorKind::Rejected(SubmitErrorKind::Closed)));
     assert!(log.append_batch(vec![Probe::new("k", 4)]).await.is_err(), "the log is closed");
     let again = open(harness).await;
     let mut reader = reader(&again, "readers").await;
@@ -188,7 +188,7 @@ pub(super) async fn l5_debug_output_shows_no_events(harness: &dyn Harness) -> Ca
     shown.push(format!("{receipt:?}"));
     let error = log.append(secret(2)).await.expect("it is buffered");
     drop(error);
-    let dropped = receipt.committed().await.expect_err("it was dropped for the other");
+    let dropped = receipt.acked().await.expect_err("it was dropped for the other");
     shown.push(format!("{dropped} {dropped:?}"));
     let leftover = log.close(Duration::ZERO).await.expect_err("it could not be sent");
     shown.push(format!("{leftover} {leftover:?}"));

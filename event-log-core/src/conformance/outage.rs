@@ -11,7 +11,7 @@ use super::fixture::{
 };
 use super::{CaseResult, Fault, Harness, Spec};
 use crate::config::Overflow;
-use crate::error::{AppendFailure, RejectReason};
+use crate::error::{AppendErrorKind, SubmitErrorKind};
 use crate::event::EventId;
 use crate::ext::EventLogExt;
 use crate::position::{Offset, PartitionId};
@@ -83,7 +83,7 @@ pub(super) async fn a4_an_expired_event_comes_back(harness: &dyn Harness) -> Cas
     let ticket = log.submit(Probe::new("k", 1)).expect("it is buffered");
     let error =
         tokio::time::timeout(PATIENCE, ticket).await.expect("it expires").expect_err("it was not sent");
-    assert!(matches!(error.failure(), AppendFailure::Expired(_)) && !error.may_have_taken_effect());
+    assert!(matches!(error.kind(), AppendErrorKind::Expired(_)) && !error.may_have_taken_effect());
     harness.inject(Fault::Reconnect).await?;
     until_connected(&log, true).await;
     append(&log, Probe::new("k", 2)).await;
@@ -99,7 +99,7 @@ pub(super) async fn a5_a_full_buffer_drops_exactly_the_oldest(harness: &dyn Harn
     let kept = tickets.split_off(15);
     for (ticket, number) in tickets.into_iter().zip(0..) {
         let error = ticket.await.expect_err("it was dropped");
-        assert!(matches!(error.failure(), AppendFailure::Dropped), "{error:?}");
+        assert!(matches!(error.kind(), AppendErrorKind::Dropped), "{error:?}");
         assert_eq!(error.into_event().number, number, "its own event comes back");
     }
     harness.inject(Fault::Reconnect).await?;
@@ -131,7 +131,7 @@ pub(super) async fn a5_the_byte_bound_counts(harness: &dyn Harness) -> CaseResul
     let large = |number| log.submit(Probe::new("k", number).padded(4_000)).expect("it is buffered");
     let (first, second, third) = (large(1), large(2), large(3));
     let error = first.await.expect_err("three of them do not fit into 10,000 bytes");
-    assert!(matches!(error.failure(), AppendFailure::Dropped), "{error:?}");
+    assert!(matches!(error.kind(), AppendErrorKind::Dropped), "{error:?}");
     harness.inject(Fault::Reconnect).await?;
     all_committed(vec![second, third]).await;
     assert_log_is(&mut reader(&log, "readers").await, [2, 3]).await;
@@ -144,10 +144,10 @@ pub(super) async fn a5_a_full_buffer_can_reject(harness: &dyn Harness) -> CaseRe
     until_connected(&log, false).await;
     let tickets = submit(&log, 0..3);
     let rejected = log.submit(Probe::new("k", 3)).expect_err("the buffer is full");
-    assert!(matches!(rejected.reason, RejectReason::Full) && rejected.is_retryable());
+    assert!(matches!(rejected.kind, SubmitErrorKind::Full) && rejected.is_retryable());
     assert_eq!(rejected.event.number, 3);
     let error = log.append(Probe::new("k", 4)).await.expect_err("the buffer is full");
-    assert!(matches!(error.failure(), AppendFailure::Rejected(RejectReason::Full)));
+    assert!(matches!(error.kind(), AppendErrorKind::Rejected(SubmitErrorKind::Full)));
     harness.inject(Fault::Reconnect).await?;
     all_committed(tickets).await;
     assert_log_is(&mut reader(&log, "readers").await, 0..3).await;
@@ -164,7 +164,7 @@ pub(super) async fn a5_a_full_buffer_can_block_until_a_deadline(harness: &dyn Ha
     let start = tokio::time::Instant::now();
     let error = log.append(Probe::new("k", 3)).await.expect_err("no space came");
     assert!(start.elapsed() >= deadline, "it waited only {:?}", start.elapsed());
-    assert!(matches!(error.failure(), AppendFailure::Rejected(RejectReason::Full)));
+    assert!(matches!(error.kind(), AppendErrorKind::Rejected(SubmitErrorKind::Full)));
     assert_eq!(error.into_event().number, 3);
     harness.inject(Fault::Reconnect).await?;
     until_connected(&log, true).await;
@@ -186,7 +186,7 @@ pub(super) async fn a6_nothing_blocks_while_the_log_is_away(harness: &dyn Harnes
     let batch = log.append_batch(vec![Probe::new("k", 3)]).now_or_never().expect("it returns at once");
     assert!(batch.expect("the batch is buffered")[0].is_buffered());
     harness.inject(Fault::Reconnect).await?;
-    receipt.committed().await.expect("the first event is appended");
+    receipt.acked().await.expect("the first event is appended");
     ticket.await.expect("the second event is appended");
     assert_log_is(&mut reader(&log, "readers").await, 1..4).await;
     Ok(())
@@ -203,7 +203,7 @@ pub(super) async fn a6_an_append_under_way_learns_that_it_is_buffered(harness: &
     let receipt = receipt.expect("the event is not lost");
     harness.inject(Fault::SlowAppends(Duration::ZERO)).await?;
     harness.inject(Fault::Reconnect).await?;
-    receipt.committed().await.expect("the event is appended");
+    receipt.acked().await.expect("the event is appended");
     assert_log_is(&mut reader(&log, "readers").await, [1]).await;
     Ok(())
 }
@@ -338,7 +338,7 @@ pub(super) async fn a8_whoever_takes_over_knows_a_second_copy(harness: &dyn Harn
     first.leave().await.expect("it leaves");
     harness.inject(Fault::DeliverHeld).await?;
     append(&log, Probe::new("k", ALL)).await;
-    // Committed is committed, also for somebody who never saw it.
+    // AppendAck is committed, also for somebody who never saw it.
     let mut second = reader(&log, "readers").await;
     let (mut seen, mut copies) = (Vec::new(), 0);
     while seen.is_empty() {

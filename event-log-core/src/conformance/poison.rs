@@ -22,7 +22,7 @@ async fn five_events(harness: &dyn Harness) -> Log {
     let log = open_with(harness, &partitions(1)).await;
     for number in 0..5 {
         let event = Probe::new("k", number);
-        append(&log, if number == 2 { event.with_defect(Defect::Undecodable) } else { event }).await;
+        append(&log, if number == 2 { event.with_defect(Defect::DecodeError) } else { event }).await;
     }
     log
 }
@@ -130,11 +130,11 @@ mod parking {
     use super::{Arc, AtomicBool, Duration, Ordering, async_trait};
     use crate::consumer::{ConsumerOptions, EventConsumer};
     use crate::dead_letter::DeadLetter;
-    use crate::error::{AppendError, BatchError, Error, RejectReason, Rejected};
+    use crate::error::{AppendError, BatchError, Error, SubmitError, SubmitErrorKind};
     use crate::event::EventId;
-    use crate::log::{EventLog, Leftover};
+    use crate::log::{CloseError, EventLog};
     use crate::position::PartitionId;
-    use crate::receipt::{Committed, Receipt};
+    use crate::receipt::{AppendAck, Receipt};
     use crate::state::LogState;
     use crate::ticket::Ticket;
     use crate::watermark::{Lag, Watermarks};
@@ -157,11 +157,11 @@ mod parking {
 
     #[async_trait]
     impl EventLog<DeadLetter> for Letters {
-        fn submit(&self, letter: DeadLetter) -> Result<Ticket<DeadLetter>, Rejected<DeadLetter>> {
+        fn submit(&self, letter: DeadLetter) -> Result<Ticket<DeadLetter>, SubmitError<DeadLetter>> {
             if self.fails.load(Ordering::SeqCst) {
-                return Err(Rejected { event: letter, reason: RejectReason::Full });
+                return Err(SubmitError { event: letter, kind: SubmitErrorKind::Full });
             }
-            let committed = Committed::new(EventId::from_u128(letter.id.as_u128()), PartitionId(0), None);
+            let committed = AppendAck::new(EventId::from_u128(letter.id.as_u128()), PartitionId(0), None);
             self.letters.lock().expect("nobody panics here").push(letter);
             Ok(Ticket::resolved(Ok(committed)))
         }
@@ -205,7 +205,7 @@ mod parking {
             Ok(())
         }
 
-        async fn close(&self, _: Duration) -> Result<(), Leftover<DeadLetter>> {
+        async fn close(&self, _: Duration) -> Result<(), CloseError<DeadLetter>> {
             Ok(())
         }
     }

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::encode::{Encoder, own_id};
 use super::entry::Entry;
 use super::transport::{Message, Transport};
-use crate::error::{AppendError, BatchError, RejectReason, Rejected};
+use crate::error::{AppendError, BatchError, SubmitError, SubmitErrorKind};
 use crate::event::{EventId, Partitionable};
 use crate::position::{Offset, PartitionId, Timestamp};
-use crate::receipt::{Committed, Receipt};
+use crate::receipt::{AppendAck, Receipt};
 use crate::ticket::Ticket;
 
 /// Events of one batch, encoded. Everything per event is in the order of the batch, unless it says otherwise.
@@ -65,7 +65,7 @@ impl<E: Partitionable> Batch<E> {
         }
         let placed = self.ids.iter().zip(&self.partitions).zip(&self.offsets);
         let receipt = |((&id, &partition), &offset): ((&EventId, &PartitionId), &Option<Offset>)| {
-            Receipt::Committed(Committed::new(id, partition, offset))
+            Receipt::Acked(AppendAck::new(id, partition, offset))
         };
         Some(placed.map(receipt).collect())
     }
@@ -78,7 +78,7 @@ impl<E: Partitionable> Batch<E> {
         let placed = self.events.into_iter().enumerate().zip(self.ids).zip(self.partitions).zip(self.offsets);
         let pending = placed.map(|((((at, event), id), partition), offset)| {
             if offset.is_some() {
-                return Ok(Committed::new(id, partition, offset));
+                return Ok(AppendAck::new(id, partition, offset));
             }
             let message = Message { id, payload: self.payloads.get(at) };
             let (entry, ticket) = Entry::new(event, message, partition, accepted_at);
@@ -103,7 +103,7 @@ enum Payload {
 
 impl Payloads {
     /// The encodings of all events, or the place of the first that has none and why.
-    fn encode<E>(encoder: &Encoder<E>, events: &[E]) -> Result<Self, (usize, RejectReason)>
+    fn encode<E>(encoder: &Encoder<E>, events: &[E]) -> Result<Self, (usize, SubmitErrorKind)>
     where
         E: Partitionable,
     {
@@ -138,7 +138,7 @@ impl Payloads {
 
 /// A batch of which something is in the queue.
 pub(super) struct QueuedBatch<E> {
-    pending: Vec<Result<Committed, Ticket<E>>>,
+    pending: Vec<Result<AppendAck, Ticket<E>>>,
 }
 
 impl<E> QueuedBatch<E> {
@@ -147,7 +147,7 @@ impl<E> QueuedBatch<E> {
         let mut outcomes = Vec::with_capacity(self.pending.len());
         for pending in self.pending {
             outcomes.push(match pending {
-                Ok(committed) => Ok(Receipt::Committed(committed)),
+                Ok(committed) => Ok(Receipt::Acked(committed)),
                 Err(ticket) if buffered => Ok(Receipt::Buffered(ticket)),
                 Err(ticket) => ticket.receipt().await,
             });
@@ -178,10 +178,10 @@ fn by_partition(partitions: &[PartitionId], count: u32) -> Vec<u32> {
 }
 
 /// Every event of a refused batch comes back: the offender with its reason, the others because of it.
-fn refuse_batch<E>(events: Vec<E>, offender: usize, reason: &RejectReason) -> BatchError<E> {
+fn refuse_batch<E>(events: Vec<E>, offender: usize, reason: &SubmitErrorKind) -> BatchError<E> {
     let refuse = |(at, event)| {
-        let reason = if at == offender { reason.clone() } else { RejectReason::BatchRefused };
-        Err(AppendError::from(Rejected { event, reason }))
+        let reason = if at == offender { reason.clone() } else { SubmitErrorKind::BatchRefused };
+        Err(AppendError::from(SubmitError { event, kind: reason }))
     };
     BatchError::new(events.into_iter().enumerate().map(refuse).collect())
 }

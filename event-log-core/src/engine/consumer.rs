@@ -1,4 +1,4 @@
-//! The consumer of a [`Log`](super::Log): one lane per partition, merged into batches.
+//! The consumer of a [`TransportLog`](super::TransportLog): one lane per partition, merged into batches.
 //!
 //! Who owns what: the **member** (the backend's connection) knows which partitions are ours and what the
 //! group has stored; a **lane** knows where we are in one partition, what has been fetched ahead, and what
@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
 use self::lane::{Lane, Revoked};
-use super::transport::{Assigned, Member, Transport};
+use super::transport::{Assignment, GroupMember, Transport};
 use crate::codec::Codec;
 use crate::consumer::{ConsumerOptions, EventConsumer};
 use crate::error::{CommitError, Error};
@@ -50,7 +50,7 @@ pub(super) struct Consumer<E, T: Transport> {
     /// A letter under way to the dead-letter log, and the record that it is about: likewise.
     parking: Option<(Position, Pending<Result<(), Error>>)>,
     /// What the member has said and the lanes do not reflect yet.
-    assigned: Option<Vec<Assigned>>,
+    assigned: Option<Vec<Assignment>>,
     /// Lanes of partitions that have come to us, until all of them are known.
     arriving: Vec<Lane>,
     /// Sorted by partition.

@@ -12,7 +12,7 @@ use super::clock::{Clock, IdGenerator};
 use super::entry::Entry;
 use super::transport::{Message, Transport};
 use crate::codec::{Codec, CodecError};
-use crate::error::{RejectReason, Rejected};
+use crate::error::{SubmitError, SubmitErrorKind};
 use crate::event::{EventId, Partitionable};
 use crate::partitioner::partition_of;
 use crate::position::{PartitionId, Timestamp};
@@ -112,14 +112,14 @@ pub(super) fn own_id<E: Partitionable>(event: &E) -> Option<EventId> {
 
 impl<E: Partitionable> Encoder<E> {
     /// Appends the encoding of `event` to `out`, within the limits.
-    pub(super) fn encode(&self, event: &E, out: &mut Vec<u8>) -> Result<(), RejectReason> {
+    pub(super) fn encode(&self, event: &E, out: &mut Vec<u8>) -> Result<(), SubmitErrorKind> {
         let start = out.len();
-        self.codec.encode(event, out).map_err(RejectReason::Encode)?;
+        self.codec.encode(event, out).map_err(SubmitErrorKind::Encode)?;
         self.check_length(out.len() - start)
     }
 
     /// The encoding of `event` if it is at hand already, within the limits.
-    pub(super) fn encoded(&self, event: &E) -> Option<Result<Bytes, RejectReason>> {
+    pub(super) fn encoded(&self, event: &E) -> Option<Result<Bytes, SubmitErrorKind>> {
         let payload = self.codec.encoded(event)?;
         Some(self.check_length(payload.len()).map(|()| payload))
     }
@@ -128,11 +128,11 @@ impl<E: Partitionable> Encoder<E> {
         self.blocks.as_ref().map_or_else(|| Bytes::copy_from_slice(bytes), |blocks| blocks.copy(bytes))
     }
 
-    fn check_length(&self, bytes: usize) -> Result<(), RejectReason> {
+    fn check_length(&self, bytes: usize) -> Result<(), SubmitErrorKind> {
         let limit = self.limit;
         match bytes {
-            0 => Err(RejectReason::Encode(CodecError::new("the encoding is empty"))),
-            bytes if bytes > limit => Err(RejectReason::TooLarge { bytes, limit }),
+            0 => Err(SubmitErrorKind::Encode(CodecError::new("the encoding is empty"))),
+            bytes if bytes > limit => Err(SubmitErrorKind::TooLarge { bytes, limit }),
             _ => Ok(()),
         }
     }
@@ -145,12 +145,12 @@ impl<E: Partitionable> Encoder<E> {
         }
     }
 
-    pub(super) fn prepare(&self, event: E) -> Result<Prepared<E>, Rejected<E>> {
+    pub(super) fn prepare(&self, event: E) -> Result<Prepared<E>, SubmitError<E>> {
         let copy = || with_scratch(|out| self.encode(&event, out).map(|()| self.copy(out)));
         let payload = self.encoded(&event).unwrap_or_else(copy);
         let payload = match payload {
             Ok(payload) => payload,
-            Err(reason) => return Err(Rejected { event, reason }),
+            Err(reason) => return Err(SubmitError { event, kind: reason }),
         };
         let now = self.now();
         let id = own_id(&event).or_else(|| self.fresh_ids(now, 1).next());

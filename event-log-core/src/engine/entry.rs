@@ -4,16 +4,16 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::transport::Message;
-use crate::error::{AppendFailure, Error};
+use crate::error::{AppendErrorKind, Error};
 use crate::event::EventId;
-use crate::log::Leftover;
+use crate::log::CloseError;
 use crate::position::{Offset, PartitionId};
-use crate::receipt::Committed;
+use crate::receipt::AppendAck;
 use crate::ticket::{Promise, Ticket};
 
 /// The failure of an event whose log went away for good while its fate was open.
-pub(super) const fn unknown() -> AppendFailure {
-    AppendFailure::Unknown(None)
+pub(super) const fn unknown() -> AppendErrorKind {
+    AppendErrorKind::Unknown(None)
 }
 
 /// An event that was accepted, with everything that sending it takes and the promise of its outcome.
@@ -58,20 +58,20 @@ impl<E> Entry<E> {
     }
 
     pub(super) fn commit(mut self, offset: Option<Offset>) {
-        self.promise.commit(Committed::new(self.id, self.partition, offset));
+        self.promise.commit(AppendAck::new(self.id, self.partition, offset));
     }
 
     /// The log refused it, alone. What was sent before may be in the log all the same.
     pub(super) fn refuse(self, error: Error) {
         let failure = match self.may_be_under_way {
-            true => AppendFailure::Unknown(Some(error)),
-            false => AppendFailure::Refused(error),
+            true => AppendErrorKind::Unknown(Some(error)),
+            false => AppendErrorKind::Refused(error),
         };
         self.fail(failure);
     }
 
     /// Resolves the ticket with the failure. If nobody holds it, the event is dropped, and no failure made for it.
-    pub(super) fn fail(mut self, failure: AppendFailure) {
+    pub(super) fn fail(mut self, failure: AppendErrorKind) {
         if self.promise.is_orphaned() {
             drop(self.promise.withdraw());
         } else {
@@ -101,10 +101,10 @@ impl<E> Drop for Entry<E> {
     }
 }
 
-impl<E> Leftover<E> {
+impl<E> CloseError<E> {
     /// Fails an entry and keeps its event unless it went back through its ticket.
-    pub(super) fn fail(&mut self, mut entry: Entry<E>, failure: AppendFailure) {
-        let (id, is_unknown) = (entry.id, matches!(failure, AppendFailure::Unknown(_)));
+    pub(super) fn fail(&mut self, mut entry: Entry<E>, failure: AppendErrorKind) {
+        let (id, is_unknown) = (entry.id, matches!(failure, AppendErrorKind::Unknown(_)));
         match entry.promise.fail(id, failure) {
             None => self.returned_by_ticket += 1,
             Some(error) if is_unknown => self.unknown.push((id, error.into_event())),

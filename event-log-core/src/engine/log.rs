@@ -23,24 +23,24 @@ use super::writer::Writer;
 use crate::codec::Codec;
 use crate::config::{Overflow, ProducerConfig};
 use crate::consumer::{ConsumerOptions, EventConsumer};
-use crate::error::{AppendError, AppendFailure, BatchError, Error, RejectReason, Rejected};
+use crate::error::{AppendError, AppendErrorKind, BatchError, Error, SubmitError, SubmitErrorKind};
 use crate::event::Partitionable;
 use crate::limits;
-use crate::log::{EventLog, Leftover};
-use crate::receipt::{Committed, Receipt};
+use crate::log::{CloseError, EventLog};
+use crate::receipt::{AppendAck, Receipt};
 use crate::state::{Connection, LogState};
 use crate::ticket::Ticket;
 use crate::watermark::{Lag, PartitionLag, Watermarks};
 
-/// What a [`Log`] is opened with, besides its transport.
-pub struct Engine<E> {
+/// What a [`TransportLog`] is opened with, besides its transport.
+pub struct LogBuilder<E> {
     codec: Arc<dyn Codec<E>>,
     config: ProducerConfig,
     clock: Arc<dyn Clock>,
     seed: Option<u64>,
 }
 
-impl<E> Engine<E> {
+impl<E> LogBuilder<E> {
     /// With this codec and the default settings.
     pub fn new(codec: Arc<dyn Codec<E>>) -> Self {
         Self { codec, config: ProducerConfig::default(), clock: Arc::new(SystemClock), seed: None }
@@ -78,7 +78,7 @@ impl<E> Engine<E> {
     /// # Cancel safety
     ///
     /// Dropping the future opens nothing.
-    pub async fn open<T: Transport>(self, transport: Arc<T>) -> Result<Log<E, T>, Error>
+    pub async fn open<T: Transport>(self, transport: Arc<T>) -> Result<TransportLog<E, T>, Error>
     where
         E: Partitionable + Serialize + Send + 'static,
     {
@@ -108,12 +108,12 @@ impl<E> Engine<E> {
         let encoder = Encoder::new(self.codec, self.clock, ids, &*transport, limit);
         let writer = Writer::new(Arc::clone(&shared), Arc::clone(&transport));
         runtime.spawn(writer.run(session));
-        Ok(Log { inner: Arc::new(Inner { shared, transport, encoder }) })
+        Ok(TransportLog { inner: Arc::new(Inner { shared, transport, encoder }) })
     }
 }
 
 /// An [`EventLog`] over a [`Transport`]. Clones are handles of the same log; the last one dropped ends it.
-pub struct Log<E, T: Transport> {
+pub struct TransportLog<E, T: Transport> {
     inner: Arc<Inner<E, T>>,
 }
 
@@ -123,15 +123,17 @@ struct Inner<E, T: Transport> {
     encoder: Encoder<E>,
 }
 
-impl<E, T: Transport> Clone for Log<E, T> {
+impl<E, T: Transport> Clone for TransportLog<E, T> {
     fn clone(&self) -> Self {
         Self { inner: Arc::clone(&self.inner) }
     }
 }
 
-impl<E, T: Transport> fmt::Debug for Log<E, T> {
+impl<E, T: Transport> fmt::Debug for TransportLog<E, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log").field("state", &*self.inner.shared.state().borrow()).finish_non_exhaustive()
+        f.debug_struct("TransportLog")
+            .field("state", &*self.inner.shared.state().borrow())
+            .finish_non_exhaustive()
     }
 }
 
@@ -155,14 +157,14 @@ impl<E, T: Transport> Drop for Inner<E, T> {
 
 impl<E, T: Transport> Inner<E, T> {
     /// Appends at once if the log is in this process and nothing is queued.
-    fn append_direct(&self, prepared: Prepared<E>) -> Result<Committed, Prepared<E>> {
+    fn append_direct(&self, prepared: Prepared<E>) -> Result<AppendAck, Prepared<E>> {
         if !self.shared.is_direct() {
             return Err(prepared);
         }
         let Prepared { event, partition, message, now } = prepared;
         let id = message.id;
         match self.transport.try_append(partition, now, std::iter::once(message)) {
-            Ok(offset) => Ok(Committed::new(id, partition, Some(offset))),
+            Ok(offset) => Ok(AppendAck::new(id, partition, Some(offset))),
             Err(mut message) => {
                 let Some(message) = message.next() else { unreachable!("the message came back untouched") };
                 Err(Prepared { event, partition, message, now })
@@ -188,7 +190,7 @@ impl<E: Send + 'static, T: Transport> Inner<E, T> {
                     Overflow::DropOldest | Overflow::Reject => Duration::MAX,
                 };
                 if tokio::time::timeout(deadline, left).await.is_err() {
-                    reject(room.leave(), &RejectReason::Full);
+                    reject(room.leave(), &SubmitErrorKind::Full);
                 }
             }
         }
@@ -216,19 +218,19 @@ impl<E> Drop for InRoom<'_, E> {
     }
 }
 
-fn reject<E>(entries: Vec<Entry<E>>, reason: &RejectReason) {
+fn reject<E>(entries: Vec<Entry<E>>, reason: &SubmitErrorKind) {
     for entry in entries {
-        entry.fail(AppendFailure::Rejected(reason.clone()));
+        entry.fail(AppendErrorKind::Rejected(reason.clone()));
     }
 }
 
 #[async_trait]
-impl<E, T> EventLog<E> for Log<E, T>
+impl<E, T> EventLog<E> for TransportLog<E, T>
 where
     E: Partitionable + Serialize + Send + 'static,
     T: Transport,
 {
-    fn submit(&self, event: E) -> Result<Ticket<E>, Rejected<E>> {
+    fn submit(&self, event: E) -> Result<Ticket<E>, SubmitError<E>> {
         let inner = &*self.inner;
         let prepared = match inner.append_direct(inner.encoder.prepare(event)?) {
             Ok(committed) => return Ok(Ticket::resolved(Ok(committed))),
@@ -238,7 +240,7 @@ where
         match inner.shared.offer([entry], WhenFull::Reject) {
             Admission::Queued { .. } | Admission::Waiting { .. } => Ok(ticket),
             Admission::Rejected(entries, reason) => match entries.into_iter().find_map(Entry::into_event) {
-                Some(event) => Err(Rejected { event, reason }),
+                Some(event) => Err(SubmitError { event, kind: reason }),
                 None => Ok(ticket),
             },
         }
@@ -247,7 +249,7 @@ where
     async fn append(&self, event: E) -> Result<Receipt<E>, AppendError<E>> {
         let inner = &*self.inner;
         let prepared = match inner.append_direct(inner.encoder.prepare(event)?) {
-            Ok(committed) => return Ok(Receipt::Committed(committed)),
+            Ok(committed) => return Ok(Receipt::Acked(committed)),
             Err(prepared) => prepared,
         };
         let (entry, ticket) = prepared.into_entry();
@@ -316,7 +318,7 @@ where
         if self.inner.shared.is_closed() { Err(Error::Closed) } else { Ok(()) }
     }
 
-    async fn close(&self, deadline: Duration) -> Result<(), Leftover<E>> {
+    async fn close(&self, deadline: Duration) -> Result<(), CloseError<E>> {
         let shared = &self.inner.shared;
         let now = Instant::now();
         // A deadline beyond the calendar is one that is not reached.

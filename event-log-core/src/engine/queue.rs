@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use super::entry::Entry;
 use super::lines::Lines;
 use crate::config::{Overflow, ProducerConfig};
-use crate::error::{AppendFailure, RejectReason};
-use crate::log::Leftover;
+use crate::error::{AppendErrorKind, SubmitErrorKind};
+use crate::log::CloseError;
 use crate::position::PartitionId;
 
 /// Whether the log is there.
@@ -46,7 +46,7 @@ pub(super) enum Admission<E> {
         number: u64,
         left: oneshot::Receiver<()>,
     },
-    Rejected(Vec<Entry<E>>, RejectReason),
+    Rejected(Vec<Entry<E>>, SubmitErrorKind),
 }
 
 struct Waiting<E> {
@@ -155,7 +155,7 @@ impl<E> Queue<E> {
     {
         match self.phase {
             Phase::Closing | Phase::Closed => {
-                return Admission::Rejected(entries.into(), RejectReason::Closed);
+                return Admission::Rejected(entries.into(), SubmitErrorKind::Closed);
             }
             Phase::Away if self.overflow == Overflow::DropOldest => {
                 self.push(entries);
@@ -172,7 +172,7 @@ impl<E> Queue<E> {
         }
         let rejects = self.phase == Phase::Away && self.overflow == Overflow::Reject;
         if when_full == WhenFull::Reject || rejects {
-            return Admission::Rejected(entries.into(), RejectReason::Full);
+            return Admission::Rejected(entries.into(), SubmitErrorKind::Full);
         }
         let number = self.next_number;
         self.next_number += 1;
@@ -244,7 +244,7 @@ impl<E> Queue<E> {
             }
             Overflow::Reject => {
                 for entry in std::mem::take(&mut self.room).into_iter().flat_map(|waiting| waiting.entries) {
-                    entry.fail(AppendFailure::Rejected(RejectReason::Full));
+                    entry.fail(AppendErrorKind::Rejected(SubmitErrorKind::Full));
                 }
             }
             // They go on waiting, each until its own deadline.
@@ -265,19 +265,19 @@ impl<E> Queue<E> {
         }
         self.phase = Phase::Closing;
         for entry in std::mem::take(&mut self.room).into_iter().flat_map(|waiting| waiting.entries) {
-            entry.fail(AppendFailure::Rejected(RejectReason::Closed));
+            entry.fail(AppendErrorKind::Rejected(SubmitErrorKind::Closed));
         }
     }
 
     /// Ends it: what is still queued is not appended, what the writer could not resolve is for it to say.
-    pub(super) fn end(&mut self, leftover: &mut Leftover<E>) {
+    pub(super) fn end(&mut self, leftover: &mut CloseError<E>) {
         self.close();
         self.phase = Phase::Closed;
         self.held.fill(Held::default());
         self.in_flight = 0;
         self.ready.clear();
         for entry in self.lines.take_all() {
-            leftover.fail(entry, AppendFailure::Closed);
+            leftover.fail(entry, AppendErrorKind::Closed);
         }
     }
 

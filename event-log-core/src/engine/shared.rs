@@ -16,8 +16,8 @@ use super::entry::Entry;
 use super::queue::{Admission, Phase, Queue, WhenFull};
 use super::warn::DropWarning;
 use crate::config::ProducerConfig;
-use crate::error::AppendFailure;
-use crate::log::Leftover;
+use crate::error::AppendErrorKind;
+use crate::log::CloseError;
 use crate::position::PartitionId;
 use crate::state::{Connection, LogState, Recovered};
 
@@ -38,7 +38,7 @@ pub(super) struct Shared<E> {
     /// Set once the writer has ended and every ticket is resolved.
     ended: watch::Sender<bool>,
     /// What the writer could not send, until the first `close` takes it.
-    leftover: Mutex<Option<Leftover<E>>>,
+    leftover: Mutex<Option<CloseError<E>>>,
     warning: DropWarning,
 }
 
@@ -195,7 +195,7 @@ impl<E> Shared<E> {
         };
         self.with_queue(|queue| {
             for entry in queue.take_accepted_by(horizon) {
-                entry.fail(AppendFailure::Expired(expiry));
+                entry.fail(AppendErrorKind::Expired(expiry));
             }
         });
     }
@@ -239,7 +239,7 @@ impl<E> Shared<E> {
     }
 
     /// Ends the log, with what the writer has in its hands and could not resolve.
-    pub(super) fn end(&self, mut leftover: Leftover<E>) {
+    pub(super) fn end(&self, mut leftover: CloseError<E>) {
         self.with_queue(|queue| {
             self.direct.store(false, Ordering::Release);
             queue.end(&mut leftover);
@@ -250,7 +250,7 @@ impl<E> Shared<E> {
     }
 
     /// Waits until the writer has ended; the first who asks gets what was left over.
-    pub(super) async fn ended(&self) -> Leftover<E> {
+    pub(super) async fn ended(&self) -> CloseError<E> {
         let _ = self.ended.subscribe().wait_for(|&ended| ended).await;
         self.leftover.lock().take().unwrap_or_default()
     }
@@ -289,7 +289,7 @@ impl<E> Shared<E> {
         drop(queue);
         if !evicted.is_empty() {
             self.warning.dropped(evicted.len() as u64, dropped);
-            evicted.into_iter().for_each(|entry| entry.fail(AppendFailure::Dropped));
+            evicted.into_iter().for_each(|entry| entry.fail(AppendErrorKind::Dropped));
         }
         result
     }

@@ -28,7 +28,7 @@ impl<'a, E> Attempts<'a, E> {
     }
 
     /// Completes with a connection. Cancel safe, but for an attempt under way, which is made again.
-    pub(super) async fn connect<T: Transport>(&mut self, transport: &T) -> T::Session {
+    pub(super) async fn connect<T: Transport>(&mut self, transport: &T) -> T::Producer {
         loop {
             tokio::time::sleep_until(self.next).await;
             match transport.connect().await {

@@ -8,7 +8,7 @@ use std::future::Future;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::error::{CommitFailure, Error};
+use crate::error::{CommitErrorKind, Error};
 use crate::event::EventId;
 use crate::position::{Offset, PartitionId, Position, Timestamp};
 use crate::watermark::{PartitionWatermarks, Watermarks};
@@ -37,7 +37,7 @@ pub struct StoredMessage {
 
 /// The answer to a fetch.
 #[derive(Clone, Debug, Default)]
-pub struct Fetched {
+pub struct FetchResponse {
     /// Records in offset order, none before the asked offset. Empty is no proof of the end.
     pub records: Vec<StoredMessage>,
     /// The low watermark, if answering has shown it. Above the asked offset it says that what lies between is gone,
@@ -48,7 +48,7 @@ pub struct Fetched {
     pub high: Option<Offset>,
     /// What was read before is not what stands there now: the partition was cut, although it may have grown as long as
     /// it was since then.
-    pub was_cut: bool,
+    pub truncated: bool,
 }
 
 /// Why a request was not confirmed.
@@ -68,21 +68,21 @@ pub enum SendError {
 
 /// A partition that a member of a group has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Assigned {
+pub struct Assignment {
     /// The partition.
     pub partition: PartitionId,
-    /// Changes whenever somebody else has had the partition in between. With the tenure it remembers a
+    /// Changes whenever somebody else has had the partition in between. With the epoch it remembers a
     /// consumer goes on where it was, also after joining again; with any other it starts at the committed
     /// cursor. A backend that cannot know gives a new one with every membership.
-    pub tenure: u64,
+    pub epoch: u64,
 }
 
 /// How to reach a log. Shared by the producer and the consumers of one handle.
 pub trait Transport: Send + Sync + 'static {
     /// A connection of the producer.
-    type Session: Session;
+    type Producer: ProducerConnection;
     /// A connection of a consumer, which is a member of its group.
-    type Member: Member;
+    type Member: GroupMember;
 
     /// How many partitions the log has: as configured, and verified by [`connect`](Self::connect).
     fn partitions(&self) -> u32;
@@ -101,10 +101,10 @@ pub trait Transport: Send + Sync + 'static {
     }
 
     /// Connects, logs in, creates the topic when it is absent and verifies it when it is present.
-    fn connect(&self) -> impl Future<Output = Result<Self::Session, Error>> + Send;
+    fn connect(&self) -> impl Future<Output = Result<Self::Producer, Error>> + Send;
 
     /// Another connection beside one that [`connect`](Self::connect) has made and that is still good.
-    fn connect_another(&self) -> impl Future<Output = Result<Self::Session, Error>> + Send {
+    fn connect_another(&self) -> impl Future<Output = Result<Self::Producer, Error>> + Send {
         self.connect()
     }
 
@@ -138,7 +138,7 @@ pub trait Transport: Send + Sync + 'static {
 }
 
 /// The producer's connection. Every call ends within a deadline of the transport's own.
-pub trait Session: Send + 'static {
+pub trait ProducerConnection: Send + 'static {
     /// Appends messages to one partition in one request. Returns the offset of the first, when the log said
     /// so; the others follow it without a gap.
     ///
@@ -155,7 +155,7 @@ pub trait Session: Send + 'static {
         partition: PartitionId,
         from: Offset,
         max_records: usize,
-    ) -> impl Future<Output = Result<Fetched, Error>> + Send;
+    ) -> impl Future<Output = Result<FetchResponse, Error>> + Send;
 
     /// The watermarks of every partition.
     fn watermarks(&mut self) -> impl Future<Output = Result<Watermarks, Error>> + Send;
@@ -168,10 +168,10 @@ pub trait Session: Send + 'static {
 /// A consumer's connection: one member of one group. Dropping it leaves the group.
 ///
 /// [`Error::Unavailable`] from any call means that the connection is lost; the engine joins again.
-pub trait Member: Send + 'static {
+pub trait GroupMember: Send + 'static {
     /// The partitions of this member, when they have changed since the last call (or there was none).
     /// Cheap, since it is called before every fetch.
-    fn assignment(&mut self) -> impl Future<Output = Result<Option<Vec<Assigned>>, Error>> + Send;
+    fn assignment(&mut self) -> impl Future<Output = Result<Option<Vec<Assignment>>, Error>> + Send;
 
     /// Records from `from` on: at most `max_records`, and no more than `max_bytes` of payload unless the
     /// first record alone is longer. From before the low watermark it begins there.
@@ -181,7 +181,7 @@ pub trait Member: Send + 'static {
         from: Offset,
         max_records: usize,
         max_bytes: usize,
-    ) -> impl Future<Output = Result<Fetched, Error>> + Send;
+    ) -> impl Future<Output = Result<FetchResponse, Error>> + Send;
 
     /// The retained range of a partition.
     fn watermarks(
@@ -208,7 +208,7 @@ pub trait Member: Send + 'static {
         &mut self,
         partition: PartitionId,
         next: Offset,
-    ) -> impl Future<Output = Result<(), CommitFailure>> + Send;
+    ) -> impl Future<Output = Result<(), CommitErrorKind>> + Send;
 
     /// Waits until something may have changed (records, the assignment, the connection) since the last
     /// fetch, or until `deadline`. Waking too often is allowed, missing a change is not. Cancel safe.

@@ -26,8 +26,8 @@ use super::entry::unknown;
 use super::shared::Shared;
 use super::supervisor;
 use super::transport::{Message, Transport};
-use crate::error::{AppendFailure, Error};
-use crate::log::Leftover;
+use crate::error::{AppendErrorKind, Error};
+use crate::log::CloseError;
 use crate::position::PartitionId;
 
 pub(super) struct Writer<E, T: Transport> {
@@ -47,7 +47,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
 
     /// Sends until the log is closed and everything is sent, or the deadline of closing has passed. Ending,
     /// in whatever way, resolves every ticket: see the `Drop` below.
-    pub(super) async fn run(mut self, session: Option<T::Session>) {
+    pub(super) async fn run(mut self, session: Option<T::Producer>) {
         let shared = Arc::clone(&self.shared);
         tokio::select! {
             biased;
@@ -56,7 +56,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         }
     }
 
-    async fn serve(&mut self, mut session: Option<T::Session>) {
+    async fn serve(&mut self, mut session: Option<T::Producer>) {
         loop {
             let connected = match session.take() {
                 Some(session) => Some(session),
@@ -80,7 +80,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
     }
 
     /// A new connection; `None` when the log is closing and there is nothing left to send.
-    async fn reconnect(&mut self) -> Option<T::Session> {
+    async fn reconnect(&mut self) -> Option<T::Producer> {
         let (shared, transport) = (Arc::clone(&self.shared), Arc::clone(&self.transport));
         let mut attempts = supervisor::Attempts::new(&shared);
         loop {
@@ -98,7 +98,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
     }
 
     /// Sends all there is, as it comes. Returns when the log is closing and nothing is left.
-    async fn drain(&mut self, session: T::Session) -> Result<(), Error> {
+    async fn drain(&mut self, session: T::Producer) -> Result<(), Error> {
         let mut sessions = Sessions::new(Arc::clone(&self.transport), session);
         let mut under_way = FuturesUnordered::new();
         self.again = self.partitions().filter(|&partition| !self.flow(partition).is_empty()).collect();
@@ -151,7 +151,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
     }
 
     /// Takes the answer to a request. The connection, unless it is lost.
-    fn answered(&mut self, sent: Sent<T::Session>) -> Result<T::Session, Error> {
+    fn answered(&mut self, sent: Sent<T::Producer>) -> Result<T::Producer, Error> {
         let Sent { session, partition, messages, result } = sent;
         let flow = self.flow(partition);
         let answered = flow.answered(messages, result);
@@ -204,9 +204,9 @@ impl<E, T: Transport> Drop for Writer<E, T> {
     fn drop(&mut self) {
         let mut entries: Vec<_> = self.flows.iter_mut().flat_map(Flow::take_all).collect();
         entries.sort_unstable_by_key(|(entry, _)| entry.sequence);
-        let mut leftover = Leftover::default();
+        let mut leftover = CloseError::default();
         for (entry, sent) in entries {
-            leftover.fail(entry, if sent { unknown() } else { AppendFailure::Closed });
+            leftover.fail(entry, if sent { unknown() } else { AppendErrorKind::Closed });
         }
         self.shared.end(leftover);
     }

@@ -14,7 +14,7 @@ use crate::receipt::Receipt;
 /// Why an event was turned away at the door: it was never queued and is certainly not in the log.
 #[derive(Clone, Debug, ThisError)]
 #[non_exhaustive]
-pub enum RejectReason {
+pub enum SubmitErrorKind {
     /// Its encoding is longer than the log takes.
     #[error("the event has {bytes} bytes, and the log takes at most {limit}")]
     TooLarge {
@@ -38,18 +38,18 @@ pub enum RejectReason {
 }
 
 /// An event that [`submit`](crate::EventLog::submit) turned away, with the event.
-pub struct Rejected<E> {
+pub struct SubmitError<E> {
     /// The event, as it came.
     pub event: E,
     /// Why.
-    pub reason: RejectReason,
+    pub kind: SubmitErrorKind,
 }
 
-impl<E> Rejected<E> {
+impl<E> SubmitError<E> {
     /// Whether the same event may be taken later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self.reason, RejectReason::Full | RejectReason::BatchRefused)
+        matches!(self.kind, SubmitErrorKind::Full | SubmitErrorKind::BatchRefused)
     }
 
     /// Always false: what was turned away is not in the log.
@@ -59,31 +59,31 @@ impl<E> Rejected<E> {
     }
 }
 
-impl<E> fmt::Debug for Rejected<E> {
+impl<E> fmt::Debug for SubmitError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rejected").field("reason", &self.reason).finish_non_exhaustive()
+        f.debug_struct("SubmitError").field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 
-impl<E> fmt::Display for Rejected<E> {
+impl<E> fmt::Display for SubmitError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.reason, f)
+        fmt::Display::fmt(&self.kind, f)
     }
 }
 
-impl<E> StdError for Rejected<E> {
+impl<E> StdError for SubmitError<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.reason.source()
+        self.kind.source()
     }
 }
 
 /// Why an append did not end in a committed event.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
-pub enum AppendFailure {
+pub enum AppendErrorKind {
     /// Turned away before it was queued.
     #[error(transparent)]
-    Rejected(RejectReason),
+    Rejected(SubmitErrorKind),
     /// Dropped from the full reconnect buffer to make room for a newer event.
     #[error("dropped from the full reconnect buffer")]
     Dropped,
@@ -113,19 +113,19 @@ pub struct AppendError<E> {
 struct AppendErrorInner<E> {
     event: E,
     id: Option<EventId>,
-    failure: AppendFailure,
+    failure: AppendErrorKind,
 }
 
 impl<E> AppendError<E> {
     /// The failure of an event that was queued with this id; for implementors of logs.
     #[must_use]
-    pub fn new(event: E, id: EventId, failure: AppendFailure) -> Self {
+    pub fn new(event: E, id: EventId, failure: AppendErrorKind) -> Self {
         Self { inner: Box::new(AppendErrorInner { event, id: Some(id), failure }) }
     }
 
     /// Why.
     #[must_use]
-    pub const fn failure(&self) -> &AppendFailure {
+    pub const fn kind(&self) -> &AppendErrorKind {
         &self.inner.failure
     }
 
@@ -143,7 +143,7 @@ impl<E> AppendError<E> {
 
     /// Takes both out.
     #[must_use]
-    pub fn into_parts(self) -> (E, AppendFailure) {
+    pub fn into_parts(self) -> (E, AppendErrorKind) {
         (self.inner.event, self.inner.failure)
     }
 
@@ -158,25 +158,25 @@ impl<E> AppendError<E> {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match &self.inner.failure {
-            AppendFailure::Rejected(RejectReason::Full | RejectReason::BatchRefused)
-            | AppendFailure::Dropped
-            | AppendFailure::Expired(_)
-            | AppendFailure::Unknown(_) => true,
-            AppendFailure::Refused(error) => error.is_retryable(),
-            AppendFailure::Rejected(_) | AppendFailure::Closed => false,
+            AppendErrorKind::Rejected(SubmitErrorKind::Full | SubmitErrorKind::BatchRefused)
+            | AppendErrorKind::Dropped
+            | AppendErrorKind::Expired(_)
+            | AppendErrorKind::Unknown(_) => true,
+            AppendErrorKind::Refused(error) => error.is_retryable(),
+            AppendErrorKind::Rejected(_) | AppendErrorKind::Closed => false,
         }
     }
 
     /// Whether the event may be in the log all the same.
     #[must_use]
     pub const fn may_have_taken_effect(&self) -> bool {
-        matches!(self.inner.failure, AppendFailure::Unknown(_))
+        matches!(self.inner.failure, AppendErrorKind::Unknown(_))
     }
 }
 
-impl<E> From<Rejected<E>> for AppendError<E> {
-    fn from(Rejected { event, reason }: Rejected<E>) -> Self {
-        let failure = AppendFailure::Rejected(reason);
+impl<E> From<SubmitError<E>> for AppendError<E> {
+    fn from(SubmitError { event, kind }: SubmitError<E>) -> Self {
+        let failure = AppendErrorKind::Rejected(kind);
         Self { inner: Box::new(AppendErrorInner { event, id: None, failure }) }
     }
 }
@@ -232,7 +232,7 @@ impl<E> BatchError<E> {
     /// The failure that says most: an event's own, before the ones that only followed from it.
     fn cause(&self) -> Option<&AppendError<E>> {
         let follows = |error: &AppendError<E>| {
-            matches!(error.failure(), AppendFailure::Rejected(RejectReason::BatchRefused))
+            matches!(error.kind(), AppendErrorKind::Rejected(SubmitErrorKind::BatchRefused))
         };
         self.failures().map(|(_, error)| error).min_by_key(|error| follows(error))
     }

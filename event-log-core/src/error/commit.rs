@@ -12,13 +12,13 @@ use crate::position::{Cursor, Offset, PartitionId};
 #[derive(Debug)]
 pub struct CommitError {
     stored: Cursor,
-    failures: Vec<(PartitionId, CommitFailure)>,
+    failures: Vec<(PartitionId, CommitErrorKind)>,
 }
 
 /// Why the offset of one partition was not stored.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
-pub enum CommitFailure {
+pub enum CommitErrorKind {
     /// The cursor goes beyond what this consumer has delivered. A commit with such a partition stores
     /// nothing at all: the caller has mixed up its cursors.
     #[error("asked to commit up to {asked}, but only what is before {delivered} was delivered")]
@@ -36,7 +36,7 @@ pub enum CommitFailure {
     Failed(Error),
 }
 
-impl CommitFailure {
+impl CommitErrorKind {
     /// Whether committing the same cursor again may succeed.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
@@ -50,7 +50,7 @@ impl CommitFailure {
 impl CommitError {
     /// A commit that stored `stored` and failed for the other partitions; for implementors of consumers.
     #[must_use]
-    pub const fn new(stored: Cursor, failures: Vec<(PartitionId, CommitFailure)>) -> Self {
+    pub const fn new(stored: Cursor, failures: Vec<(PartitionId, CommitErrorKind)>) -> Self {
         Self { stored, failures }
     }
 
@@ -62,7 +62,7 @@ impl CommitError {
 
     /// The partitions whose offsets were not stored, and why.
     #[must_use]
-    pub fn failures(&self) -> &[(PartitionId, CommitFailure)] {
+    pub fn failures(&self) -> &[(PartitionId, CommitErrorKind)] {
         &self.failures
     }
 
@@ -76,9 +76,9 @@ impl CommitError {
     /// Whether something was stored, or may have been.
     #[must_use]
     pub fn may_have_taken_effect(&self) -> bool {
-        let may_have = |failure: &CommitFailure| match failure {
-            CommitFailure::Failed(error) => error.may_have_taken_effect(),
-            CommitFailure::BeyondDelivered { .. } | CommitFailure::Revoked => false,
+        let may_have = |failure: &CommitErrorKind| match failure {
+            CommitErrorKind::Failed(error) => error.may_have_taken_effect(),
+            CommitErrorKind::BeyondDelivered { .. } | CommitErrorKind::Revoked => false,
         };
         !self.stored.is_empty() || self.failures.iter().any(|(_, failure)| may_have(failure))
     }

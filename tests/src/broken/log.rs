@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use event_log_core::conformance::Probe;
 use event_log_core::{
-    AppendError, AppendFailure, BatchError, Committed, ConsumerOptions, Error, EventConsumer, EventId,
-    EventLog, Lag, Leftover, LogState, Offset, Outcome, PartitionId, Promise, Receipt, Rejected, Ticket,
+    AppendAck, AppendError, AppendErrorKind, BatchError, CloseError, ConsumerOptions, Error, EventConsumer,
+    EventId, EventLog, Lag, LogState, Offset, Outcome, PartitionId, Promise, Receipt, SubmitError, Ticket,
     Watermarks,
 };
 use tokio::sync::watch;
@@ -36,8 +36,8 @@ pub(super) fn unsalted(mut probe: Probe) -> Probe {
     probe
 }
 
-fn invented() -> Committed {
-    Committed::new(EventId::from_u128(0), PartitionId(0), None)
+fn invented() -> AppendAck {
+    AppendAck::new(EventId::from_u128(0), PartitionId(0), None)
 }
 
 impl BrokenLog {
@@ -51,7 +51,7 @@ impl BrokenLog {
     }
 
     /// What becomes of the event before it gets to the real log: `Err` when it does not.
-    fn before(&self, mut event: Probe) -> Result<Probe, Committed> {
+    fn before(&self, mut event: Probe) -> Result<Probe, AppendAck> {
         match self.fault {
             Break::LosesAppends if event.number % 10 == 7 => return Err(invented()),
             Break::AcceptsAfterClose if self.closed.load(Ordering::SeqCst) => return Err(invented()),
@@ -67,14 +67,14 @@ impl BrokenLog {
         Ok(event)
     }
 
-    fn after(&self, committed: Committed) -> Committed {
-        let Committed { id, partition, offset, .. } = committed;
+    fn after(&self, committed: AppendAck) -> AppendAck {
+        let AppendAck { id, partition, offset, .. } = committed;
         match self.fault {
             Break::InventsOffsets => {
                 let counted = self.counted.fetch_add(1, Ordering::SeqCst);
-                Committed::new(id, partition, Some(Offset(counted)))
+                AppendAck::new(id, partition, Some(Offset(counted)))
             }
-            Break::ForgetsIds => Committed::new(EventId::from_u128(id.as_u128() ^ 1), partition, offset),
+            Break::ForgetsIds => AppendAck::new(EventId::from_u128(id.as_u128() ^ 1), partition, offset),
             _ => committed,
         }
     }
@@ -84,7 +84,7 @@ impl BrokenLog {
             Ok(committed) => Ok(self.after(committed)),
             Err(error)
                 if self.fault == Break::DropsWithoutAWord
-                    && matches!(error.failure(), AppendFailure::Dropped) =>
+                    && matches!(error.kind(), AppendErrorKind::Dropped) =>
             {
                 Ok(invented())
             }
@@ -117,7 +117,7 @@ impl BrokenLog {
     }
 
     /// Keeps every other buffered event back until the next one has been submitted.
-    fn submit_reordered(&self, event: Probe) -> Result<Ticket<Probe>, Rejected<Probe>> {
+    fn submit_reordered(&self, event: Probe) -> Result<Ticket<Probe>, SubmitError<Probe>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((earlier, promise)) = held.take() else {
             let (promise, ticket) = Ticket::pending();
@@ -132,7 +132,7 @@ impl BrokenLog {
 
     async fn receipt(&self, receipt: Receipt<Probe>) -> Receipt<Probe> {
         match receipt {
-            Receipt::Committed(committed) => Receipt::Committed(self.after(committed)),
+            Receipt::Acked(committed) => Receipt::Acked(self.after(committed)),
             Receipt::Buffered(ticket) => Receipt::Buffered(self.ticket(ticket)),
         }
     }
@@ -140,7 +140,7 @@ impl BrokenLog {
 
 #[async_trait]
 impl EventLog<Probe> for BrokenLog {
-    fn submit(&self, event: Probe) -> Result<Ticket<Probe>, Rejected<Probe>> {
+    fn submit(&self, event: Probe) -> Result<Ticket<Probe>, SubmitError<Probe>> {
         match self.before(event) {
             Err(committed) => Ok(Ticket::resolved(Ok(committed))),
             Ok(event) if self.fault == Break::ReordersTheBuffer && self.is_away() => {
@@ -156,7 +156,7 @@ impl EventLog<Probe> for BrokenLog {
             let _ = state.wait_for(LogState::is_connected).await;
         }
         match self.before(event) {
-            Err(committed) => Ok(Receipt::Committed(committed)),
+            Err(committed) => Ok(Receipt::Acked(committed)),
             Ok(event) => Ok(self.receipt(self.inner.append(event).await?).await),
         }
     }
@@ -169,7 +169,7 @@ impl EventLog<Probe> for BrokenLog {
         for event in events {
             match self.before(event) {
                 Ok(event) => sent.push(event),
-                Err(committed) => return Ok(vec![Receipt::Committed(committed)]),
+                Err(committed) => return Ok(vec![Receipt::Acked(committed)]),
             }
         }
         let mut receipts = Vec::new();
@@ -210,7 +210,7 @@ impl EventLog<Probe> for BrokenLog {
         self.inner.flush().await
     }
 
-    async fn close(&self, deadline: Duration) -> Result<(), Leftover<Probe>> {
+    async fn close(&self, deadline: Duration) -> Result<(), CloseError<Probe>> {
         self.closed.store(true, Ordering::SeqCst);
         let closed = self.inner.close(deadline).await;
         if self.fault == Break::ClosesWithoutAWord { Ok(()) } else { closed }

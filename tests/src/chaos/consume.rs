@@ -159,7 +159,7 @@ impl Member {
                 self.saw(Saw::Committed { consumer, stored: error.stored().clone() });
                 // That a partition is somebody else's by now is how groups are.
                 let retryable = error.failures().iter().all(|(_, failure)| {
-                    failure.is_retryable() || matches!(failure, event_log_core::CommitFailure::Revoked)
+                    failure.is_retryable() || matches!(failure, event_log_core::CommitErrorKind::Revoked)
                 });
                 self.saw(Saw::Failed { consumer, call: format!("commit: {error}"), retryable });
             }

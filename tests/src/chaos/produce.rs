@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_log_core::conformance::Probe;
-use event_log_core::{AppendError, AppendFailure, Committed, EventLog, Outcome, Receipt, Ticket};
+use event_log_core::{AppendAck, AppendError, AppendErrorKind, EventLog, Outcome, Receipt, Ticket};
 use futures::FutureExt;
 use futures::future::join_all;
 
@@ -146,7 +146,7 @@ impl Producer {
     fn received(&mut self, event: EventNumber, receipt: Option<Result<Receipt<Probe>, AppendError<Probe>>>) {
         match receipt {
             Some(Ok(Receipt::Buffered(ticket))) => self.open.push_back((event, ticket)),
-            Some(Ok(Receipt::Committed(committed))) => self.ended(event, Ok(committed)),
+            Some(Ok(Receipt::Acked(committed))) => self.ended(event, Ok(committed)),
             Some(Err(error)) => self.ended(event, Err(error)),
             None => self.world.recorder.saw(Saw::Stuck { what: format!("event {event}") }),
         }
@@ -181,12 +181,12 @@ async fn in_time<T>(future: impl Future<Output = T>) -> Option<T> {
 
 fn fate(outcome: Outcome<Probe>) -> Fate {
     match outcome {
-        Ok(Committed { id, partition, offset, .. }) => Fate::Committed { id, partition, offset },
+        Ok(AppendAck { id, partition, offset, .. }) => Fate::Committed { id, partition, offset },
         Err(error) => {
             let (back, id) = (error.event().number, error.event_id());
-            match (error.failure(), id) {
-                (AppendFailure::Unknown(_), Some(id)) => Fate::Unknown { id, back },
-                (AppendFailure::Rejected(reason), _) => {
+            match (error.kind(), id) {
+                (AppendErrorKind::Unknown(_), Some(id)) => Fate::Unknown { id, back },
+                (AppendErrorKind::Rejected(reason), _) => {
                     Fate::NotAppended { why: format!("rejected: {reason}"), back }
                 }
                 (failure, _) => Fate::NotAppended { why: failure.to_string(), back },

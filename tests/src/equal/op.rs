@@ -110,7 +110,7 @@ pub fn program(length: usize) -> impl Strategy<Value = Program> {
 fn events(most: usize) -> impl Strategy<Value = Vec<Event>> {
     let defect = prop_oneof![
         14 => Just(None),
-        1 => Just(Some(Defect::Undecodable)),
+        1 => Just(Some(Defect::DecodeError)),
         1 => Just(Some(Defect::Unencodable)),
     ];
     vec((0..5_u8, defect).prop_map(|(key, defect)| Event { key, defect }), 1..=most)

@@ -1,7 +1,7 @@
 //! The producing side of a program.
 
 use event_log_core::conformance::{Fault, NotRun, Probe};
-use event_log_core::{AppendError, AppendFailure, Committed, EventLog, Receipt, RejectReason};
+use event_log_core::{AppendAck, AppendError, AppendErrorKind, EventLog, Receipt, SubmitErrorKind};
 
 use super::op::Event;
 use super::{End, PATIENCE, Seen, World};
@@ -30,7 +30,7 @@ impl World<'_> {
             ends.push(match ticket {
                 // `flush` has waited for it.
                 Ok(ticket) => ticket.try_outcome().map_or(End::Failed("pending"), ended),
-                Err(rejected) => End::Failed(rejection(&rejected.reason)),
+                Err(rejected) => End::Failed(rejection(&rejected.kind)),
             });
         }
         Seen::Ended(ends)
@@ -47,7 +47,7 @@ impl World<'_> {
         for ticket in tickets {
             ends.push(match ticket {
                 Ok(ticket) => ended(ticket.await),
-                Err(rejected) => End::Failed(rejection(&rejected.reason)),
+                Err(rejected) => End::Failed(rejection(&rejected.kind)),
             });
         }
         Ok(Seen::Ended(ends))
@@ -70,37 +70,37 @@ pub(super) async fn append(log: &dyn EventLog<Probe>, probes: Vec<Probe>) -> Vec
     let mut ends = Vec::new();
     for receipt in receipts {
         ends.push(match receipt {
-            Ok(receipt) => ended(Receipt::committed(receipt).await),
+            Ok(receipt) => ended(Receipt::acked(receipt).await),
             Err(error) => ended(Err(error)),
         });
     }
     ends
 }
 
-fn ended(outcome: Result<Committed, AppendError<Probe>>) -> End {
+fn ended(outcome: Result<AppendAck, AppendError<Probe>>) -> End {
     match outcome {
         Ok(committed) => match committed.position() {
             Some(position) => End::Committed(position.partition.0, position.offset.0),
             None => End::Failed("nowhere"),
         },
-        Err(error) => End::Failed(match error.failure() {
-            AppendFailure::Rejected(reason) => rejection(reason),
-            AppendFailure::Dropped => "dropped",
-            AppendFailure::Expired(_) => "expired",
-            AppendFailure::Closed => "closed",
-            AppendFailure::Unknown(_) => "unknown",
+        Err(error) => End::Failed(match error.kind() {
+            AppendErrorKind::Rejected(reason) => rejection(reason),
+            AppendErrorKind::Dropped => "dropped",
+            AppendErrorKind::Expired(_) => "expired",
+            AppendErrorKind::Closed => "closed",
+            AppendErrorKind::Unknown(_) => "unknown",
             _ => "refused",
         }),
     }
 }
 
-const fn rejection(reason: &RejectReason) -> &'static str {
+const fn rejection(reason: &SubmitErrorKind) -> &'static str {
     match reason {
-        RejectReason::Full => "full",
-        RejectReason::Encode(_) => "unencodable",
-        RejectReason::BatchRefused => "batch refused",
-        RejectReason::TooLarge { .. } => "too large",
-        RejectReason::Closed => "closed",
+        SubmitErrorKind::Full => "full",
+        SubmitErrorKind::Encode(_) => "unencodable",
+        SubmitErrorKind::BatchRefused => "batch refused",
+        SubmitErrorKind::TooLarge { .. } => "too large",
+        SubmitErrorKind::Closed => "closed",
         _ => "rejected",
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_log_core::conformance::Probe;
 use event_log_core::{
-    CommitFailure, ConsumerOptions, Cursor, EventConsumer, Offset, PartitionId, Position, Record,
+    CommitErrorKind, ConsumerOptions, Cursor, EventConsumer, Offset, PartitionId, Position, Record,
     SeekPosition,
 };
 
@@ -185,8 +185,8 @@ async fn commit(member: &mut Member, cursor: &Cursor) -> Seen {
     match member.consumer.commit(cursor).await {
         Ok(()) => Seen::Stands(member.consumer.position().clone(), member.consumer.committed().clone()),
         Err(error) => Seen::Failed(match error.failures().first() {
-            Some((_, CommitFailure::BeyondDelivered { .. })) => "beyond",
-            Some((_, CommitFailure::Revoked)) => "revoked",
+            Some((_, CommitErrorKind::BeyondDelivered { .. })) => "beyond",
+            Some((_, CommitErrorKind::Revoked)) => "revoked",
             _ => "failed",
         }),
     }
@@ -209,5 +209,5 @@ async fn read(
 }
 
 fn what(record: &Record<Probe>) -> What {
-    record.event.as_ref().map_or(What::Undecodable, |probe| What::Event(probe.number))
+    record.event.as_ref().map_or(What::DecodeError, |probe| What::Event(probe.number))
 }

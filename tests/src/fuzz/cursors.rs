@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use event_log_core::engine::TokioClock;
 use event_log_core::{
-    CommitFailure, ConsumerOptions, Cursor, DeadLetter, Error, EventConsumer, EventId, EventLog, Offset,
+    CommitErrorKind, ConsumerOptions, Cursor, DeadLetter, Error, EventConsumer, EventId, EventLog, Offset,
     PartitionId, Position, ProducerConfig, RawCodec, RawEvent, SeekPosition, Timestamp,
 };
 use event_log_memory::{Faults, MemoryBroker, MemoryLog};
@@ -194,7 +194,7 @@ impl Run {
             Err(error) => {
                 assert!(error.stored().is_empty() && !error.is_retryable() && !error.may_have_taken_effect());
                 let failed = error.failures().iter().map(|(partition, failure)| {
-                    assert!(matches!(failure, CommitFailure::BeyondDelivered { .. }), "{failure:?}");
+                    assert!(matches!(failure, CommitErrorKind::BeyondDelivered { .. }), "{failure:?}");
                     *partition
                 });
                 assert_eq!(failed.collect::<Vec<_>>(), beyond, "{error}");

@@ -189,7 +189,7 @@ fn event() -> impl Strategy<Value = Event> {
     let key = prop_oneof![5 => (0..5_u8).prop_map(Some), 1 => Just(None)];
     let defect = prop_oneof![
         16 => Just(None),
-        1 => Just(Some(Defect::Undecodable)),
+        1 => Just(Some(Defect::DecodeError)),
         1 => Just(Some(Defect::Unencodable)),
     ];
     (key, defect).prop_map(|(key, defect)| Event { key, defect })

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use event_log_core::{AppendFailure, EventId, EventLog, EventLogExt, Partitionable, RawEvent, Receipt};
+use event_log_core::{AppendErrorKind, EventId, EventLog, EventLogExt, Partitionable, RawEvent, Receipt};
 use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 use vibes_events::StoredOrBare;
@@ -64,7 +64,7 @@ pub(crate) async fn run(
                         file.write_all(&text)?;
                         file.write_all(b"\n")?;
                     }
-                    parking.append_committed(RawEvent::new(format!("line {number}"), text)).await?;
+                    parking.append_acked(RawEvent::new(format!("line {number}"), text)).await?;
                     produced.parked += 1;
                 }
             }
@@ -86,7 +86,7 @@ impl Produced {
         };
         for (session, outcome) in sessions.into_iter().zip(outcomes) {
             let outcome = match outcome {
-                Ok(receipt) => Receipt::committed(receipt).await,
+                Ok(receipt) => Receipt::acked(receipt).await,
                 Err(error) => Err(error),
             };
             match outcome {
@@ -97,7 +97,7 @@ impl Produced {
                         self.sessions.entry(session).or_default().push(committed.id);
                     }
                 }
-                Err(error) if matches!(error.failure(), AppendFailure::Unknown(_)) => self.unknown += 1,
+                Err(error) if matches!(error.kind(), AppendErrorKind::Unknown(_)) => self.unknown += 1,
                 Err(error) => {
                     eprintln!("not appended: {error}");
                     self.not_appended += 1;

@@ -3,8 +3,8 @@
 use serde::de::DeserializeOwned;
 
 use super::Consumer;
-use crate::engine::transport::{Member, Transport};
-use crate::error::{CommitError, CommitFailure, Error};
+use crate::engine::transport::{GroupMember, Transport};
+use crate::error::{CommitError, CommitErrorKind, Error};
 use crate::position::{Cursor, Offset, PartitionId};
 
 impl<E, T> Consumer<E, T>
@@ -21,13 +21,13 @@ where
             match self.store(partition, next).await {
                 Ok(()) => stored.set(partition, next),
                 Err(failure) => {
-                    let lost = matches!(failure, CommitFailure::Failed(Error::Unavailable(_)));
+                    let lost = matches!(failure, CommitErrorKind::Failed(Error::Unavailable(_)));
                     failures.push((partition, failure));
                     if lost {
                         // One attempt to join again per commit is enough: the others fail alike.
                         let rest = asked[at + 1..].iter();
                         failures.extend(rest.map(|&(partition, _)| {
-                            (partition, CommitFailure::Failed(Error::Unavailable(None)))
+                            (partition, CommitErrorKind::Failed(Error::Unavailable(None)))
                         }));
                         break;
                     }
@@ -50,8 +50,10 @@ where
                 // It was delivered when we had the partition before: no mix-up, but a cursor that has come too late.
                 Err(_) if self.had_delivered(lane.partition(), next) => {}
                 Err(delivered) => {
-                    failures
-                        .push((lane.partition(), CommitFailure::BeyondDelivered { asked: next, delivered }));
+                    failures.push((
+                        lane.partition(),
+                        CommitErrorKind::BeyondDelivered { asked: next, delivered },
+                    ));
                 }
             }
         }
@@ -60,7 +62,7 @@ where
 
     /// The partitions of the cursor that have gone to others with records that it would commit: they will be
     /// read again there, and whoever commits them has to know.
-    fn revoked_of(&self, up_to: &Cursor) -> Vec<(PartitionId, CommitFailure)> {
+    fn revoked_of(&self, up_to: &Cursor) -> Vec<(PartitionId, CommitErrorKind)> {
         let covers = |partition, next| {
             let lane = self.lanes.iter().find(|lane| lane.partition() == partition);
             lane.is_some_and(|lane| lane.delivers() && lane.to_store(next).is_ok())
@@ -68,7 +70,7 @@ where
         let revoked = self.revoked.iter().filter(|&(&partition, revoked)| {
             up_to.get(partition).is_some_and(|next| next > revoked.committed && !covers(partition, next))
         });
-        revoked.map(|(&partition, _)| (partition, CommitFailure::Revoked)).collect()
+        revoked.map(|(&partition, _)| (partition, CommitErrorKind::Revoked)).collect()
     }
 
     /// Whether everything before `next` was delivered before the partition was taken from us.
@@ -76,18 +78,18 @@ where
         self.revoked.get(&partition).is_some_and(|revoked| next <= revoked.delivered)
     }
 
-    async fn store(&mut self, partition: PartitionId, next: Offset) -> Result<(), CommitFailure> {
-        self.connected().await.map_err(CommitFailure::Failed)?;
+    async fn store(&mut self, partition: PartitionId, next: Offset) -> Result<(), CommitErrorKind> {
+        self.connected().await.map_err(CommitErrorKind::Failed)?;
         // Joining again may have brought a new lane, which has delivered nothing.
         let still_ours = self.lanes.iter().position(|lane| lane.partition() == partition);
         let Some(at) = still_ours.filter(|&at| self.lanes[at].to_store(next) == Ok(Some(next))) else {
-            return Err(CommitFailure::Revoked);
+            return Err(CommitErrorKind::Revoked);
         };
         let Some(member) = self.member.as_mut() else {
-            return Err(CommitFailure::Failed(Error::Unavailable(None)));
+            return Err(CommitErrorKind::Failed(Error::Unavailable(None)));
         };
         if let Err(failure) = member.store(partition, next).await {
-            if let CommitFailure::Failed(error) = &failure {
+            if let CommitErrorKind::Failed(error) = &failure {
                 self.note_lost(error);
             }
             return Err(failure);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::window::DedupWindow;
-use crate::engine::transport::{Assigned, Member, StoredMessage};
+use crate::engine::transport::{Assignment, GroupMember, StoredMessage};
 use crate::error::Error;
 use crate::limits;
 use crate::position::{Offset, PartitionId, Position, Timestamp};
@@ -12,10 +12,10 @@ use crate::record::Notice;
 use crate::watermark::PartitionWatermarks;
 
 pub(super) struct Lane {
-    assigned: Assigned,
+    assigned: Assignment,
     /// The next offset to deliver.
     next: Offset,
-    /// Fetched and not delivered, in offset order.
+    /// FetchResponse and not delivered, in offset order.
     ahead: VecDeque<StoredMessage>,
     /// The next offset to fetch.
     fetch_from: Offset,
@@ -34,7 +34,7 @@ pub(super) struct Lane {
     /// The last fetch failed.
     faulty: bool,
     /// The partition was cut, and what was fetched before that is still to be delivered.
-    was_cut: bool,
+    truncated: bool,
     /// Where we are was found after any cut that the next fetch may tell of.
     knows_cut: bool,
     /// When it delivered last, in turns of its consumer.
@@ -67,7 +67,7 @@ pub(super) struct Mark {
 
 impl Lane {
     pub(super) fn new(
-        assigned: Assigned,
+        assigned: Assignment,
         committed: Option<Offset>,
         next: Offset,
         marks: PartitionWatermarks,
@@ -85,7 +85,7 @@ impl Lane {
             since: next,
             rewound: false,
             faulty: false,
-            was_cut: false,
+            truncated: false,
             knows_cut: false,
             last_turn: 0,
             last_timestamp: None,
@@ -99,7 +99,7 @@ impl Lane {
         self.assigned.partition
     }
 
-    pub(super) const fn assigned(&self) -> Assigned {
+    pub(super) const fn assigned(&self) -> Assignment {
         self.assigned
     }
 
@@ -156,7 +156,7 @@ impl Lane {
 
     /// Fetches what is missing of `wanted` records ahead, if the partition has it. What retention has taken meanwhile makes
     /// a notice, and so does a partition that was cut.
-    pub(super) async fn fill<M: Member>(
+    pub(super) async fn fill<M: GroupMember>(
         &mut self,
         member: &mut M,
         wanted: usize,
@@ -168,8 +168,8 @@ impl Lane {
             self.faulty = false;
             let high = fetched.high.unwrap_or(self.high);
             let knows_cut = std::mem::take(&mut self.knows_cut);
-            self.was_cut |= (fetched.was_cut && !knows_cut) || high < self.high;
-            if self.was_cut {
+            self.truncated |= (fetched.truncated && !knows_cut) || high < self.high;
+            if self.truncated {
                 // What was fetched before the cut is delivered first: it was in the log.
                 let resumes = self.ahead.is_empty();
                 return if resumes { self.resume_after_cut(member, high).await.map(Some) } else { Ok(None) };
@@ -210,12 +210,12 @@ impl Lane {
 
     /// Shows the window the records before those that we are to deliver: a second copy of one is a copy also to somebody
     /// who has not delivered the first. Says whether that is done.
-    async fn look_back<M: Member>(&mut self, member: &mut M) -> Result<bool, Error> {
+    async fn look_back<M: GroupMember>(&mut self, member: &mut M) -> Result<bool, Error> {
         while let Some(Range { start, end }) = self.unread.clone() {
             let wanted = usize::try_from(end - start).unwrap_or(usize::MAX).min(limits::FETCH_RECORDS);
             let fetched = member.fetch(self.partition(), Offset(start), wanted, limits::FETCH_BYTES).await?;
-            if fetched.was_cut || fetched.high.is_some_and(|high| high < self.high) {
-                self.was_cut = true;
+            if fetched.truncated || fetched.high.is_some_and(|high| high < self.high) {
+                self.truncated = true;
                 return Ok(false);
             }
             // An empty answer is no proof that there is nothing: it is asked again.
@@ -236,7 +236,11 @@ impl Lane {
     }
 
     /// The partition was cut, and ends at `high` now.
-    async fn resume_after_cut<M: Member>(&mut self, member: &mut M, high: Offset) -> Result<Notice, Error> {
+    async fn resume_after_cut<M: GroupMember>(
+        &mut self,
+        member: &mut M,
+        high: Offset,
+    ) -> Result<Notice, Error> {
         // Everything that awaits comes first: a dropped future leaves the lane as it was.
         let partition = self.partition();
         let resumed_at = match self.last_timestamp {
@@ -245,7 +249,7 @@ impl Lane {
         };
         let committed = member.committed(partition).await?;
         let notice = Notice::Truncated { partition, from: self.next, resumed_at };
-        (self.high, self.was_cut) = (high, false);
+        (self.high, self.truncated) = (high, false);
         let last_timestamp = self.last_timestamp;
         self.committed = committed.filter(|&committed| committed <= resumed_at);
         self.move_to(resumed_at);
@@ -293,7 +297,7 @@ impl Lane {
         // Whoever seeks wants to have it again, also what was there before a cut.
         self.window.forget_cut();
         if is_of_now {
-            (self.was_cut, self.knows_cut) = (false, true);
+            (self.truncated, self.knows_cut) = (false, true);
             self.high = next;
         }
     }

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::ext::EventLogExt;
 use crate::log::EventLog;
 use crate::position::Position;
-use crate::record::{Notice, Record, Undecodable};
+use crate::record::{DecodeError, Notice, Record};
 
 /// What came of taking the head of a lane.
 pub(super) enum Taken {
@@ -41,7 +41,7 @@ pub(super) fn take<E: DeserializeOwned>(
     if let Some(first) = first {
         return Taken::Notice(Notice::Duplicate { position, first, id: head.id });
     }
-    let Undecodable { payload, error } = match codec.decode_owned(std::mem::take(&mut head.payload)) {
+    let DecodeError { payload, error } = match codec.decode_owned(std::mem::take(&mut head.payload)) {
         Ok(event) => {
             records.push(Record::new(position, head.id, head.timestamp, Ok(event)));
             return Taken::Delivered;
@@ -51,7 +51,7 @@ pub(super) fn take<E: DeserializeOwned>(
     head.payload = payload;
     match policy {
         PoisonPolicy::Deliver => {
-            let undecodable = Undecodable::new(head.payload, error);
+            let undecodable = DecodeError::new(head.payload, error);
             records.push(Record::new(position, head.id, head.timestamp, Err(undecodable)));
             Taken::Delivered
         }
@@ -79,7 +79,7 @@ fn letter(group: &str, position: Position, head: &StoredMessage, error: &CodecEr
 /// Appends the letter, and waits until it is in its log.
 pub(super) async fn park(log: Arc<dyn EventLog<DeadLetter>>, letter: DeadLetter) -> Result<(), Error> {
     let position = letter.position;
-    match log.append_committed(letter).await {
+    match log.append_acked(letter).await {
         Ok(_) => Ok(()),
         Err(error) => Err(Error::DeadLetter { position, error: Box::new(error) }),
     }

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 
 use super::Consumer;
 use super::lane::Lane;
-use crate::engine::transport::{Member, Transport};
+use crate::engine::transport::{GroupMember, Transport};
 use crate::engine::writer::{EMPTY_ANSWER_WAIT, EMPTY_ANSWERS};
 use crate::error::Error;
 use crate::limits;
@@ -53,7 +53,7 @@ where
 }
 
 /// The offsets that a position means in these partitions. A partition that it does not speak of is absent.
-pub(super) async fn resolve<M: Member>(
+pub(super) async fn resolve<M: GroupMember>(
     member: &mut M,
     partitions: &[PartitionId],
     to: &SeekPosition,
@@ -83,7 +83,7 @@ pub(super) async fn resolve<M: Member>(
 }
 
 /// Where the last `count` records of these partitions together begin.
-async fn from_end<M: Member>(
+async fn from_end<M: GroupMember>(
     member: &mut M,
     partitions: &[PartitionId],
     count: usize,
@@ -111,7 +111,7 @@ async fn from_end<M: Member>(
 ///
 /// Looks back `count` offsets, and where gaps leave it short, twice as far each time: the cost depends on
 /// the count and on the gaps, not on the length of the log.
-async fn tail<M: Member>(
+async fn tail<M: GroupMember>(
     member: &mut M,
     partition: PartitionId,
     count: usize,

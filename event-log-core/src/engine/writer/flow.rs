@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::request::Request;
 use crate::engine::entry::{Entry, unknown};
 use crate::engine::transport::{Message, SendError};
-use crate::error::{AppendFailure, Error};
+use crate::error::{AppendErrorKind, Error};
 use crate::event::EventId;
 use crate::position::Offset;
 
@@ -89,7 +89,7 @@ impl<E> Flow<E> {
                     return Some(entry);
                 }
                 let unsure = sent || entry.may_be_under_way;
-                entry.fail(if unsure { unknown() } else { AppendFailure::Expired(expiry) });
+                entry.fail(if unsure { unknown() } else { AppendErrorKind::Expired(expiry) });
                 None
             });
         }

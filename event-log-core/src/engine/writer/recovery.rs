@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Writer;
 use super::flow::Flow;
 use crate::engine::entry::unknown;
-use crate::engine::transport::{Session, Transport};
+use crate::engine::transport::{ProducerConnection, Transport};
 use crate::error::Error;
 use crate::event::EventId;
 use crate::limits;
@@ -21,7 +21,7 @@ use crate::watermark::PartitionWatermarks;
 
 impl<E: Send + 'static, T: Transport> Writer<E, T> {
     /// Finds out what became of the requests that may have arrived.
-    pub(super) async fn recover(&mut self, session: &mut T::Session) -> Result<(), Error> {
+    pub(super) async fn recover(&mut self, session: &mut T::Producer) -> Result<(), Error> {
         let watermarks = session.watermarks().await?;
         for partition in self.partitions() {
             let flow = self.flow(partition);
@@ -41,7 +41,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
 
 impl<E> Flow<E> {
     /// Finds out what became of the first request, if it may have arrived.
-    async fn recover<S: Session>(
+    async fn recover<S: ProducerConnection>(
         &mut self,
         session: &mut S,
         partition: PartitionId,
@@ -55,10 +55,10 @@ impl<E> Flow<E> {
         let from = self.unconfirmed_from.unwrap_or(Offset::ZERO);
         let marks = marks.unwrap_or(PartitionWatermarks { low: from, high: from });
         // It was purged, or lost its tail: anything of ours may be anywhere in what is left, or gone.
-        let was_cut = marks.high < from || !is_known_again(session, partition, self.confirmed).await?;
-        let from = if was_cut { marks.low } else { from };
+        let truncated = marks.high < from || !is_known_again(session, partition, self.confirmed).await?;
+        let from = if truncated { marks.low } else { from };
         let mut seen = read_back(session, partition, &ours, from..marks.high).await?;
-        if was_cut {
+        if truncated {
             seen.incomplete = true;
             self.unconfirmed_from = Some(from);
             self.confirmed = None;
@@ -109,7 +109,7 @@ impl<E> Flow<E> {
 
 /// Whether a partition still has the last event that was confirmed, where it was. One that was purged and has grown
 /// again has another there.
-async fn is_known_again<S: Session>(
+async fn is_known_again<S: ProducerConnection>(
     session: &mut S,
     partition: PartitionId,
     confirmed: Option<(Offset, EventId)>,
@@ -132,7 +132,7 @@ pub(in crate::engine) const EMPTY_ANSWERS: usize = 100;
 pub(in crate::engine) const EMPTY_ANSWER_WAIT: Duration = Duration::from_millis(10);
 
 /// Looks for our events in these offsets of a partition.
-async fn read_back<S: Session>(
+async fn read_back<S: ProducerConnection>(
     session: &mut S,
     partition: PartitionId,
     ours: &HashSet<EventId>,

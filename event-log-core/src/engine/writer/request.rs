@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use crate::engine::entry::Entry;
-use crate::engine::transport::{Message, SendError, Session};
+use crate::engine::transport::{Message, ProducerConnection, SendError};
 use crate::error::Error;
 use crate::event::EventId;
 use crate::position::{Offset, PartitionId};
@@ -116,7 +116,7 @@ pub(super) struct Sent<S> {
 }
 
 /// Sends a request over a connection, and has both until it is answered.
-pub(super) async fn send<S: Session>(
+pub(super) async fn send<S: ProducerConnection>(
     mut session: S,
     partition: PartitionId,
     messages: Vec<Message>,

@@ -6,25 +6,25 @@ use std::sync::Arc;
 use futures::future::select_all;
 use tokio::task::JoinSet;
 
-use crate::engine::transport::{Session, Transport};
+use crate::engine::transport::{ProducerConnection, Transport};
 use crate::error::Error;
 
 /// Connections that are good. They are lost together: the writer reads back what became of its requests over a new one.
 pub(super) struct Sessions<T: Transport> {
     transport: Arc<T>,
     /// Those that nothing is sent over. They are used in turn, so that none is idle for long while others are not.
-    idle: VecDeque<T::Session>,
+    idle: VecDeque<T::Producer>,
     /// How many there are, those in use among them.
     open: usize,
     /// The next one, on its way. Nobody waits for it: what there is to send goes over those that there are. One comes
     /// after the other, because signing in is work for the log, while it has other work to do.
-    opening: JoinSet<Result<T::Session, Error>>,
+    opening: JoinSet<Result<T::Producer, Error>>,
     /// One could not be opened: those that there are have to do.
     is_refused: bool,
 }
 
 impl<T: Transport> Sessions<T> {
-    pub(super) fn new(transport: Arc<T>, first: T::Session) -> Self {
+    pub(super) fn new(transport: Arc<T>, first: T::Producer) -> Self {
         Self { transport, idle: [first].into(), open: 1, opening: JoinSet::new(), is_refused: false }
     }
 
@@ -32,11 +32,11 @@ impl<T: Transport> Sessions<T> {
         !self.idle.is_empty()
     }
 
-    pub(super) fn take(&mut self) -> Option<T::Session> {
+    pub(super) fn take(&mut self) -> Option<T::Producer> {
         self.idle.pop_front()
     }
 
-    pub(super) fn give_back(&mut self, session: T::Session) {
+    pub(super) fn give_back(&mut self, session: T::Producer) {
         self.idle.push_back(session);
     }
 

@@ -26,7 +26,7 @@ impl Producer for Appends {
     }
 
     fn what(&self) -> &'static str {
-        "append_committed by 1,024 tasks, typed events"
+        "append_acked by 1,024 tasks, typed events"
     }
 
     async fn produce(&self, bench: &Bench, topic: &Topic, watch: &mut Stopwatch) -> Result<Numbers, Failure> {
@@ -37,7 +37,7 @@ impl Producer for Appends {
             tokio::spawn(async move {
                 let mut appended = 0;
                 for number in numbers_of(task).take_while(|_| !deadline.is_over()) {
-                    log.append_committed(events.event(number)).await?;
+                    log.append_acked(events.event(number)).await?;
                     appended += 1;
                 }
                 Ok::<_, Failure>(appended)

@@ -125,7 +125,7 @@ async fn submit(log: &IggyLog<Event>, events: Vec<Event>, threads: usize) -> Res
         let log = Arc::clone(&log);
         tokio::task::spawn_blocking(move || {
             for event in events {
-                drop(log.submit(event).map_err(|rejected| rejected.reason.to_string())?);
+                drop(log.submit(event).map_err(|rejected| rejected.kind.to_string())?);
             }
             Ok::<_, String>(())
         })

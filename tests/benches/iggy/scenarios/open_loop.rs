@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_log_core::limits::REQUEST_EVENTS;
-use event_log_core::{EventLog as _, RejectReason, Ticket};
+use event_log_core::{EventLog as _, SubmitErrorKind, Ticket};
 use event_log_iggy::{Durability, IggyLog};
 use hdrhistogram::Histogram;
 use tokio::sync::{mpsc, watch};
@@ -192,8 +192,8 @@ async fn ours(bench: &Bench, log: &IggyLog<Event>, schedule: Schedule) -> Result
                     next += 1;
                 }
                 // Behind by a whole buffer. It was due all the same, and its latency grows.
-                Err(rejected) if matches!(rejected.reason, RejectReason::Full) => break,
-                Err(rejected) => return Err(rejected.reason.to_string().into()),
+                Err(rejected) if matches!(rejected.kind, SubmitErrorKind::Full) => break,
+                Err(rejected) => return Err(rejected.kind.to_string().into()),
             }
         }
         for (inbox, submitted) in inboxes.iter().zip(submitted).filter(|(_, some)| !some.is_empty()) {

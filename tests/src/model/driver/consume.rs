@@ -5,8 +5,8 @@ use std::time::Duration;
 use event_log_core::conformance::Probe;
 use event_log_core::engine::Clock;
 use event_log_core::{
-    CommitError, CommitFailure, ConsumerOptions, Cursor, Error, EventBatch, EventConsumer, EventLog, Offset,
-    PartitionId, Position, Record, SeekPosition, Timestamp,
+    CommitError, CommitErrorKind, ConsumerOptions, Cursor, Error, EventBatch, EventConsumer, EventLog,
+    Offset, PartitionId, Position, Record, SeekPosition, Timestamp,
 };
 use futures::FutureExt;
 
@@ -211,11 +211,11 @@ fn committing(error: &CommitError) -> Committing {
     let mut committing = Committing { stored: error.stored().clone(), ..Committing::default() };
     for (partition, failure) in error.failures() {
         match failure {
-            CommitFailure::BeyondDelivered { asked, delivered } => {
+            CommitErrorKind::BeyondDelivered { asked, delivered } => {
                 committing.beyond.push((*partition, *asked, *delivered));
             }
-            CommitFailure::Revoked => committing.revoked.push(*partition),
-            CommitFailure::Failed(error) => committing.failed.push((*partition, is_unavailable(error))),
+            CommitErrorKind::Revoked => committing.revoked.push(*partition),
+            CommitErrorKind::Failed(error) => committing.failed.push((*partition, is_unavailable(error))),
             _ => committing.failed.push((*partition, false)),
         }
     }

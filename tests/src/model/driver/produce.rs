@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use event_log_core::conformance::{Defect, Probe};
 use event_log_core::{
-    AppendError, AppendFailure, BatchError, EventLog, Outcome, Receipt, RejectReason, Rejected, partition_of,
+    AppendError, AppendErrorKind, BatchError, EventLog, Outcome, Receipt, SubmitError, SubmitErrorKind,
+    partition_of,
 };
 use futures::FutureExt;
 
@@ -62,7 +63,7 @@ impl World {
             call: call(number),
             key: key.map(|key| (key.clone(), partition_of(&key, partitions))),
             encodable: event.defect != Some(Defect::Unencodable),
-            decodable: event.defect != Some(Defect::Undecodable),
+            decodable: event.defect != Some(Defect::DecodeError),
             connection: state.connection,
             buffered: state.buffered,
             company: !self.running.is_empty(),
@@ -134,7 +135,7 @@ impl World {
                     self.saw(What::Accepted { event });
                     self.tickets.push((event, ticket));
                 }
-                Ok(Receipt::Committed(committed)) => {
+                Ok(Receipt::Acked(committed)) => {
                     self.saw(What::Resolved { event, fate: fate(Ok(committed)) });
                 }
                 Err(error) => self.saw(What::Resolved { event, fate: fate(Err(error)) }),
@@ -211,7 +212,7 @@ impl World {
     }
 }
 
-fn rejection(rejected: Rejected<Probe>) -> Fate {
+fn rejection(rejected: SubmitError<Probe>) -> Fate {
     fate(Err(rejected.into()))
 }
 
@@ -230,17 +231,17 @@ fn fate(outcome: Outcome<Probe>) -> Fate {
     let (event, failure) = error.into_parts();
     let back = event.number;
     match (failure, id, may_be_there) {
-        (AppendFailure::Rejected(reason), _, false) => match reason {
-            RejectReason::Encode(_) => Fate::Rejected { why: Reject::Encode, back },
-            RejectReason::Full => Fate::Rejected { why: Reject::Full, back },
-            RejectReason::Closed => Fate::Rejected { why: Reject::Closed, back },
-            RejectReason::BatchRefused => Fate::Rejected { why: Reject::Batch, back },
+        (AppendErrorKind::Rejected(reason), _, false) => match reason {
+            SubmitErrorKind::Encode(_) => Fate::Rejected { why: Reject::Encode, back },
+            SubmitErrorKind::Full => Fate::Rejected { why: Reject::Full, back },
+            SubmitErrorKind::Closed => Fate::Rejected { why: Reject::Closed, back },
+            SubmitErrorKind::BatchRefused => Fate::Rejected { why: Reject::Batch, back },
             _ => odd,
         },
-        (AppendFailure::Dropped, Some(id), false) => Fate::Dropped { id, back },
-        (AppendFailure::Closed, Some(id), false) => Fate::Closed { id, back },
-        (AppendFailure::Expired(_), Some(id), false) => Fate::Expired { id, back },
-        (AppendFailure::Unknown(_), Some(id), true) => Fate::Unknown { id, back },
+        (AppendErrorKind::Dropped, Some(id), false) => Fate::Dropped { id, back },
+        (AppendErrorKind::Closed, Some(id), false) => Fate::Closed { id, back },
+        (AppendErrorKind::Expired(_), Some(id), false) => Fate::Expired { id, back },
+        (AppendErrorKind::Unknown(_), Some(id), true) => Fate::Unknown { id, back },
         _ => odd,
     }
 }

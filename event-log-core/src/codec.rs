@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::record::DecodeError;
+use crate::headers::Headers;
 
 /// Encodes and decodes events of one type.
 ///
@@ -33,12 +33,20 @@ pub trait Codec<E>: Send + Sync {
         None
     }
 
-    /// The event that `payload` encodes. A codec may keep a slice of `payload` in it instead of a copy.
+    /// Headers of the codec's own, such as a content type or a schema version. The event's own headers come first, and
+    /// those of the same names prevail. The default has none.
+    fn headers(&self, event: &E) -> Headers {
+        let _ = event;
+        Headers::new()
+    }
+
+    /// The event that `payload` encodes, appended with these `headers`. A codec may keep a slice of `payload` in it instead
+    /// of a copy.
     ///
     /// # Errors
     ///
-    /// When the bytes are not an encoded event. Never panics, whatever the bytes are.
-    fn decode(&self, payload: &Bytes) -> Result<E, CodecError>
+    /// When the bytes are not an encoded event. A panic counts as an error: the consumer catches it.
+    fn decode(&self, payload: &Bytes, headers: &Headers) -> Result<E, CodecError>
     where
         E: DeserializeOwned;
 
@@ -48,11 +56,11 @@ pub trait Codec<E>: Send + Sync {
     /// # Errors
     ///
     /// When the bytes are not an encoded event, with the bytes.
-    fn decode_owned(&self, payload: Bytes) -> Result<E, DecodeError>
+    fn decode_owned(&self, payload: Bytes, headers: &Headers) -> Result<E, DecodeError>
     where
         E: DeserializeOwned,
     {
-        self.decode(&payload).map_err(|error| DecodeError::new(payload, error))
+        self.decode(&payload, headers).map_err(|error| DecodeError::new(payload, error))
     }
 }
 
@@ -65,7 +73,7 @@ impl<E: Serialize> Codec<E> for JsonCodec {
         serde_json::to_writer(out, event).map_err(CodecError::new)
     }
 
-    fn decode(&self, payload: &Bytes) -> Result<E, CodecError>
+    fn decode(&self, payload: &Bytes, _: &Headers) -> Result<E, CodecError>
     where
         E: DeserializeOwned,
     {
@@ -100,5 +108,23 @@ impl StdError for CodecError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         // The wrapper adds no words of its own, so the next link of the chain is the source's source.
         self.0.source()
+    }
+}
+
+/// The bytes of a record that could not be decoded, and why.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct DecodeError {
+    /// The payload, exactly as the log holds it.
+    pub payload: Bytes,
+    /// What the codec said.
+    pub error: CodecError,
+}
+
+impl DecodeError {
+    /// For implementors of consumers.
+    #[must_use]
+    pub const fn new(payload: Bytes, error: CodecError) -> Self {
+        Self { payload, error }
     }
 }

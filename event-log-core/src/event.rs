@@ -7,6 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::headers::Headers;
+
 /// An event that says which other events it must stay in order with.
 ///
 /// Events with the same key share a partition and are read in the order in which they were submitted.
@@ -38,6 +40,11 @@ pub trait Partitionable {
     fn event_id(&self) -> Option<EventId> {
         None
     }
+
+    /// What is to travel beside the event: a trace context, say. The default has none.
+    fn headers(&self) -> Headers {
+        Headers::new()
+    }
 }
 
 macro_rules! forward_partitionable {
@@ -49,6 +56,10 @@ macro_rules! forward_partitionable {
 
             fn event_id(&self) -> Option<EventId> {
                 (**self).event_id()
+            }
+
+            fn headers(&self) -> Headers {
+                (**self).headers()
             }
         }
     )*};

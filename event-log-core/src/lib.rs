@@ -49,6 +49,7 @@ mod dead_letter;
 mod error;
 mod event;
 mod ext;
+mod headers;
 pub mod limits;
 mod log;
 mod partitioner;
@@ -65,7 +66,7 @@ pub mod conformance;
 #[cfg(feature = "engine")]
 pub mod engine;
 
-pub use self::codec::{Codec, CodecError, JsonCodec};
+pub use self::codec::{Codec, CodecError, DecodeError, JsonCodec};
 pub use self::config::{Overflow, ProducerConfig, ReconnectPolicy};
 pub use self::consumer::{ConsumerOptions, EventConsumer, PoisonPolicy};
 pub use self::dead_letter::DeadLetter;
@@ -75,12 +76,13 @@ pub use self::error::{
 };
 pub use self::event::{EventId, Partitionable};
 pub use self::ext::{EventConsumerExt, EventLogExt};
+pub use self::headers::Headers;
 pub use self::log::{CloseError, EventLog};
 pub use self::partitioner::{TEST_VECTORS, partition_of};
 pub use self::position::{Cursor, Offset, PartitionId, Position, SeekPosition, Timestamp};
 pub use self::raw::{RawCodec, RawEvent};
 pub use self::receipt::{AppendAck, Outcome, Receipt};
-pub use self::record::{DecodeError, EventBatch, Notice, Record};
+pub use self::record::{EventBatch, Notice, Record};
 pub use self::state::{Connection, LogState, Recovered};
 pub use self::ticket::{Promise, Ticket};
 pub use self::watermark::{Lag, PartitionLag, PartitionWatermarks, Watermarks};

@@ -80,6 +80,18 @@ pub const FETCH_BYTES: usize = 4 << 20;
 /// positions of every partition are held in memory meanwhile.
 pub const FROM_END_RECORDS: usize = 100_000;
 
+/// The longest name of a header, in bytes: what Apache Iggy takes.
+pub const HEADER_NAME_BYTES: usize = 255;
+
+/// The longest value of a header, in bytes: what Apache Iggy takes.
+pub const HEADER_VALUE_BYTES: usize = 255;
+
+/// All headers of an event, in bytes, with [`HEADER_OVERHEAD_BYTES`] for each: what Apache Iggy takes.
+pub const HEADERS_BYTES: usize = 100_000;
+
+/// What each header counts beside its name and its value: kinds and lengths on Apache Iggy's wire.
+pub const HEADER_OVERHEAD_BYTES: usize = 10;
+
 /// The longest name of a group, in bytes: what Apache Iggy takes.
 pub const GROUP_NAME_BYTES: usize = 255;
 

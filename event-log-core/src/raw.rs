@@ -5,10 +5,10 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{Codec, CodecError};
+use crate::codec::{Codec, CodecError, DecodeError};
 use crate::event::{EventId, Partitionable};
+use crate::headers::Headers;
 use crate::limits;
-use crate::record::DecodeError;
 
 /// An event that carries its own encoding. With [`RawCodec`] every record of any log decodes into one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct RawEvent {
     pub key: Option<String>,
     /// The identity, when it must survive a copy from one log to another.
     pub id: Option<EventId>,
+    /// What travels beside the payload. Not part of the event as serde sees it.
+    #[serde(skip)]
+    pub headers: Headers,
     /// The encoding, exactly as it is to stand in the log.
     pub payload: Bytes,
 }
@@ -24,7 +27,7 @@ pub struct RawEvent {
 impl RawEvent {
     /// An event of these bytes with this key.
     pub fn new(key: impl Into<Option<String>>, payload: impl Into<Bytes>) -> Self {
-        Self { key: key.into(), id: None, payload: payload.into() }
+        Self { key: key.into(), id: None, headers: Headers::new(), payload: payload.into() }
     }
 }
 
@@ -54,17 +57,21 @@ impl Codec<RawEvent> for RawCodec {
         (event.payload.len() >= limits::SHARED_PAYLOAD_BYTES).then(|| event.payload.clone())
     }
 
-    fn decode(&self, payload: &Bytes) -> Result<RawEvent, CodecError>
-    where
-        RawEvent: DeserializeOwned,
-    {
-        Ok(RawEvent { key: None, id: None, payload: payload.clone() })
+    fn headers(&self, event: &RawEvent) -> Headers {
+        event.headers.clone()
     }
 
-    fn decode_owned(&self, payload: Bytes) -> Result<RawEvent, DecodeError>
+    fn decode(&self, payload: &Bytes, headers: &Headers) -> Result<RawEvent, CodecError>
     where
         RawEvent: DeserializeOwned,
     {
-        Ok(RawEvent { key: None, id: None, payload })
+        Ok(RawEvent { key: None, id: None, headers: headers.clone(), payload: payload.clone() })
+    }
+
+    fn decode_owned(&self, payload: Bytes, headers: &Headers) -> Result<RawEvent, DecodeError>
+    where
+        RawEvent: DeserializeOwned,
+    {
+        Ok(RawEvent { key: None, id: None, headers: headers.clone(), payload })
     }
 }

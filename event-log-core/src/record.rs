@@ -1,10 +1,9 @@
 //! What a consumer receives: records, in batches, with notices of what else happened.
 
-use bytes::Bytes;
-
-use crate::codec::CodecError;
+use crate::codec::{CodecError, DecodeError};
 use crate::error::Error;
 use crate::event::{EventId, Partitionable};
+use crate::headers::Headers;
 use crate::position::{Cursor, Offset, PartitionId, Position, Timestamp};
 
 /// One event as the log holds it, or the bytes that could not be decoded into one.
@@ -20,6 +19,8 @@ pub struct Record<E> {
     pub id: EventId,
     /// When the log appended it.
     pub timestamp: Timestamp,
+    /// What it was appended with beside the event.
+    pub headers: Headers,
     /// The event, or why the bytes are not one.
     pub event: Result<E, DecodeError>,
 }
@@ -30,9 +31,10 @@ impl<E> Record<E> {
         position: Position,
         id: EventId,
         timestamp: Timestamp,
+        headers: Headers,
         event: Result<E, DecodeError>,
     ) -> Self {
-        Self { position, id, timestamp, event }
+        Self { position, id, timestamp, headers, event }
     }
 }
 
@@ -41,24 +43,6 @@ impl<E: Partitionable> Record<E> {
     /// carry more than the event's bytes.
     pub fn key(&self) -> Option<&str> {
         self.event.as_ref().ok()?.partition_key()
-    }
-}
-
-/// The bytes of a record that could not be decoded, and why.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct DecodeError {
-    /// The payload, exactly as the log holds it.
-    pub payload: Bytes,
-    /// What the codec said.
-    pub error: CodecError,
-}
-
-impl DecodeError {
-    /// For implementors of consumers.
-    #[must_use]
-    pub const fn new(payload: Bytes, error: CodecError) -> Self {
-        Self { payload, error }
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use event_log_core::engine::{
-    Assignment, FetchResponse, GroupMember, LogBuilder, Message, ProducerConnection, SendError,
-    StoredMessage, Transport, TransportLog,
+    Assignments, CommitMode, Connect, FetchRequest, FetchResponse, GroupMember, KnownEnd, LogBuilder,
+    Message, ProducerConnection, SendError, StoredMessage, Transport, TransportLog, TransportProperties,
 };
 use event_log_core::{
     AppendErrorKind, CommitErrorKind, Error, EventLog as _, JsonCodec, Offset, Overflow, PartitionId,
@@ -95,22 +95,16 @@ impl Transport for Scripting {
     type Producer = Connection;
     type Member = NoMember;
 
-    fn partitions(&self) -> u32 {
-        PARTITIONS
+    fn properties(&self) -> TransportProperties {
+        let mut properties = TransportProperties::new(PARTITIONS);
+        properties.connections = self.0.connections;
+        properties
     }
 
-    fn connections(&self) -> usize {
-        self.0.connections
-    }
-
-    async fn connect(&self) -> Result<Connection, Error> {
-        if self.0.connections == 0 {
+    async fn connect(&self, purpose: Connect) -> Result<Connection, Error> {
+        if self.0.connections == 0 && purpose == Connect::Only {
             return Err(Error::Unavailable(None));
         }
-        self.let_in().await
-    }
-
-    async fn connect_another(&self) -> Result<Connection, Error> {
         self.let_in().await
     }
 
@@ -122,8 +116,12 @@ impl Transport for Scripting {
         Ok(self.0.watermarks())
     }
 
-    async fn committed(&self, _: &str) -> Result<Vec<Option<Offset>>, Error> {
-        Ok(vec![None; PARTITIONS as usize])
+    async fn offsets_at(&self, times: &[(PartitionId, Timestamp)]) -> Result<Vec<Offset>, Error> {
+        Ok(vec![Offset::ZERO; times.len()])
+    }
+
+    async fn committed(&self, _: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
+        Ok((0..PARTITIONS).map(|_| Ok(None)).collect())
     }
 
     async fn delete_group(&self, _: &str) -> Result<(), Error> {
@@ -147,6 +145,7 @@ impl Scripted {
         records.extend(messages.iter().zip(base.0..).map(|(message, offset)| StoredMessage {
             offset: Offset(offset),
             id: message.id,
+            headers: message.headers.clone(),
             timestamp: Timestamp(offset),
             payload: message.payload.clone(),
         }));
@@ -174,21 +173,13 @@ impl ProducerConnection for Connection {
         Ok(Some(self.log.append(partition, messages)))
     }
 
-    async fn fetch(
-        &mut self,
-        partition: PartitionId,
-        from: Offset,
-        count: usize,
-    ) -> Result<FetchResponse, Error> {
+    async fn fetch(&mut self, request: FetchRequest) -> Result<FetchResponse, Error> {
+        let FetchRequest { partition, from, max_records: count, .. } = request;
         let mut state = self.log.state.lock();
         state.read_back.push(partition.0);
         let records = state.records.get(&partition.0).into_iter().flatten();
         let records = records.skip(from.0 as usize).take(count).cloned().collect();
         Ok(FetchResponse { records, ..FetchResponse::default() })
-    }
-
-    async fn watermarks(&mut self) -> Result<Watermarks, Error> {
-        Ok(self.log.watermarks())
     }
 
     async fn lost(&mut self) -> Error {
@@ -200,35 +191,27 @@ impl ProducerConnection for Connection {
 struct NoMember;
 
 impl GroupMember for NoMember {
-    async fn assignment(&mut self) -> Result<Option<Vec<Assignment>>, Error> {
+    async fn assignments(&self, _: Option<u64>) -> Result<Option<Assignments>, Error> {
         Ok(None)
     }
 
-    async fn fetch(&mut self, _: PartitionId, _: Offset, _: usize, _: usize) -> Result<FetchResponse, Error> {
+    async fn fetch(&self, _: FetchRequest) -> Result<FetchResponse, Error> {
         Ok(FetchResponse::default())
     }
 
-    async fn watermarks(&mut self, _: PartitionId) -> Result<PartitionWatermarks, Error> {
-        Ok(PartitionWatermarks { low: Offset::ZERO, high: Offset::ZERO })
+    async fn commit(
+        &self,
+        places: &[(PartitionId, Offset)],
+        _: CommitMode,
+    ) -> Vec<Result<(), CommitErrorKind>> {
+        places.iter().map(|_| Ok(())).collect()
     }
 
-    async fn offset_at(&mut self, _: PartitionId, _: Timestamp) -> Result<Offset, Error> {
-        Ok(Offset::ZERO)
-    }
-
-    async fn committed(&mut self, _: PartitionId) -> Result<Option<Offset>, Error> {
-        Ok(None)
-    }
-
-    async fn store(&mut self, _: PartitionId, _: Offset) -> Result<(), CommitErrorKind> {
-        Ok(())
-    }
-
-    async fn wait(&mut self, deadline: Instant) {
+    async fn wait(&self, _: &[KnownEnd], _: Option<u64>, deadline: Instant) {
         tokio::time::sleep_until(deadline).await;
     }
 
-    async fn leave(self) -> Result<(), Error> {
+    async fn leave(&self) -> Result<(), Error> {
         Ok(())
     }
 }

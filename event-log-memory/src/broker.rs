@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use event_log_core::engine::{Clock, SystemClock};
-use event_log_core::{Error, EventId, Position, Timestamp};
+use event_log_core::{Error, EventId, Headers, Position, Timestamp};
 use parking_lot::Mutex;
 
 use crate::faults::Faults;
@@ -38,6 +38,8 @@ pub struct Content {
     pub id: EventId,
     /// When it was appended.
     pub timestamp: Timestamp,
+    /// What it was appended with beside the payload.
+    pub headers: Headers,
     /// The encoded event.
     pub payload: Bytes,
 }

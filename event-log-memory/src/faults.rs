@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use event_log_core::engine::{Message, foreign_id};
-use event_log_core::{PartitionId, Position};
+use event_log_core::{Headers, PartitionId, Position};
 
 use crate::fault_state::Plan;
 use crate::topic::Topic;
@@ -151,6 +151,7 @@ impl Faults {
         self.topic.has_partition(partition).then(|| {
             let offset = self.topic.append_with(partition, |offset| Message {
                 id: foreign_id(Position::new(partition, offset)),
+                headers: Headers::new(),
                 payload,
             });
             Position::new(partition, offset)

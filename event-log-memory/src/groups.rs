@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use event_log_core::engine::Assignment;
+use event_log_core::engine::{Assignment, Assignments};
 use event_log_core::{Offset, PartitionId};
 use parking_lot::Mutex;
 
@@ -125,12 +125,12 @@ impl Group {
     }
 
     /// The partitions of a member, with the generation that they belong to.
-    pub(crate) fn assignment(&self, member: MemberId) -> (u64, Vec<Assignment>) {
+    pub(crate) fn assignments(&self, member: MemberId) -> Assignments {
         let state = self.state.lock();
         let owned = state.partitions.iter().zip(0..).filter(|(partition, _)| partition.owner == Some(member));
         let assigned =
             owned.map(|(state, nth)| Assignment { partition: PartitionId(nth), epoch: state.epoch });
-        (self.generation(), assigned.collect())
+        Assignments { generation: self.generation(), partitions: assigned.collect() }
     }
 
     pub(crate) fn committed(&self) -> Vec<Option<Offset>> {
@@ -143,5 +143,12 @@ impl Group {
         let owned =
             state.partitions.get_mut(partition.0 as usize).filter(|state| state.owner == Some(member));
         owned.map(|state| state.committed = Some(next)).is_some()
+    }
+
+    /// Stores where the group begins, unless it has a place in the partition.
+    pub(crate) fn initialise(&self, partition: PartitionId, start: Offset) -> bool {
+        let mut state = self.state.lock();
+        let state = state.partitions.get_mut(partition.0 as usize);
+        state.map(|state| state.committed.get_or_insert(start)).is_some()
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use event_log_core::engine::{FetchResponse, Message, StoredMessage};
+use event_log_core::engine::{FetchRequest, FetchResponse, Message, StoredMessage};
 use event_log_core::{Offset, PartitionWatermarks, Timestamp};
 
 use crate::retention::Retention;
@@ -25,6 +25,8 @@ pub(crate) struct Partition {
     next: Offset,
     /// Offsets that the next append leaves out.
     gap: u64,
+    /// How often the offsets have begun again.
+    incarnation: u64,
     /// The time of the last append: time never goes back within a partition.
     latest: Timestamp,
 }
@@ -35,8 +37,8 @@ impl Partition {
         let base = self.next_offset();
         (self.next, self.gap) = (base, 0);
         self.latest = self.latest.max(now);
-        for Message { id, payload } in messages {
-            let record = StoredMessage { offset: self.next, id, timestamp: self.latest, payload };
+        for Message { id, headers, payload } in messages {
+            let record = StoredMessage { offset: self.next, id, timestamp: self.latest, headers, payload };
             match self.segments.back_mut() {
                 Some(segment) if segment.len() < segment.capacity() => segment.push_back(record),
                 _ => {
@@ -56,6 +58,10 @@ impl Partition {
         self.gap = self.gap.saturating_add(count);
     }
 
+    pub(crate) const fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
     pub(crate) const fn next_offset(&self) -> Offset {
         Offset(self.next.0.saturating_add(self.gap))
     }
@@ -66,18 +72,30 @@ impl Partition {
         PartitionWatermarks { low: self.low, high: self.next }
     }
 
-    pub(crate) fn fetch(&self, from: Offset, max_records: usize, max_bytes: usize) -> FetchResponse {
-        let mut bytes = 0;
+    pub(crate) fn fetch(&self, request: FetchRequest) -> FetchResponse {
+        let FetchRequest { from, after, max_records, max_bytes, .. } = request;
+        let truncated = after.is_some_and(|known| {
+            let there = self.iter_from(known.offset).next().filter(|record| record.offset == known.offset);
+            there.is_some_and(|record| record.id != known.id)
+        });
+        let mut bytes = 0_usize;
         let mut records = Vec::with_capacity(max_records.min(self.after(from)));
         for record in self.iter_from(from).take(max_records) {
-            bytes += record.payload.len();
+            bytes = bytes.saturating_add(record.bytes());
             if bytes > max_bytes && !records.is_empty() {
                 break;
             }
             records.push(record.clone());
         }
         let PartitionWatermarks { low, high } = self.watermarks();
-        FetchResponse { records, low: Some(low), high: Some(high), truncated: false }
+        FetchResponse {
+            records,
+            low: Some(low),
+            high: Some(high),
+            truncated,
+            incarnation: Some(self.incarnation),
+            ..FetchResponse::default()
+        }
     }
 
     /// The first offset that was appended at `timestamp` or later, else the high watermark.
@@ -112,6 +130,7 @@ impl Partition {
 
     /// Removes everything; the offsets begin again at 0.
     pub(crate) fn begin_again(&mut self) {
+        self.incarnation += 1;
         self.next = Offset::ZERO;
         self.gap = 0;
         self.purge();
@@ -133,7 +152,8 @@ impl Partition {
 
     /// At most this many records are at `from` or behind it; for sizing.
     fn after(&self, from: Offset) -> usize {
-        usize::try_from(self.next.0.saturating_sub(from.0)).unwrap_or(usize::MAX)
+        // No more than there are records, however wide the gaps between them.
+        usize::try_from(self.next.0.saturating_sub(from.0).min(self.records)).unwrap_or(usize::MAX)
     }
 
     fn iter_from(&self, from: Offset) -> impl Iterator<Item = &StoredMessage> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use event_log_core::engine::{Clock, FetchResponse, Message, StoredMessage};
+use event_log_core::engine::{Clock, FetchRequest, FetchResponse, KnownEnd, Message, StoredMessage};
 use event_log_core::{Offset, PartitionId, PartitionWatermarks, Position, Timestamp, Watermarks};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -19,8 +19,6 @@ use crate::retention::Retention;
 
 pub(crate) struct Topic {
     partitions: Box<[Mutex<Partition>]>,
-    /// How often the offsets have begun again.
-    beginnings: AtomicU64,
     /// The high watermarks, for a glance without the lock.
     high: Box<[AtomicU64]>,
     pub(crate) retention: Retention,
@@ -40,7 +38,6 @@ impl Topic {
     pub(crate) fn new(partitions: u32, retention: Retention, clock: Arc<dyn Clock>) -> Self {
         Self {
             partitions: (0..partitions).map(|_| Mutex::default()).collect(),
-            beginnings: AtomicU64::new(0),
             high: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
             retention,
             groups: Groups::default(),
@@ -116,27 +113,40 @@ impl Topic {
         Offset(self.high[partition.0 as usize].load(Ordering::Acquire))
     }
 
-    pub(crate) fn fetch(
-        &self,
-        partition: PartitionId,
-        from: Offset,
-        max_records: usize,
-        max_bytes: usize,
-    ) -> FetchResponse {
-        self.trimmed(partition, |partition| partition.fetch(from, max_records, max_bytes))
+    pub(crate) fn fetch(&self, request: FetchRequest) -> FetchResponse {
+        self.trimmed(request.partition, |partition| partition.fetch(request))
     }
 
     pub(crate) fn contents(&self) -> Vec<Content> {
         let partitions = (0..self.partitions()).map(PartitionId);
-        let of =
-            |partition| {
-                let fetched = self.fetch(partition, Offset::ZERO, usize::MAX, usize::MAX);
-                let place = move |offset| Position::new(partition, offset);
-                fetched.records.into_iter().map(move |StoredMessage { offset, id, timestamp, payload }| {
-                    Content { position: place(offset), id, timestamp, payload }
-                })
-            };
+        let of = |partition| {
+            let (max_records, max_bytes) = (usize::MAX, usize::MAX);
+            let fetched = self.fetch(FetchRequest {
+                max_records,
+                max_bytes,
+                ..FetchRequest::new(partition, Offset::ZERO)
+            });
+            let place = move |offset| Position::new(partition, offset);
+            fetched.records.into_iter().map(
+                move |StoredMessage { offset, id, timestamp, headers, payload }| Content {
+                    position: place(offset),
+                    id,
+                    timestamp,
+                    headers,
+                    payload,
+                },
+            )
+        };
         partitions.flat_map(of).collect()
+    }
+
+    /// Where the partition ends, and its incarnation.
+    pub(crate) fn end(&self, partition: PartitionId) -> KnownEnd {
+        self.with_partition(partition, |state| KnownEnd {
+            partition,
+            end: state.watermarks().high,
+            incarnation: Some(state.incarnation()),
+        })
     }
 
     pub(crate) fn partition_watermarks(&self, partition: PartitionId) -> PartitionWatermarks {
@@ -164,14 +174,8 @@ impl Topic {
             partition.begin_again();
             high.store(0, Ordering::Release);
         }
-        self.beginnings.fetch_add(1, Ordering::AcqRel);
         self.groups.forget_commits();
         self.arrivals.changed();
-    }
-
-    /// How often the offsets have begun again.
-    pub(crate) fn beginnings(&self) -> u64 {
-        self.beginnings.load(Ordering::Acquire)
     }
 
     pub(crate) fn switch(&self, change: impl FnOnce(&mut Plan)) {

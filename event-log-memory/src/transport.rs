@@ -2,13 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use event_log_core::engine::{
-    Assignment, FetchResponse, GroupMember, Message, ProducerConnection, SendError, Transport,
+    Assignments, CommitMode, Connect, FetchRequest, FetchResponse, GroupMember, KnownEnd, Message,
+    ProducerConnection, SendError, Transport, TransportProperties,
 };
-use event_log_core::{
-    CommitErrorKind, Error, Offset, PartitionId, PartitionWatermarks, Timestamp, Watermarks,
-};
+use event_log_core::{CommitErrorKind, Error, Offset, PartitionId, Timestamp, Watermarks};
 use tokio::time::Instant;
 
 use crate::fault_state::{Fate, FetchFate};
@@ -60,19 +60,14 @@ impl Connection {
         if self.dead || !link.up || link.epoch != self.epoch { Err(disconnected()) } else { Ok(&self.topic) }
     }
 
-    fn fetch(
-        &self,
-        partition: PartitionId,
-        from: Offset,
-        records: usize,
-        bytes: usize,
-    ) -> Result<FetchResponse, Error> {
+    fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         let topic = self.check()?;
-        match topic.faults.fetch(partition) {
-            FetchFate::Answered => Ok(topic.fetch(partition, from, records, bytes)),
+        match topic.faults.fetch(request.partition) {
+            FetchFate::Answered => Ok(topic.fetch(request)),
             FetchFate::Empty => {
-                let PartitionWatermarks { low, high } = topic.partition_watermarks(partition);
-                Ok(FetchResponse { records: Vec::new(), low: Some(low), high: Some(high), truncated: false })
+                let answer = topic.fetch(FetchRequest { max_records: 0, ..request });
+                // It looks like the end, and is not.
+                Ok(FetchResponse { records: Vec::new(), scanned_to: None, ..answer })
             }
             FetchFate::Failed => Err(injected()),
         }
@@ -91,15 +86,13 @@ impl Transport for MemoryTransport {
     type Producer = MemoryProducerConnection;
     type Member = MemoryMember;
 
-    fn keeps_payloads(&self) -> bool {
-        true
+    fn properties(&self) -> TransportProperties {
+        let mut properties = TransportProperties::new(self.topic.partitions());
+        (properties.keeps_payloads, properties.reads_ahead) = (true, false);
+        properties
     }
 
-    fn partitions(&self) -> u32 {
-        self.topic.partitions()
-    }
-
-    async fn connect(&self) -> Result<MemoryProducerConnection, Error> {
+    async fn connect(&self, _: Connect) -> Result<MemoryProducerConnection, Error> {
         Ok(MemoryProducerConnection { connection: self.connection()? })
     }
 
@@ -107,21 +100,25 @@ impl Transport for MemoryTransport {
         let connection = self.connection()?;
         let (group, id) = self.topic.groups.join(group, self.topic.partitions(), instance);
         self.topic.arrivals.changed();
-        let seen = vec![Offset::ZERO; self.topic.partitions() as usize];
-        let beginnings = vec![self.topic.beginnings(); seen.len()];
-        let (generation, assigned, left) = (None, Vec::new(), false);
-        Ok(MemoryMember { connection, group, id, generation, assigned, seen, beginnings, left })
+        Ok(MemoryMember { connection, group, id, left: AtomicBool::new(false) })
     }
 
     async fn watermarks(&self) -> Result<Watermarks, Error> {
         Ok(self.connection()?.check()?.watermarks())
     }
 
-    async fn committed(&self, group: &str) -> Result<Vec<Option<Offset>>, Error> {
+    async fn offsets_at(&self, times: &[(PartitionId, Timestamp)]) -> Result<Vec<Offset>, Error> {
+        let connection = self.connection()?;
+        let topic = connection.check()?;
+        Ok(times.iter().map(|&(partition, timestamp)| topic.offset_at(partition, timestamp)).collect())
+    }
+
+    async fn committed(&self, group: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
         let connection = self.connection()?;
         let topic = connection.check()?;
         let committed = topic.groups.get(group).map(|group| group.committed());
-        Ok(committed.unwrap_or_else(|| vec![None; topic.partitions() as usize]))
+        let committed = committed.unwrap_or_else(|| vec![None; topic.partitions() as usize]);
+        Ok(committed.into_iter().map(Ok).collect())
     }
 
     async fn delete_group(&self, group: &str) -> Result<(), Error> {
@@ -170,17 +167,8 @@ impl ProducerConnection for MemoryProducerConnection {
         Err(lost(true))
     }
 
-    async fn fetch(
-        &mut self,
-        partition: PartitionId,
-        from: Offset,
-        max_records: usize,
-    ) -> Result<FetchResponse, Error> {
-        self.connection.fetch(partition, from, max_records, usize::MAX)
-    }
-
-    async fn watermarks(&mut self) -> Result<Watermarks, Error> {
-        Ok(self.connection.check()?.watermarks())
+    async fn fetch(&mut self, request: FetchRequest) -> Result<FetchResponse, Error> {
+        self.connection.fetch(request)
     }
 
     async fn lost(&mut self) -> Error {
@@ -195,97 +183,74 @@ pub struct MemoryMember {
     connection: Connection,
     group: Arc<Group>,
     id: MemberId,
-    /// Of the assignment that was reported last.
-    generation: Option<u64>,
-    assigned: Vec<PartitionId>,
-    /// The high watermark of each partition at its last fetch.
-    seen: Vec<Offset>,
-    /// How often its offsets had begun again then.
-    beginnings: Vec<u64>,
-    left: bool,
+    left: AtomicBool,
 }
 
 impl MemoryMember {
-    fn leave_group(&mut self) {
-        if !std::mem::replace(&mut self.left, true) {
+    fn leave_group(&self) {
+        if !self.left.swap(true, Ordering::AcqRel) {
             self.group.leave(self.id);
             self.connection.topic.arrivals.changed();
         }
     }
 
-    fn has_changed(&self) -> bool {
+    fn has_changed(&self, ends: &[KnownEnd], known: Option<u64>) -> bool {
         let topic = &self.connection.topic;
-        self.connection.check().is_err()
-            || self.generation != Some(self.group.generation())
-            || self.assigned.iter().any(|&one| {
-                self.beginnings[one.0 as usize] != topic.beginnings()
-                    || topic.partition_watermarks(one).high != self.seen[one.0 as usize]
-            })
+        let differs = |known: &KnownEnd| {
+            let now = topic.end(known.partition);
+            now.end != known.end || known.incarnation.is_some_and(|known| now.incarnation != Some(known))
+        };
+        self.connection.check().is_err() || known != Some(self.group.generation()) || ends.iter().any(differs)
     }
 
     /// The same without any lock, and perhaps a moment late.
-    fn may_have_changed(&self) -> bool {
+    fn may_have_changed(&self, ends: &[KnownEnd], known: Option<u64>) -> bool {
         let topic = &self.connection.topic;
-        self.generation != Some(self.group.generation())
-            || self.assigned.iter().any(|&one| topic.glance(one) != self.seen[one.0 as usize])
+        known != Some(self.group.generation())
+            || ends.iter().any(|known| topic.glance(known.partition) != known.end)
     }
 }
 
 impl GroupMember for MemoryMember {
-    async fn assignment(&mut self) -> Result<Option<Vec<Assignment>>, Error> {
+    async fn assignments(&self, known: Option<u64>) -> Result<Option<Assignments>, Error> {
         self.connection.check()?;
-        if self.generation == Some(self.group.generation()) {
+        if known == Some(self.group.generation()) {
             return Ok(None);
         }
-        let (generation, assigned) = self.group.assignment(self.id);
-        self.generation = Some(generation);
-        self.assigned = assigned.iter().map(|one| one.partition).collect();
-        Ok(Some(assigned))
+        Ok(Some(self.group.assignments(self.id)))
     }
 
-    async fn fetch(
-        &mut self,
-        partition: PartitionId,
-        from: Offset,
-        max_records: usize,
-        max_bytes: usize,
-    ) -> Result<FetchResponse, Error> {
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         self.connection.topic.faults.answering().await;
-        let beginnings = self.connection.topic.beginnings();
-        let mut fetched = self.connection.fetch(partition, from, max_records, max_bytes)?;
-        let known = std::mem::replace(&mut self.beginnings[partition.0 as usize], beginnings);
-        fetched.truncated = known != beginnings;
-        self.seen[partition.0 as usize] = fetched.high.unwrap_or_default();
-        Ok(fetched)
+        self.connection.fetch(request)
     }
 
-    async fn watermarks(&mut self, partition: PartitionId) -> Result<PartitionWatermarks, Error> {
-        Ok(self.connection.check()?.partition_watermarks(partition))
+    async fn commit(
+        &self,
+        places: &[(PartitionId, Offset)],
+        mode: CommitMode,
+    ) -> Vec<Result<(), CommitErrorKind>> {
+        let commit = |&(partition, next): &(PartitionId, Offset)| {
+            let topic = self.connection.check().map_err(CommitErrorKind::Failed)?;
+            if topic.faults.commit_fails(partition) {
+                return Err(CommitErrorKind::Failed(injected()));
+            }
+            let stored = match mode {
+                CommitMode::Replace => self.group.commit(self.id, partition, next),
+                CommitMode::Initialise => self.group.initialise(partition, next),
+            };
+            if stored { Ok(()) } else { Err(CommitErrorKind::Revoked) }
+        };
+        places.iter().map(commit).collect()
     }
 
-    async fn offset_at(&mut self, partition: PartitionId, timestamp: Timestamp) -> Result<Offset, Error> {
-        Ok(self.connection.check()?.offset_at(partition, timestamp))
+    async fn wait(&self, ends: &[KnownEnd], known: Option<u64>, deadline: Instant) {
+        let topic = &self.connection.topic;
+        let glance = || self.may_have_changed(ends, known);
+        topic.arrivals.wait(deadline, glance, || self.has_changed(ends, known)).await;
     }
 
-    async fn committed(&mut self, partition: PartitionId) -> Result<Option<Offset>, Error> {
-        self.connection.check()?;
-        Ok(self.group.committed().get(partition.0 as usize).copied().flatten())
-    }
-
-    async fn store(&mut self, partition: PartitionId, next: Offset) -> Result<(), CommitErrorKind> {
-        let topic = self.connection.check().map_err(CommitErrorKind::Failed)?;
-        if topic.faults.commit_fails(partition) {
-            return Err(CommitErrorKind::Failed(injected()));
-        }
-        if self.group.commit(self.id, partition, next) { Ok(()) } else { Err(CommitErrorKind::Revoked) }
-    }
-
-    async fn wait(&mut self, deadline: Instant) {
-        let topic = Arc::clone(&self.connection.topic);
-        topic.arrivals.wait(deadline, || self.may_have_changed(), || self.has_changed()).await;
-    }
-
-    async fn leave(mut self) -> Result<(), Error> {
+    async fn leave(&self) -> Result<(), Error> {
         let connected = self.connection.check().map(drop);
         self.leave_group();
         connected

@@ -10,6 +10,7 @@ use super::entry::Entry;
 use super::transport::{Message, Transport};
 use crate::error::{AppendError, BatchError, SubmitError, SubmitErrorKind};
 use crate::event::{EventId, Partitionable};
+use crate::headers::Headers;
 use crate::position::{Offset, PartitionId, Timestamp};
 use crate::receipt::{AppendAck, Receipt};
 use crate::ticket::Ticket;
@@ -18,6 +19,7 @@ use crate::ticket::Ticket;
 pub(super) struct Batch<E> {
     events: Vec<E>,
     ids: Vec<EventId>,
+    headers: Vec<Headers>,
     payloads: Payloads,
     partitions: Vec<PartitionId>,
     /// The places of the batch, sorted by partition.
@@ -34,22 +36,32 @@ impl<E: Partitionable> Batch<E> {
             Ok(payloads) => payloads,
             Err((at, reason)) => return Err(refuse_batch(events, at, &reason)),
         };
+        let mut headers = Vec::with_capacity(events.len());
+        for (at, event) in events.iter().enumerate() {
+            match encoder.headers(event) {
+                Ok(one) => headers.push(one),
+                Err(kind) => return Err(refuse_batch(events, at, &kind)),
+            }
+        }
         let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
         let now = encoder.now();
         let fresh = encoder.fresh_ids(now, count);
         let ids = events.iter().zip(fresh).map(|(event, id)| own_id(event).unwrap_or(id)).collect();
         let partitions: Vec<_> = events.iter().map(|event| encoder.partition(event)).collect();
         let order = by_partition(&partitions, encoder.partitions());
-        Ok(Self { ids, payloads, partitions, order, now, offsets: vec![None; events.len()], events })
+        Ok(Self { ids, headers, payloads, partitions, order, now, offsets: vec![None; events.len()], events })
     }
 
     /// Appends what the transport takes at once.
     pub(super) fn append_direct<T: Transport>(&mut self, transport: &T) {
-        let Self { ids, payloads, partitions, order, now, offsets, .. } = self;
+        let Self { ids, headers, payloads, partitions, order, now, offsets, .. } = self;
         let partition_at = |at: u32| partitions[at as usize];
         for places in order.chunk_by(|&a, &b| partition_at(a) == partition_at(b)) {
             let partition = partition_at(places[0]);
-            let message = |&at: &u32| Message { id: ids[at as usize], payload: payloads.get(at as usize) };
+            let message = |&at: &u32| {
+                let at = at as usize;
+                Message { id: ids[at], headers: headers[at].clone(), payload: payloads.get(at) }
+            };
             let group = places.iter().map(message);
             let Ok(base) = transport.try_append(partition, *now, group) else { continue };
             for (&at, offset) in places.iter().zip(base.0..) {
@@ -76,11 +88,12 @@ impl<E: Partitionable> Batch<E> {
         // Asked once: the clock is read faster than an event is encoded, but not by much.
         let accepted_at = Instant::now();
         let placed = self.events.into_iter().enumerate().zip(self.ids).zip(self.partitions).zip(self.offsets);
-        let pending = placed.map(|((((at, event), id), partition), offset)| {
+        let placed = placed.zip(self.headers);
+        let pending = placed.map(|(((((at, event), id), partition), offset), headers)| {
             if offset.is_some() {
                 return Ok(AppendAck::new(id, partition, offset));
             }
-            let message = Message { id, payload: self.payloads.get(at) };
+            let message = Message { id, headers, payload: self.payloads.get(at) };
             let (entry, ticket) = Entry::new(event, message, partition, accepted_at);
             entries.push(entry);
             Err(ticket)

@@ -49,6 +49,8 @@ pub(super) struct Consumer<E, T: Transport> {
     joining: Option<Pending<Result<T::Member, Error>>>,
     /// A letter under way to the dead-letter log, and the record that it is about: likewise.
     parking: Option<(Position, Pending<Result<(), Error>>)>,
+    /// The generation of the assignment that was heard last.
+    generation: Option<u64>,
     /// What the member has said and the lanes do not reflect yet.
     assigned: Option<Vec<Assignment>>,
     /// Lanes of partitions that have come to us, until all of them are known.
@@ -89,6 +91,7 @@ where
             member: Some(member),
             joining: None,
             parking: None,
+            generation: None,
             assigned: None,
             arriving: Vec::new(),
             lanes: Vec::new(),
@@ -109,7 +112,7 @@ where
     /// The start position for every partition, also for those that only come to us later: otherwise `End`
     /// would mean a later end for them.
     async fn resolve_start(&mut self) -> Result<Cursor, Error> {
-        let all = (0..self.transport.partitions()).map(PartitionId).collect::<Vec<_>>();
+        let all = (0..self.transport.properties().partitions).map(PartitionId).collect::<Vec<_>>();
         let start = self.options.start.clone();
         self.resolve(&all, &start).await
     }
@@ -117,7 +120,7 @@ where
     /// The offsets that a position means in these partitions.
     async fn resolve(&mut self, partitions: &[PartitionId], to: &SeekPosition) -> Result<Cursor, Error> {
         let member = self.member.as_mut().ok_or(Error::Unavailable(None))?;
-        let target = seek::resolve(member, partitions, to).await;
+        let target = seek::resolve(&*self.transport, member, partitions, to).await;
         if let Err(error) = &target {
             self.note_lost(error);
         }
@@ -136,6 +139,7 @@ where
             self.joining = None;
             // What the last membership was about to give us may have gone elsewhere meanwhile.
             self.arriving.clear();
+            self.generation = None;
             self.member = Some(joined?);
         }
         if let Err(error) = self.sync_assignment().await {
@@ -156,8 +160,9 @@ where
         let Some(member) = self.member.as_mut() else {
             return Err(Error::Unavailable(None));
         };
-        if let Some(assigned) = member.assignment().await? {
-            self.assigned = Some(assigned);
+        if let Some(assigned) = member.assignments(self.generation).await? {
+            self.generation = Some(assigned.generation);
+            self.assigned = Some(assigned.partitions);
         }
         let Some(assigned) = &self.assigned else {
             return Ok(());
@@ -168,8 +173,8 @@ where
             if self.lanes.iter().chain(&self.arriving).any(|lane| lane.assigned() == *one) {
                 continue;
             }
-            let committed = member.committed(one.partition).await?;
-            let marks = member.watermarks(one.partition).await?;
+            let committed = committed_of(&*self.transport, &self.group, one.partition).await?;
+            let marks = self.transport.watermarks().await?.get(one.partition).unwrap_or_default();
             let start = self.start.get(one.partition).unwrap_or(Offset::ZERO);
             // The start has no claim on what was gone before the consumer came: that is not a loss.
             let next = committed.unwrap_or(start.max(marks.low));
@@ -221,7 +226,7 @@ where
         let sharing = self.lanes.iter().filter(|lane| lane.has_more()).count().max(1);
         let enough = max_count.min(max_count.div_ceil(sharing) * 2);
         for lane in self.lanes.iter_mut().filter(|lane| lane.ahead() < enough) {
-            match lane.fill(member, max_count).await {
+            match lane.fill(&*self.transport, &self.group, member, max_count).await {
                 Ok(notice) => self.notices.extend(notice),
                 Err(error @ Error::Unavailable(_)) => {
                     self.member = None;
@@ -297,11 +302,22 @@ where
                 // A lane that is behind and got nothing (an empty answer proves nothing) is asked again soon
                 // too, since nobody may wake us for it.
                 let behind = self.lanes.iter().any(Lane::is_behind);
-                member.wait(if behind { deadline.min(soon) } else { deadline }).await;
+                let ends: Vec<_> = self.lanes.iter().map(Lane::known_end).collect();
+                member.wait(&ends, self.generation, if behind { deadline.min(soon) } else { deadline }).await;
             }
             _ => tokio::time::sleep_until(deadline.min(soon)).await,
         }
     }
+}
+
+/// What a group has committed of one partition.
+async fn committed_of<T: Transport>(
+    transport: &T,
+    group: &str,
+    partition: PartitionId,
+) -> Result<Option<Offset>, Error> {
+    let all = transport.committed(group).await?;
+    all.into_iter().nth(partition.0 as usize).unwrap_or(Ok(None))
 }
 
 /// The lane with the oldest head, and until which time it may deliver before another one is older. Of lanes

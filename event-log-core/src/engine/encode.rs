@@ -14,6 +14,7 @@ use super::transport::{Message, Transport};
 use crate::codec::{Codec, CodecError};
 use crate::error::{SubmitError, SubmitErrorKind};
 use crate::event::{EventId, Partitionable};
+use crate::headers::Headers;
 use crate::partitioner::partition_of;
 use crate::position::{PartitionId, Timestamp};
 use crate::ticket::Ticket;
@@ -74,12 +75,12 @@ impl<E> Encoder<E> {
         transport: &impl Transport,
         limit: usize,
     ) -> Self {
-        let blocks = (!transport.keeps_payloads()).then(Blocks::default);
+        let blocks = (!transport.properties().keeps_payloads).then(Blocks::default);
         Self {
             codec,
             clock,
             ids,
-            partitions: transport.partitions(),
+            partitions: transport.properties().partitions,
             limit,
             keyless: AtomicU32::new(0),
             blocks,
@@ -124,6 +125,15 @@ impl<E: Partitionable> Encoder<E> {
         Some(self.check_length(payload.len()).map(|()| payload))
     }
 
+    /// The headers of the event, and those of the codec.
+    pub(super) fn headers(&self, event: &E) -> Result<Headers, SubmitErrorKind> {
+        let mut headers = event.headers();
+        match headers.extend(&self.codec.headers(event)) {
+            Ok(()) => Ok(headers),
+            Err(error) => Err(SubmitErrorKind::Encode(CodecError::new(error))),
+        }
+    }
+
     fn copy(&self, bytes: &[u8]) -> Bytes {
         self.blocks.as_ref().map_or_else(|| Bytes::copy_from_slice(bytes), |blocks| blocks.copy(bytes))
     }
@@ -153,8 +163,17 @@ impl<E: Partitionable> Encoder<E> {
             Err(reason) => return Err(SubmitError { event, kind: reason }),
         };
         let now = self.now();
+        let headers = match self.headers(&event) {
+            Ok(headers) => headers,
+            Err(kind) => return Err(SubmitError { event, kind }),
+        };
         let id = own_id(&event).or_else(|| self.fresh_ids(now, 1).next());
         let Some(id) = id else { unreachable!("one id was asked for") };
-        Ok(Prepared { partition: self.partition(&event), message: Message { id, payload }, now, event })
+        Ok(Prepared {
+            partition: self.partition(&event),
+            message: Message { id, headers, payload },
+            now,
+            event,
+        })
     }
 }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use super::transport::Message;
 use crate::error::{AppendErrorKind, Error};
 use crate::event::EventId;
+use crate::headers::Headers;
 use crate::log::CloseError;
 use crate::position::{Offset, PartitionId};
 use crate::receipt::AppendAck;
@@ -25,6 +26,7 @@ pub(super) struct Entry<E> {
     pub(super) partition: PartitionId,
     /// Empty while the message is in a request.
     payload: Bytes,
+    headers: Headers,
     pub(super) accepted_at: Instant,
     /// Its number among all accepted events, given by the queue.
     pub(super) sequence: u64,
@@ -44,17 +46,33 @@ impl<E> Entry<E> {
         accepted_at: Instant,
     ) -> (Self, Ticket<E>) {
         let (promise, ticket) = Ticket::holding(event);
-        let Message { id, payload } = message;
-        (Self { id, partition, payload, accepted_at, sequence: 0, may_be_under_way: false, promise }, ticket)
+        let Message { id, headers, payload } = message;
+        (
+            Self {
+                id,
+                partition,
+                payload,
+                headers,
+                accepted_at,
+                sequence: 0,
+                may_be_under_way: false,
+                promise,
+            },
+            ticket,
+        )
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.payload.len()
+        self.payload.len() + self.headers.bytes()
     }
 
     /// Takes out what is sent. A payload has one owner at a time: sharing it would cost an allocation.
     pub(super) fn take_message(&mut self) -> Message {
-        Message { id: self.id, payload: std::mem::take(&mut self.payload) }
+        Message {
+            id: self.id,
+            headers: std::mem::take(&mut self.headers),
+            payload: std::mem::take(&mut self.payload),
+        }
     }
 
     pub(super) fn commit(mut self, offset: Option<Offset>) {

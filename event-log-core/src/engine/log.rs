@@ -18,7 +18,7 @@ use super::encode::{Encoder, Prepared};
 use super::entry::Entry;
 use super::queue::{Admission, WhenFull};
 use super::shared::Shared;
-use super::transport::Transport;
+use super::transport::{Connect, Transport};
 use super::writer::Writer;
 use crate::codec::Codec;
 use crate::config::{Overflow, ProducerConfig};
@@ -83,7 +83,7 @@ impl<E> LogBuilder<E> {
         E: Partitionable + Serialize + Send + 'static,
     {
         self.config.validate()?;
-        if transport.partitions() == 0 {
+        if transport.properties().partitions == 0 {
             return Err(Error::invalid("partitions", "must be at least 1"));
         }
         let runtime = Handle::try_current().map_err(|error| Error::Backend {
@@ -91,7 +91,7 @@ impl<E> LogBuilder<E> {
             may_have_taken_effect: false,
             error: Box::new(error),
         })?;
-        let (session, connection) = match transport.connect().await {
+        let (session, connection) = match transport.connect(Connect::Only).await {
             Ok(session) => (Some(session), Connection::Connected),
             Err(error) if error.is_retryable() => {
                 let since = self.clock.now();
@@ -100,7 +100,7 @@ impl<E> LogBuilder<E> {
             Err(error) => return Err(error),
         };
         let seed = self.seed.unwrap_or_else(random_seed);
-        let partitions = transport.partitions();
+        let partitions = transport.properties().partitions;
         let shared = Shared::new(self.config, partitions, Arc::clone(&self.clock), seed, connection);
         let shared = Arc::new(shared);
         let ids = IdGenerator::new(shared.chance.next_u64());
@@ -298,10 +298,12 @@ where
         // In this order: a lag is rather too large than negative.
         let committed = self.inner.transport.committed(group).await?;
         let watermarks = self.inner.transport.watermarks().await?;
-        let lag = watermarks.iter().map(|(partition, marks)| {
-            PartitionLag::new(committed.get(partition.0 as usize).copied().flatten(), marks)
+        let mut committed = committed.into_iter();
+        let lag = watermarks.iter().map(|(_, marks)| {
+            let place = committed.next().transpose()?.flatten();
+            Ok(PartitionLag::new(place, marks))
         });
-        Ok(Lag::new(lag.collect()))
+        Ok(Lag::new(lag.collect::<Result<_, Error>>()?))
     }
 
     async fn delete_group(&self, group: &str) -> Result<(), Error> {

@@ -36,6 +36,7 @@ mod writer;
 pub use self::clock::{Clock, SystemClock, TokioClock};
 pub use self::log::{LogBuilder, TransportLog};
 pub use self::transport::{
-    Assignment, FetchResponse, GroupMember, Message, ProducerConnection, SendError, StoredMessage, Transport,
+    Assignment, Assignments, CommitMode, Connect, FetchRequest, FetchResponse, GroupMember, KnownEnd,
+    Landmark, Message, ProducerConnection, SendError, StoredMessage, Transport, TransportProperties,
     foreign_id,
 };

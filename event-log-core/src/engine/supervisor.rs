@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::shared::Shared;
-use super::transport::Transport;
+use super::transport::{Connect, Transport};
 
 /// Attempts to reconnect, each after a longer wait, without an end.
 ///
@@ -31,7 +31,7 @@ impl<'a, E> Attempts<'a, E> {
     pub(super) async fn connect<T: Transport>(&mut self, transport: &T) -> T::Producer {
         loop {
             tokio::time::sleep_until(self.next).await;
-            match transport.connect().await {
+            match transport.connect(Connect::Only).await {
                 Ok(session) => return session,
                 Err(error) => {
                     self.failed = self.failed.saturating_add(1);

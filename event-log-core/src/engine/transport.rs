@@ -1,7 +1,8 @@
-//! What a backend supplies, and all that it supplies: how to reach its log.
+//! What a backend supplies: how to reach its log, in sixteen operations over three traits.
 //!
-//! Everything that is hard to get right twice — order, buffering, recovery, delivery, commits — is in the
-//! engine, once, and is proven there. A transport only says truthfully what happened.
+//! Everything that is hard to get right twice (order, buffering, recovery, delivery, commits) is in the engine, once,
+//! and is proven there. A transport only says truthfully what happened. It keeps no state of a reader: what was read,
+//! and where a partition was last seen to end, comes with each call.
 
 use std::future::Future;
 
@@ -10,16 +11,27 @@ use tokio::time::Instant;
 
 use crate::error::{CommitErrorKind, Error};
 use crate::event::EventId;
+use crate::headers::Headers;
 use crate::position::{Offset, PartitionId, Position, Timestamp};
-use crate::watermark::{PartitionWatermarks, Watermarks};
+use crate::watermark::Watermarks;
 
 /// An event on its way into the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// The id that the log must keep with the payload.
     pub id: EventId,
+    /// What the log must keep beside the payload. Most messages have none, which costs nothing.
+    pub headers: Headers,
     /// The encoded event.
     pub payload: Bytes,
+}
+
+impl Message {
+    /// The bytes that count against a bound: payload and headers.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.payload.len() + self.headers.bytes()
+    }
 }
 
 /// A record on its way out of the log.
@@ -31,8 +43,52 @@ pub struct StoredMessage {
     pub id: EventId,
     /// When the log appended it.
     pub timestamp: Timestamp,
+    /// What it was appended with beside the payload.
+    pub headers: Headers,
     /// The encoded event.
     pub payload: Bytes,
+}
+
+impl StoredMessage {
+    /// The bytes that count against a bound: payload and headers.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.payload.len() + self.headers.bytes()
+    }
+}
+
+/// A record by which a partition is recognised: in another incarnation of the log, another record is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Landmark {
+    /// Where the record was read or acknowledged.
+    pub offset: Offset,
+    /// Its id.
+    pub id: EventId,
+}
+
+/// What to fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchRequest {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The first offset wanted. From before the low watermark the answer begins there.
+    pub from: Offset,
+    /// The record that was read last, if there is one. If another record is at its offset now, the answer must say
+    /// [`truncated`](FetchResponse::truncated). That the offset is no longer retained proves nothing.
+    pub after: Option<Landmark>,
+    /// At most this many records.
+    pub max_records: usize,
+    /// No more than this many bytes of payloads and headers, unless the first record alone is longer.
+    pub max_bytes: usize,
+}
+
+impl FetchRequest {
+    /// Records of `partition` from `from` on, within the engine's usual bounds.
+    #[must_use]
+    pub const fn new(partition: PartitionId, from: Offset) -> Self {
+        let (max_records, max_bytes) = (crate::limits::FETCH_RECORDS, crate::limits::FETCH_BYTES);
+        Self { partition, from, after: None, max_records, max_bytes }
+    }
 }
 
 /// The answer to a fetch.
@@ -40,15 +96,32 @@ pub struct StoredMessage {
 pub struct FetchResponse {
     /// Records in offset order, none before the asked offset. Empty is no proof of the end.
     pub records: Vec<StoredMessage>,
+    /// No record that is not in `records` lies between the asked offset and this one: the reader continues here. It is
+    /// how a log tells of offsets that no record has, behind its last record too. `None` for the offset behind the last
+    /// of `records`.
+    pub scanned_to: Option<Offset>,
     /// The low watermark, if answering has shown it. Above the asked offset it says that what lies between is gone,
     /// and must not be missing.
     pub low: Option<Offset>,
     /// The high watermark, if answering has shown it for certain. Lower than it once was it says that the partition
-    /// was cut: that it was purged, or made anew, or lost its tail in a crash.
+    /// was truncated: that it was purged or recreated, or lost its tail in a crash.
     pub high: Option<Offset>,
-    /// What was read before is not what stands there now: the partition was cut, although it may have grown as long as
-    /// it was since then.
+    /// The partition was truncated since [`FetchRequest::after`] was read, although it may have grown as long as it was.
     pub truncated: bool,
+    /// Which incarnation of the partition answered, for a log that numbers them: with another number than the last
+    /// answer had, the partition was truncated.
+    pub incarnation: Option<u64>,
+}
+
+/// Where a partition ends, as far as its reader knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownEnd {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The high watermark.
+    pub end: Offset,
+    /// The incarnation that the last answer gave.
+    pub incarnation: Option<u64>,
 }
 
 /// Why a request was not confirmed.
@@ -56,7 +129,7 @@ pub struct FetchResponse {
 pub enum SendError {
     /// Certainly not in the log, and sending the same again would not help: the events come back.
     Refused(Error),
-    /// The session is of no use any more. The engine opens another one and, when the request may have taken
+    /// The connection is of no use any more. The engine opens another one and, when the request may have taken
     /// effect, reads back before it sends again.
     Lost {
         /// What went wrong.
@@ -71,42 +144,81 @@ pub enum SendError {
 pub struct Assignment {
     /// The partition.
     pub partition: PartitionId,
-    /// Changes whenever somebody else has had the partition in between. With the epoch it remembers a
-    /// consumer goes on where it was, also after joining again; with any other it starts at the committed
-    /// cursor. A backend that cannot know gives a new one with every membership.
+    /// Changes whenever another consumer has had the partition in between. With the epoch that it remembers a consumer
+    /// continues where it was, also after joining again; with any other it starts at the group's place. A backend that
+    /// cannot know gives a new epoch with every membership.
     pub epoch: u64,
 }
 
+/// The partitions of a member, as of one generation of its group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assignments {
+    /// Differs from that of any earlier answer with other partitions or epochs.
+    pub generation: u64,
+    /// The partitions, each once.
+    pub partitions: Vec<Assignment>,
+}
+
+/// How [`GroupMember::commit`] treats a place that the group has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitMode {
+    /// It is replaced, also by a lower one. Only the member that has the partition may do that.
+    Replace,
+    /// It is kept: the group's start, which the first member determines for every partition, its own or not. Of several
+    /// members that do this at the same time one prevails.
+    Initialise,
+}
+
+/// What never changes of a transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransportProperties {
+    /// How many partitions the log has: as configured, and verified by [`Transport::connect`]. At least 1.
+    pub partitions: u32,
+    /// How many connections of the producer are worth having at the same time. They are opened as they turn out to be
+    /// of use. With more than one, requests to different partitions are in flight together; those to one partition
+    /// never are. The default is 1.
+    pub connections: usize,
+    /// Whether the log keeps the payloads that it is given, rather than copying them. Then each has an allocation of
+    /// its own, which is freed with it; otherwise many share one. The default is `false`.
+    pub keeps_payloads: bool,
+    /// Whether fetching takes so long that a reader that is behind has the next records fetched before it needs them.
+    /// The default is `true`.
+    pub reads_ahead: bool,
+}
+
+impl TransportProperties {
+    /// A log of so many partitions, and the defaults.
+    #[must_use]
+    pub const fn new(partitions: u32) -> Self {
+        Self { partitions, connections: 1, keeps_payloads: false, reads_ahead: true }
+    }
+}
+
+/// What a connection of the producer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connect {
+    /// The only one: the first, or one that replaces all that were lost. Nothing that was sent over an earlier
+    /// connection may arrive any more once this one is used, as far as the backend can see to that.
+    Only,
+    /// One more, beside others that are good.
+    Another,
+}
+
 /// How to reach a log. Shared by the producer and the consumers of one handle.
+///
+/// Every call ends within a deadline of the transport's own.
 pub trait Transport: Send + Sync + 'static {
     /// A connection of the producer.
     type Producer: ProducerConnection;
     /// A connection of a consumer, which is a member of its group.
     type Member: GroupMember;
 
-    /// How many partitions the log has: as configured, and verified by [`connect`](Self::connect).
-    fn partitions(&self) -> u32;
-
-    /// Whether it keeps the payloads that it is given, rather than copying them. Then each has an allocation of its own,
-    /// which is freed with it; otherwise many share one.
-    fn keeps_payloads(&self) -> bool {
-        false
-    }
-
-    /// How many connections of the producer are worth having at the same time, of which each sends to some of the
-    /// partitions. They are opened as they turn out to be of use. With more than one, requests to different partitions
-    /// are under way together; those to one partition never are.
-    fn connections(&self) -> usize {
-        1
-    }
+    /// What never changes.
+    fn properties(&self) -> TransportProperties;
 
     /// Connects, logs in, creates the topic when it is absent and verifies it when it is present.
-    fn connect(&self) -> impl Future<Output = Result<Self::Producer, Error>> + Send;
-
-    /// Another connection beside one that [`connect`](Self::connect) has made and that is still good.
-    fn connect_another(&self) -> impl Future<Output = Result<Self::Producer, Error>> + Send {
-        self.connect()
-    }
+    fn connect(&self, purpose: Connect) -> impl Future<Output = Result<Self::Producer, Error>> + Send;
 
     /// Connects and joins a group. `instance` is the same whenever the same consumer joins again.
     fn join(&self, group: &str, instance: u128) -> impl Future<Output = Result<Self::Member, Error>> + Send;
@@ -114,14 +226,26 @@ pub trait Transport: Send + Sync + 'static {
     /// The watermarks of every partition.
     fn watermarks(&self) -> impl Future<Output = Result<Watermarks, Error>> + Send;
 
-    /// What a group has committed, for every partition.
-    fn committed(&self, group: &str) -> impl Future<Output = Result<Vec<Option<Offset>>, Error>> + Send;
+    /// For each partition and time the first offset whose record was appended then or later, and the high watermark
+    /// where there is none.
+    fn offsets_at(
+        &self,
+        times: &[(PartitionId, Timestamp)],
+    ) -> impl Future<Output = Result<Vec<Offset>, Error>> + Send;
 
-    /// Forgets a group.
+    /// The place of a group in every partition: the next offset to read. `None` for a partition in which the group has
+    /// none; in all of them, for a group that nobody has started. An answer that is missing for one partition must not
+    /// hide the others.
+    fn committed(
+        &self,
+        group: &str,
+    ) -> impl Future<Output = Result<Vec<Result<Option<Offset>, Error>>, Error>> + Send;
+
+    /// Forgets a group. An unknown one is no error.
     fn delete_group(&self, group: &str) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Appends at once, or hands the messages back: for a log in this process, which can skip the queue as
-    /// long as nothing is in it. Returns the offset of the first message; the others follow it without a gap.
+    /// Appends at once, or hands the messages back: for a log in this process, which can skip the queue as long as
+    /// nothing is in it. Returns the offset of the first message; the others follow it without a gap.
     ///
     /// `now` is the time on the engine's clock during the call, for a log that shares it.
     ///
@@ -139,8 +263,8 @@ pub trait Transport: Send + Sync + 'static {
 
 /// The producer's connection. Every call ends within a deadline of the transport's own.
 pub trait ProducerConnection: Send + 'static {
-    /// Appends messages to one partition in one request. Returns the offset of the first, when the log said
-    /// so; the others follow it without a gap.
+    /// Appends messages to one partition in one request. Returns the offset of the first, when the log said so; the
+    /// others follow it without a gap.
     ///
     /// When the future is dropped the request counts as lost, with unknown effect.
     fn send(
@@ -149,76 +273,54 @@ pub trait ProducerConnection: Send + 'static {
         messages: &[Message],
     ) -> impl Future<Output = Result<Option<Offset>, SendError>> + Send;
 
-    /// Records from `from` on, at most `max_records`, for reading back what became of a request.
-    fn fetch(
-        &mut self,
-        partition: PartitionId,
-        from: Offset,
-        max_records: usize,
-    ) -> impl Future<Output = Result<FetchResponse, Error>> + Send;
+    /// Fetches records, for reading back what became of a request.
+    fn fetch(&mut self, request: FetchRequest) -> impl Future<Output = Result<FetchResponse, Error>> + Send;
 
-    /// The watermarks of every partition.
-    fn watermarks(&mut self) -> impl Future<Output = Result<Watermarks, Error>> + Send;
-
-    /// Completes when the connection is known to be lost, with the reason. Cancel safe; never completes
-    /// for a transport that only finds out by sending.
+    /// Completes when the connection is known to be lost, with the reason. Cancel safe; never completes for a transport
+    /// that only finds out by sending.
     fn lost(&mut self) -> impl Future<Output = Error> + Send;
 }
 
 /// A consumer's connection: one member of one group. Dropping it leaves the group.
 ///
+/// The engine has several calls in flight at the same time, at most one fetch a partition among them.
 /// [`Error::Unavailable`] from any call means that the connection is lost; the engine joins again.
-pub trait GroupMember: Send + 'static {
-    /// The partitions of this member, when they have changed since the last call (or there was none).
-    /// Cheap, since it is called before every fetch.
-    fn assignment(&mut self) -> impl Future<Output = Result<Option<Vec<Assignment>>, Error>> + Send;
+pub trait GroupMember: Send + Sync + 'static {
+    /// The partitions of this member, unless they are still those of the generation `known`. Cheap, since it is asked
+    /// before every fetch.
+    fn assignments(
+        &self,
+        known: Option<u64>,
+    ) -> impl Future<Output = Result<Option<Assignments>, Error>> + Send;
 
-    /// Records from `from` on: at most `max_records`, and no more than `max_bytes` of payload unless the
-    /// first record alone is longer. From before the low watermark it begins there.
-    fn fetch(
-        &mut self,
-        partition: PartitionId,
-        from: Offset,
-        max_records: usize,
-        max_bytes: usize,
-    ) -> impl Future<Output = Result<FetchResponse, Error>> + Send;
+    /// Fetches records of a partition.
+    fn fetch(&self, request: FetchRequest) -> impl Future<Output = Result<FetchResponse, Error>> + Send;
 
-    /// The retained range of a partition.
-    fn watermarks(
-        &mut self,
-        partition: PartitionId,
-    ) -> impl Future<Output = Result<PartitionWatermarks, Error>> + Send;
+    /// Stores the place of the group in these partitions. The answers are in the order of the question, one for each;
+    /// one that fails keeps no other from being stored.
+    ///
+    /// When the future is dropped each place is stored or not.
+    fn commit(
+        &self,
+        places: &[(PartitionId, Offset)],
+        mode: CommitMode,
+    ) -> impl Future<Output = Vec<Result<(), CommitErrorKind>>> + Send;
 
-    /// The first offset whose record was appended at `timestamp` or later; the high watermark when there is
-    /// none.
-    fn offset_at(
-        &mut self,
-        partition: PartitionId,
-        timestamp: Timestamp,
-    ) -> impl Future<Output = Result<Offset, Error>> + Send;
+    /// Waits until one of these partitions ends elsewhere or has another incarnation, until the assignment is another
+    /// than that of the generation `known`, until the connection is lost, or until `deadline`. Waking too often is allowed, missing a
+    /// change is not. Cancel safe.
+    fn wait(
+        &self,
+        ends: &[KnownEnd],
+        known: Option<u64>,
+        deadline: Instant,
+    ) -> impl Future<Output = ()> + Send;
 
-    /// What the group has committed of a partition: the next offset to read.
-    fn committed(
-        &mut self,
-        partition: PartitionId,
-    ) -> impl Future<Output = Result<Option<Offset>, Error>> + Send;
-
-    /// Stores the committed offset of a partition, also a lower one than before.
-    fn store(
-        &mut self,
-        partition: PartitionId,
-        next: Offset,
-    ) -> impl Future<Output = Result<(), CommitErrorKind>> + Send;
-
-    /// Waits until something may have changed (records, the assignment, the connection) since the last
-    /// fetch, or until `deadline`. Waking too often is allowed, missing a change is not. Cancel safe.
-    fn wait(&mut self, deadline: Instant) -> impl Future<Output = ()> + Send;
-
-    /// Leaves the group, and waits until the others know.
-    fn leave(self) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Leaves the group, and waits until the other members can know.
+    fn leave(&self) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
-/// The id of a message that came without one (from a producer that knows nothing of this library): its place, in the
+/// The id of a message that came without one (from a producer that does not use this library): its place, in the
 /// shape of a version 8 UUID, which no UUIDv7 equals. The same on every backend, and the same whenever it is read.
 #[must_use]
 pub fn foreign_id(position: Position) -> EventId {

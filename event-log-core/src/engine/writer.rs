@@ -41,7 +41,7 @@ pub(super) struct Writer<E, T: Transport> {
 
 impl<E: Send + 'static, T: Transport> Writer<E, T> {
     pub(super) fn new(shared: Arc<Shared<E>>, transport: Arc<T>) -> Self {
-        let flows = (0..transport.partitions()).map(|_| Flow::default()).collect();
+        let flows = (0..transport.properties().partitions).map(|_| Flow::default()).collect();
         Self { shared, transport, flows, again: VecDeque::new() }
     }
 
@@ -195,7 +195,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
     }
 
     fn partitions(&self) -> impl Iterator<Item = PartitionId> + use<E, T> {
-        (0..self.transport.partitions()).map(PartitionId)
+        (0..self.transport.properties().partitions).map(PartitionId)
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::Consumer;
-use crate::engine::transport::{GroupMember, Transport};
+use crate::engine::transport::{CommitMode, GroupMember, Transport};
 use crate::error::{CommitError, CommitErrorKind, Error};
 use crate::position::{Cursor, Offset, PartitionId};
 
@@ -88,7 +88,8 @@ where
         let Some(member) = self.member.as_mut() else {
             return Err(CommitErrorKind::Failed(Error::Unavailable(None)));
         };
-        if let Err(failure) = member.store(partition, next).await {
+        let stored = member.commit(&[(partition, next)], CommitMode::Replace).await.pop();
+        if let Some(Err(failure)) = stored {
             if let CommitErrorKind::Failed(error) = &failure {
                 self.note_lost(error);
             }

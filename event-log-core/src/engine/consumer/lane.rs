@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::window::DedupWindow;
-use crate::engine::transport::{Assignment, GroupMember, StoredMessage};
+use crate::engine::transport::{
+    Assignment, FetchRequest, GroupMember, KnownEnd, Landmark, StoredMessage, Transport,
+};
 use crate::error::Error;
 use crate::limits;
 use crate::position::{Offset, PartitionId, Position, Timestamp};
@@ -17,6 +19,9 @@ pub(super) struct Lane {
     next: Offset,
     /// FetchResponse and not delivered, in offset order.
     ahead: VecDeque<StoredMessage>,
+    /// The record that was fetched last.
+    last_read: Option<Landmark>,
+    incarnation: Option<u64>,
     /// The next offset to fetch.
     fetch_from: Offset,
     /// How many records to fetch at least.
@@ -76,6 +81,8 @@ impl Lane {
             assigned,
             next,
             ahead: VecDeque::new(),
+            last_read: None,
+            incarnation: None,
             fetch_from: next,
             stride: limits::PREFETCH_RECORDS,
             // What is committed was there once.
@@ -109,6 +116,12 @@ impl Lane {
 
     pub(super) const fn committed(&self) -> Option<Offset> {
         self.committed
+    }
+
+    /// Where the partition ends, as far as this lane has seen.
+    pub(super) fn known_end(&self) -> KnownEnd {
+        let end = self.high.max(self.fetch_from);
+        KnownEnd { partition: self.partition(), end, incarnation: self.incarnation }
     }
 
     pub(super) fn ahead(&self) -> usize {
@@ -156,15 +169,24 @@ impl Lane {
 
     /// Fetches what is missing of `wanted` records ahead, if the partition has it. What retention has taken meanwhile makes
     /// a notice, and so does a partition that was cut.
-    pub(super) async fn fill<M: GroupMember>(
+    pub(super) async fn fill<T: Transport>(
         &mut self,
-        member: &mut M,
+        transport: &T,
+        group: &str,
+        member: &T::Member,
         wanted: usize,
     ) -> Result<Option<Notice>, Error> {
         let count = wanted.saturating_sub(self.ahead.len()).max(self.stride);
         let asked = self.fetch_from;
         let fetched = loop {
-            let fetched = member.fetch(self.partition(), asked, count, limits::FETCH_BYTES).await?;
+            let request = FetchRequest {
+                after: self.last_read,
+                max_records: count,
+                ..FetchRequest::new(self.partition(), asked)
+            };
+            let mut fetched = member.fetch(request).await?;
+            let known = std::mem::replace(&mut self.incarnation, fetched.incarnation);
+            fetched.truncated |= known.is_some() && known != fetched.incarnation;
             self.faulty = false;
             let high = fetched.high.unwrap_or(self.high);
             let knows_cut = std::mem::take(&mut self.knows_cut);
@@ -172,7 +194,11 @@ impl Lane {
             if self.truncated {
                 // What was fetched before the cut is delivered first: it was in the log.
                 let resumes = self.ahead.is_empty();
-                return if resumes { self.resume_after_cut(member, high).await.map(Some) } else { Ok(None) };
+                return if resumes {
+                    self.resume_after_cut(transport, group, high).await.map(Some)
+                } else {
+                    Ok(None)
+                };
             }
             self.high = high;
             if self.unread.is_none() || fetched.records.is_empty() {
@@ -185,6 +211,7 @@ impl Lane {
             }
         };
         if let Some(last) = fetched.records.last() {
+            self.last_read = Some(Landmark { offset: last.offset, id: last.id });
             self.fetch_from = last.offset.next();
             if self.is_behind() {
                 self.stride = limits::READ_AHEAD_RECORDS.min(self.stride * 2);
@@ -210,10 +237,15 @@ impl Lane {
 
     /// Shows the window the records before those that we are to deliver: a second copy of one is a copy also to somebody
     /// who has not delivered the first. Says whether that is done.
-    async fn look_back<M: GroupMember>(&mut self, member: &mut M) -> Result<bool, Error> {
+    async fn look_back<M: GroupMember>(&mut self, member: &M) -> Result<bool, Error> {
         while let Some(Range { start, end }) = self.unread.clone() {
             let wanted = usize::try_from(end - start).unwrap_or(usize::MAX).min(limits::FETCH_RECORDS);
-            let fetched = member.fetch(self.partition(), Offset(start), wanted, limits::FETCH_BYTES).await?;
+            let request = FetchRequest {
+                after: self.last_read,
+                max_records: wanted,
+                ..FetchRequest::new(self.partition(), Offset(start))
+            };
+            let fetched = member.fetch(request).await?;
             if fetched.truncated || fetched.high.is_some_and(|high| high < self.high) {
                 self.truncated = true;
                 return Ok(false);
@@ -236,18 +268,19 @@ impl Lane {
     }
 
     /// The partition was cut, and ends at `high` now.
-    async fn resume_after_cut<M: GroupMember>(
+    async fn resume_after_cut<T: Transport>(
         &mut self,
-        member: &mut M,
+        transport: &T,
+        group: &str,
         high: Offset,
     ) -> Result<Notice, Error> {
         // Everything that awaits comes first: a dropped future leaves the lane as it was.
         let partition = self.partition();
         let resumed_at = match self.last_timestamp {
-            Some(last) => member.offset_at(partition, last).await?,
-            None => member.watermarks(partition).await?.low,
+            Some(last) => transport.offsets_at(&[(partition, last)]).await?.pop().unwrap_or_default(),
+            None => transport.watermarks().await?.get(partition).unwrap_or_default().low,
         };
-        let committed = member.committed(partition).await?;
+        let committed = super::committed_of(transport, group, partition).await?;
         let notice = Notice::Truncated { partition, from: self.next, resumed_at };
         (self.high, self.truncated) = (high, false);
         let last_timestamp = self.last_timestamp;
@@ -306,6 +339,7 @@ impl Lane {
     fn move_to(&mut self, next: Offset) {
         self.next = next;
         self.fetch_from = next;
+        self.last_read = None;
         self.stride = limits::PREFETCH_RECORDS;
         self.knows_cut = false;
         self.unread = None;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::lane::Lane;
-use crate::codec::{Codec, CodecError};
+use crate::codec::{Codec, CodecError, DecodeError};
 use crate::consumer::PoisonPolicy;
 use crate::dead_letter::DeadLetter;
 use crate::engine::transport::StoredMessage;
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::ext::EventLogExt;
 use crate::log::EventLog;
 use crate::position::Position;
-use crate::record::{DecodeError, Notice, Record};
+use crate::record::{Notice, Record};
 
 /// What came of taking the head of a lane.
 pub(super) enum Taken {
@@ -41,18 +41,19 @@ pub(super) fn take<E: DeserializeOwned>(
     if let Some(first) = first {
         return Taken::Notice(Notice::Duplicate { position, first, id: head.id });
     }
-    let DecodeError { payload, error } = match codec.decode_owned(std::mem::take(&mut head.payload)) {
-        Ok(event) => {
-            records.push(Record::new(position, head.id, head.timestamp, Ok(event)));
-            return Taken::Delivered;
-        }
-        Err(undecodable) => undecodable,
-    };
+    let DecodeError { payload, error } =
+        match codec.decode_owned(std::mem::take(&mut head.payload), &head.headers) {
+            Ok(event) => {
+                records.push(Record::new(position, head.id, head.timestamp, head.headers, Ok(event)));
+                return Taken::Delivered;
+            }
+            Err(undecodable) => undecodable,
+        };
     head.payload = payload;
     match policy {
         PoisonPolicy::Deliver => {
             let undecodable = DecodeError::new(head.payload, error);
-            records.push(Record::new(position, head.id, head.timestamp, Err(undecodable)));
+            records.push(Record::new(position, head.id, head.timestamp, head.headers, Err(undecodable)));
             Taken::Delivered
         }
         PoisonPolicy::Skip => Taken::Notice(Notice::Skipped { position, error }),

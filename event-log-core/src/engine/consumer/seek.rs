@@ -4,11 +4,12 @@ use serde::de::DeserializeOwned;
 
 use super::Consumer;
 use super::lane::Lane;
-use crate::engine::transport::{GroupMember, Transport};
+use crate::engine::transport::{FetchRequest, GroupMember, Transport};
 use crate::engine::writer::{EMPTY_ANSWER_WAIT, EMPTY_ANSWERS};
 use crate::error::Error;
 use crate::limits;
 use crate::position::{Cursor, Offset, PartitionId, SeekPosition, Timestamp};
+use crate::watermark::PartitionWatermarks;
 
 impl<E, T> Consumer<E, T>
 where
@@ -38,7 +39,7 @@ where
     }
 
     fn check_partitions(&self, to: &SeekPosition) -> Result<(), Error> {
-        let partitions = self.transport.partitions();
+        let partitions = self.transport.properties().partitions;
         let exists = |partition: PartitionId| partition.0 < partitions;
         let unknown = match to {
             SeekPosition::Position(position) => Some(position.partition).filter(|&one| !exists(one)),
@@ -53,8 +54,9 @@ where
 }
 
 /// The offsets that a position means in these partitions. A partition that it does not speak of is absent.
-pub(super) async fn resolve<M: GroupMember>(
-    member: &mut M,
+pub(super) async fn resolve<T: Transport>(
+    transport: &T,
+    member: &mut T::Member,
     partitions: &[PartitionId],
     to: &SeekPosition,
 ) -> Result<Cursor, Error> {
@@ -62,29 +64,31 @@ pub(super) async fn resolve<M: GroupMember>(
     match to {
         SeekPosition::Position(position) => target.set(position.partition, position.offset),
         SeekPosition::Cursor(cursor) => target = cursor.clone(),
-        SeekPosition::FromEnd(count) => return from_end(member, partitions, *count).await,
+        SeekPosition::FromEnd(count) => return from_end(transport, member, partitions, *count).await,
         SeekPosition::Beginning => {
+            let watermarks = transport.watermarks().await?;
             for &partition in partitions {
-                target.set(partition, member.watermarks(partition).await?.low);
+                target.set(partition, watermarks.get(partition).unwrap_or_default().low);
             }
         }
         SeekPosition::End => {
+            let watermarks = transport.watermarks().await?;
             for &partition in partitions {
-                target.set(partition, member.watermarks(partition).await?.high);
+                target.set(partition, watermarks.get(partition).unwrap_or_default().high);
             }
         }
         SeekPosition::Timestamp(timestamp) => {
-            for &partition in partitions {
-                target.set(partition, member.offset_at(partition, *timestamp).await?);
-            }
+            let times: Vec<_> = partitions.iter().map(|&partition| (partition, *timestamp)).collect();
+            target = partitions.iter().copied().zip(transport.offsets_at(&times).await?).collect();
         }
     }
     Ok(target)
 }
 
 /// Where the last `count` records of these partitions together begin.
-async fn from_end<M: GroupMember>(
-    member: &mut M,
+async fn from_end<T: Transport>(
+    transport: &T,
+    member: &mut T::Member,
     partitions: &[PartitionId],
     count: usize,
 ) -> Result<Cursor, Error> {
@@ -92,10 +96,12 @@ async fn from_end<M: GroupMember>(
         let problem = format!("FromEnd looks back over at most {} records", limits::FROM_END_RECORDS);
         return Err(Error::invalid("seek", problem));
     }
+    let watermarks = transport.watermarks().await?;
     let mut target = Cursor::new();
     let mut tails: Vec<(Timestamp, PartitionId, Offset)> = Vec::new();
     for &partition in partitions {
-        let (tail, high) = tail(member, partition, count).await?;
+        let (tail, high) =
+            tail(member, watermarks.get(partition).unwrap_or_default(), partition, count).await?;
         target.set(partition, high);
         tails.extend(tail.into_iter().map(|(timestamp, offset)| (timestamp, partition, offset)));
     }
@@ -113,19 +119,21 @@ async fn from_end<M: GroupMember>(
 /// the count and on the gaps, not on the length of the log.
 async fn tail<M: GroupMember>(
     member: &mut M,
+    marks: PartitionWatermarks,
     partition: PartitionId,
     count: usize,
 ) -> Result<(Vec<(Timestamp, Offset)>, Offset), Error> {
-    let marks = member.watermarks(partition).await?;
     let (mut window, mut empty) = (count as u64, 0);
     loop {
         let from = Offset(marks.high.0.saturating_sub(window)).max(marks.low);
         let mut found = Vec::new();
         let mut next = from;
         while next < marks.high {
-            let fetched = member.fetch(partition, next, limits::FETCH_RECORDS, limits::FETCH_BYTES).await?;
+            let fetched = member.fetch(FetchRequest::new(partition, next)).await?;
             next = next.max(fetched.low.unwrap_or(next));
-            let Some(last) = fetched.records.last() else {
+            let scanned_to = fetched.scanned_to.filter(|&scanned_to| scanned_to > next);
+            let read_to = fetched.records.last().map(|last| last.offset.next()).max(scanned_to);
+            let Some(read_to) = read_to else {
                 // No proof of the end: stopping here would pass over what is there.
                 empty += 1;
                 if empty > EMPTY_ANSWERS {
@@ -136,7 +144,7 @@ async fn tail<M: GroupMember>(
                 tokio::time::sleep(EMPTY_ANSWER_WAIT).await;
                 continue;
             };
-            next = last.offset.next();
+            next = read_to;
             let known = fetched.records.iter().take_while(|record| record.offset < marks.high);
             found.extend(known.map(|record| (record.timestamp, record.offset)));
         }

@@ -11,10 +11,9 @@ use std::time::Duration;
 use super::Writer;
 use super::flow::Flow;
 use crate::engine::entry::unknown;
-use crate::engine::transport::{ProducerConnection, Transport};
+use crate::engine::transport::{FetchRequest, ProducerConnection, Transport};
 use crate::error::Error;
 use crate::event::EventId;
-use crate::limits;
 use crate::position::{Offset, PartitionId};
 use crate::state::Recovered;
 use crate::watermark::PartitionWatermarks;
@@ -22,7 +21,7 @@ use crate::watermark::PartitionWatermarks;
 impl<E: Send + 'static, T: Transport> Writer<E, T> {
     /// Finds out what became of the requests that may have arrived.
     pub(super) async fn recover(&mut self, session: &mut T::Producer) -> Result<(), Error> {
-        let watermarks = session.watermarks().await?;
+        let watermarks = self.transport.watermarks().await?;
         for partition in self.partitions() {
             let flow = self.flow(partition);
             if let Some(recovered) = flow.recover(session, partition, watermarks.get(partition)).await? {
@@ -115,7 +114,8 @@ async fn is_known_again<S: ProducerConnection>(
     confirmed: Option<(Offset, EventId)>,
 ) -> Result<bool, Error> {
     let Some((offset, id)) = confirmed else { return Ok(true) };
-    let fetched = session.fetch(partition, offset, 1).await?;
+    let request = FetchRequest { max_records: 1, ..FetchRequest::new(partition, offset) };
+    let fetched = session.fetch(request).await?;
     // Nothing there is no sign of it: retention may have been there first.
     Ok(fetched.records.first().is_none_or(|record| record.offset != offset || record.id == id))
 }
@@ -141,12 +141,14 @@ async fn read_back<S: ProducerConnection>(
     let mut seen = ReadBack { found: HashMap::with_capacity(ours.len()), incomplete: false };
     let (mut next, mut empty) = (offsets.start, 0);
     while next < offsets.end {
-        let fetched = session.fetch(partition, next, limits::FETCH_RECORDS).await?;
+        let fetched = session.fetch(FetchRequest::new(partition, next)).await?;
         if let Some(low) = fetched.low.filter(|&low| low > next) {
             seen.incomplete = true;
             next = low;
         }
-        let Some(last) = fetched.records.last() else {
+        let scanned_to = fetched.scanned_to.filter(|&scanned_to| scanned_to > next);
+        let read_to = fetched.records.last().map(|last| last.offset.next()).max(scanned_to);
+        let Some(read_to) = read_to else {
             // No proof of the end: faults of the log look like this too.
             empty += 1;
             if empty > EMPTY_ANSWERS {
@@ -155,7 +157,7 @@ async fn read_back<S: ProducerConnection>(
             tokio::time::sleep(EMPTY_ANSWER_WAIT).await;
             continue;
         };
-        next = next.max(last.offset.next());
+        next = next.max(read_to);
         let found = fetched.records.iter().filter(|record| ours.contains(&record.id));
         for record in found {
             // The first copy is the one that consumers deliver.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::future::select_all;
 use tokio::task::JoinSet;
 
-use crate::engine::transport::{ProducerConnection, Transport};
+use crate::engine::transport::{Connect, ProducerConnection, Transport};
 use crate::error::Error;
 
 /// Connections that are good. They are lost together: the writer reads back what became of its requests over a new one.
@@ -42,14 +42,14 @@ impl<T: Transport> Sessions<T> {
 
     /// All are in use, and there may be more.
     pub(super) fn may_widen(&self) -> bool {
-        let is_complete = self.is_refused || self.open >= self.transport.connections();
+        let is_complete = self.is_refused || self.open >= self.transport.properties().connections;
         !is_complete && self.idle.is_empty() && self.opening.is_empty()
     }
 
     /// Opens one more. Whoever appends now and then has one.
     pub(super) fn widen(&mut self) {
         let transport = Arc::clone(&self.transport);
-        self.opening.spawn(async move { transport.connect_another().await });
+        self.opening.spawn(async move { transport.connect(Connect::Another).await });
     }
 
     /// Completes when there is one more, or when one is known to be lost, with the reason. That is looked for while all are

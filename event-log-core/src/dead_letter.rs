@@ -1,7 +1,18 @@
 //! Where records go that could not be decoded, when the consumer's policy is to park them.
 
+#[cfg(feature = "engine")]
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+#[cfg(feature = "engine")]
+use crate::codec::CodecError;
+#[cfg(feature = "engine")]
+use crate::engine::StoredMessage;
 
 use crate::event::{EventId, Partitionable};
 use crate::position::{Position, Timestamp};
@@ -9,11 +20,13 @@ use crate::position::{Position, Timestamp};
 /// A record that a consumer could not decode, with all that is needed to look at it, or to append it again
 /// once the reader has learnt its shape.
 ///
-/// Its own id is the id of the record, so that a letter that was written twice (a consumer died between
-/// parking and committing) is read once.
+/// Its own id is made from the topic, the group and the id of the record: a letter that was written twice (a consumer died
+/// between parking and committing) is read once, and letters of two groups or two topics are never taken for copies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeadLetter {
+    /// The log that the record is in.
+    pub topic: String,
     /// The group whose consumer could not read it.
     pub group: String,
     /// Where the record is in its log.
@@ -24,23 +37,9 @@ pub struct DeadLetter {
     pub timestamp: Timestamp,
     /// What the codec said.
     pub reason: String,
-    /// The payload, exactly as it is in its log.
+    /// The payload, exactly as it is in its log. It serialises as base64.
+    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub payload: Bytes,
-}
-
-impl DeadLetter {
-    /// A letter; for implementors of consumers.
-    #[must_use]
-    pub const fn new(
-        group: String,
-        position: Position,
-        id: EventId,
-        timestamp: Timestamp,
-        reason: String,
-        payload: Bytes,
-    ) -> Self {
-        Self { group, position, id, timestamp, reason, payload }
-    }
 }
 
 impl Partitionable for DeadLetter {
@@ -50,6 +49,65 @@ impl Partitionable for DeadLetter {
     }
 
     fn event_id(&self) -> Option<EventId> {
-        Some(self.id)
+        Some(letter_id(&self.topic, &self.group, self.id))
     }
+}
+
+/// Where the letters of one consumer come from.
+#[cfg(feature = "engine")]
+#[derive(Clone, Debug)]
+pub(crate) struct LetterFrom {
+    topic: Arc<str>,
+    group: Arc<str>,
+}
+
+#[cfg(feature = "engine")]
+impl LetterFrom {
+    pub(crate) const fn new(topic: Arc<str>, group: Arc<str>) -> Self {
+        Self { topic, group }
+    }
+
+    /// The id of the letter about a record.
+    pub(crate) fn letter_id(&self, record: EventId) -> EventId {
+        letter_id(&self.topic, &self.group, record)
+    }
+
+    pub(crate) fn letter(
+        &self,
+        position: Position,
+        record: &StoredMessage,
+        error: &CodecError,
+    ) -> DeadLetter {
+        DeadLetter {
+            topic: self.topic.as_ref().to_owned(),
+            group: self.group.as_ref().to_owned(),
+            position,
+            id: record.id,
+            timestamp: record.timestamp,
+            reason: error.to_string(),
+            payload: record.payload.clone(),
+        }
+    }
+}
+
+/// A version 5 UUID (RFC 9562) of where the letter comes from.
+fn letter_id(topic: &str, group: &str, record: EventId) -> EventId {
+    const LETTERS: Uuid = Uuid::from_u128(0x6d1c_5c2e_9a37_4f0b_8f5e_0b9e_21c4_77aa);
+    let mut name = Vec::with_capacity(topic.len() + group.len() + 32);
+    for part in [topic.as_bytes(), group.as_bytes()] {
+        // With its length, so that no two ways to cut a name are the same.
+        name.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        name.extend_from_slice(part);
+    }
+    name.extend_from_slice(&record.as_u128().to_le_bytes());
+    Uuid::new_v5(&LETTERS, &name).into()
+}
+
+fn to_base64<S: Serializer>(payload: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&STANDARD.encode(payload))
+}
+
+fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    STANDARD.decode(text).map(Bytes::from).map_err(serde::de::Error::custom)
 }

@@ -73,6 +73,8 @@ pub enum Error {
     DeadLetter {
         /// Where the record is.
         position: Position,
+        /// Whether the dead-letter log may take it later.
+        retryable: bool,
         /// Why not.
         #[source]
         error: BoxError,
@@ -95,8 +97,8 @@ impl Error {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::Unavailable(_) | Self::Timeout(_) | Self::DeadLetter { .. } => true,
-            Self::Backend { retryable, .. } => *retryable,
+            Self::Unavailable(_) | Self::Timeout(_) => true,
+            Self::Backend { retryable, .. } | Self::DeadLetter { retryable, .. } => *retryable,
             _ => false,
         }
     }

@@ -52,6 +52,27 @@ pub const RECONNECT_JITTER_PERCENT: u32 = 20;
 /// How long a consumer that has lost its connection waits before it joins its group again.
 pub const REJOIN_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long a consumer waits before it asks again for what a partition did not return, or could not. Doubled with each
+/// failure in a row, up to [`READER_RETRY_MAX`].
+pub const READER_RETRY: Duration = Duration::from_millis(100);
+
+/// The longest wait between two attempts to read a faulty partition: it is back within a second of its fault's end.
+pub const READER_RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// How long records of other partitions are held back for a fetch that is in flight and may bring older ones. It orders
+/// what comes at the same time, and bounds what a slow partition costs the others.
+pub const MERGE_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Turns of [`TURN_RECORDS`] that the other partitions may have before a record that claims to be newer than theirs is
+/// delivered all the same: append times order the merge, but a clock that jumped ahead must not starve its partition.
+pub const STARVATION_TURNS: u64 = 256;
+
+/// The longest wait before a letter is appended again to a dead-letter log that could not take it.
+pub const LETTER_RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Epochs that a consumer remembers per partition after they have ended, to say why a cursor from one of them is late.
+pub const REMEMBERED_EPOCHS: usize = 16;
+
 /// How much longer than its timeout a poll may wait for an answer that is under way: a round trip, and a slow one. A
 /// poll with a timeout of zero lives on it.
 pub const POLL_OVERTIME: Duration = Duration::from_secs(1);

@@ -79,36 +79,57 @@ impl fmt::Display for Position {
 /// assert_eq!(serde_json::from_str::<Cursor>(&json)?, cursor);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+///
+/// A cursor from a consumer also knows in which epoch of that consumer each offset was read, so that
+/// [`commit`](crate::EventConsumer::commit) can tell what another consumer has read, and what is from before a seek or a
+/// truncation. That is neither compared nor serialised; an offset that was [`set`](Self::set) has none.
+#[derive(Clone, Default)]
 pub struct Cursor {
     /// Sorted by partition, each partition once.
-    next: Vec<(PartitionId, Offset)>,
+    entries: Vec<Entry>,
 }
+
+#[derive(Clone, Copy)]
+struct Entry {
+    partition: PartitionId,
+    next: Offset,
+    /// `None` for an offset that no consumer has vouched for.
+    epoch: Option<Epoch>,
+}
+
+/// What a consumer read without a break in one partition, from getting it, a seek or a truncation on: unique in this
+/// process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Epoch(std::num::NonZeroU64);
 
 impl Cursor {
     /// A cursor that knows no partition.
     #[must_use]
     pub const fn new() -> Self {
-        Self { next: Vec::new() }
+        Self { entries: Vec::new() }
     }
 
     /// The next offset to read in `partition`, if the cursor knows that partition.
     #[must_use]
     pub fn get(&self, partition: PartitionId) -> Option<Offset> {
-        self.find(partition).ok().map(|at| self.next[at].1)
+        self.find(partition).ok().map(|at| self.entries[at].next)
     }
 
     /// Sets the next offset to read in `partition`.
     pub fn set(&mut self, partition: PartitionId, next: Offset) {
-        match self.find(partition) {
-            Ok(at) => self.next[at].1 = next,
-            Err(at) => self.next.insert(at, (partition, next)),
+        self.insert(Entry { partition, next, epoch: None });
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        match self.find(entry.partition) {
+            Ok(at) => self.entries[at] = entry,
+            Err(at) => self.entries.insert(at, entry),
         }
     }
 
     /// Forgets `partition`, and returns what was known of it.
     pub fn remove(&mut self, partition: PartitionId) -> Option<Offset> {
-        self.find(partition).ok().map(|at| self.next.remove(at).1)
+        self.find(partition).ok().map(|at| self.entries.remove(at).next)
     }
 
     /// Moves past the record at `position`.
@@ -118,23 +139,68 @@ impl Cursor {
 
     /// The partitions with their next offsets, in the order of the partitions.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (PartitionId, Offset)> + '_ {
-        self.next.iter().copied()
+        self.entries.iter().map(|entry| (entry.partition, entry.next))
     }
 
     /// How many partitions the cursor knows.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.next.len()
+        self.entries.len()
     }
 
     /// Whether the cursor knows no partition.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.next.is_empty()
+        self.entries.is_empty()
     }
 
     fn find(&self, partition: PartitionId) -> Result<usize, usize> {
-        self.next.binary_search_by_key(&partition, |&(known, _)| known)
+        self.entries.binary_search_by_key(&partition, |entry| entry.partition)
+    }
+}
+
+#[cfg(feature = "engine")]
+impl Epoch {
+    /// One that no cursor of this process carries yet.
+    pub(crate) fn new() -> Self {
+        static LAST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let last = LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Self(std::num::NonZeroU64::MIN.saturating_add(last))
+    }
+}
+
+#[cfg(feature = "engine")]
+impl Cursor {
+    /// Sets what a consumer has read in an epoch.
+    pub(crate) fn set_read(&mut self, partition: PartitionId, next: Offset, epoch: Epoch) {
+        self.insert(Entry { partition, next, epoch: Some(epoch) });
+    }
+
+    /// The entries with the epochs in which they were read.
+    pub(crate) fn iter_read(&self) -> impl Iterator<Item = (PartitionId, Offset, Option<Epoch>)> + '_ {
+        self.entries.iter().map(|entry| (entry.partition, entry.next, entry.epoch))
+    }
+}
+
+/// The offsets count, and not where they come from.
+impl PartialEq for Cursor {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Cursor {}
+
+impl std::hash::Hash for Cursor {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.len().hash(state);
+        self.iter().for_each(|entry| entry.hash(state));
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cursor({self})")
     }
 }
 
@@ -171,7 +237,7 @@ impl<'de> Deserialize<'de> for Cursor {
         // Through a map rather than a list of pairs: a partition cannot be named twice with two meanings,
         // and a hostile input of n entries costs n log n.
         let entries = std::collections::BTreeMap::<PartitionId, Offset>::deserialize(deserializer)?;
-        Ok(Self { next: entries.into_iter().collect() })
+        Ok(entries.into_iter().collect())
     }
 }
 

@@ -207,8 +207,9 @@ impl GroupMember for NoMember {
         places.iter().map(|_| Ok(())).collect()
     }
 
-    async fn wait(&self, _: &[KnownEnd], _: Option<u64>, deadline: Instant) {
+    async fn wait(&self, _: &[KnownEnd], _: Option<u64>, deadline: Instant) -> Vec<PartitionId> {
         tokio::time::sleep_until(deadline).await;
+        Vec::new()
     }
 
     async fn leave(&self) -> Result<(), Error> {

@@ -41,6 +41,9 @@ impl Arrivals {
         glance: impl Fn() -> bool,
         has_changed: impl FnOnce() -> bool,
     ) {
+        if deadline <= Instant::now() {
+            return;
+        }
         for _ in 0..GLANCES {
             if glance() {
                 return;

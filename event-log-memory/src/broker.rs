@@ -98,7 +98,7 @@ impl MemoryBroker {
         let topic = match topics.entry(name.to_owned()) {
             hash_map::Entry::Occupied(topic) => topic.into_mut(),
             hash_map::Entry::Vacant(entry) => {
-                entry.insert(Arc::new(Topic::new(partitions, retention, self.clock())))
+                entry.insert(Arc::new(Topic::new(name, partitions, retention, self.clock())))
             }
         };
         let mismatch =

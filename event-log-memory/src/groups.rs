@@ -40,7 +40,7 @@ impl Groups {
     /// What was committed refers to offsets that are no more.
     pub(crate) fn forget_commits(&self) {
         for group in self.groups.lock().values() {
-            group.state.lock().partitions.iter_mut().for_each(|partition| partition.committed = None);
+            group.state.lock().partitions.iter_mut().for_each(PartitionState::begin_again);
         }
     }
 
@@ -81,6 +81,13 @@ struct PartitionState {
     /// The consumer that had it last, and how often that has changed.
     last_instance: Option<u128>,
     epoch: u64,
+}
+
+impl PartitionState {
+    /// The group's place is where the offsets begin again.
+    fn begin_again(&mut self) {
+        self.committed = self.committed.map(|_| Offset::ZERO);
+    }
 }
 
 impl Group {

@@ -18,6 +18,7 @@ use crate::partition::Partition;
 use crate::retention::Retention;
 
 pub(crate) struct Topic {
+    name: Arc<str>,
     partitions: Box<[Mutex<Partition>]>,
     /// The high watermarks, for a glance without the lock.
     high: Box<[AtomicU64]>,
@@ -35,8 +36,9 @@ impl std::fmt::Debug for Topic {
 }
 
 impl Topic {
-    pub(crate) fn new(partitions: u32, retention: Retention, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(name: &str, partitions: u32, retention: Retention, clock: Arc<dyn Clock>) -> Self {
         Self {
+            name: name.into(),
             partitions: (0..partitions).map(|_| Mutex::default()).collect(),
             high: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
             retention,
@@ -45,6 +47,10 @@ impl Topic {
             faults: FaultState::default(),
             clock,
         }
+    }
+
+    pub(crate) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
     }
 
     pub(crate) fn partitions(&self) -> u32 {

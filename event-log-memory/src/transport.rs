@@ -89,6 +89,7 @@ impl Transport for MemoryTransport {
     fn properties(&self) -> TransportProperties {
         let mut properties = TransportProperties::new(self.topic.partitions());
         (properties.keeps_payloads, properties.reads_ahead) = (true, false);
+        properties.topic = self.topic.name();
         properties
     }
 
@@ -195,12 +196,15 @@ impl MemoryMember {
     }
 
     fn has_changed(&self, ends: &[KnownEnd], known: Option<u64>) -> bool {
-        let topic = &self.connection.topic;
-        let differs = |known: &KnownEnd| {
-            let now = topic.end(known.partition);
-            now.end != known.end || known.incarnation.is_some_and(|known| now.incarnation != Some(known))
-        };
-        self.connection.check().is_err() || known != Some(self.group.generation()) || ends.iter().any(differs)
+        self.connection.check().is_err()
+            || known != Some(self.group.generation())
+            || ends.iter().any(|end| self.is_elsewhere(end))
+    }
+
+    /// Whether a partition ends elsewhere than its reader knows.
+    fn is_elsewhere(&self, known: &KnownEnd) -> bool {
+        let now = self.connection.topic.end(known.partition);
+        now.end != known.end || known.incarnation.is_some_and(|known| now.incarnation != Some(known))
     }
 
     /// The same without any lock, and perhaps a moment late.
@@ -244,10 +248,11 @@ impl GroupMember for MemoryMember {
         places.iter().map(commit).collect()
     }
 
-    async fn wait(&self, ends: &[KnownEnd], known: Option<u64>, deadline: Instant) {
+    async fn wait(&self, ends: &[KnownEnd], known: Option<u64>, deadline: Instant) -> Vec<PartitionId> {
         let topic = &self.connection.topic;
         let glance = || self.may_have_changed(ends, known);
         topic.arrivals.wait(deadline, glance, || self.has_changed(ends, known)).await;
+        ends.iter().filter(|end| self.is_elsewhere(end)).map(|end| end.partition).collect()
     }
 
     async fn leave(&self) -> Result<(), Error> {

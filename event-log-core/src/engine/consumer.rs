@@ -1,72 +1,89 @@
-//! The consumer of a [`TransportLog`](super::TransportLog): one lane per partition, merged into batches.
+//! The consumer of a [`TransportLog`](super::TransportLog): one reader per partition, merged into batches.
 //!
-//! Who owns what: the **member** (the backend's connection) knows which partitions are ours and what the
-//! group has stored; a **lane** knows where we are in one partition, what has been fetched ahead, and what
-//! has been delivered; the consumer merges lanes and keeps both cursors for the caller to look at.
+//! Who owns what: the [`Membership`] owns the connection, and knows which partitions belong to this member and where the
+//! group stands in them; a [`PartitionReader`] owns everything about one partition; the consumer merges the readers and
+//! keeps both cursors for the caller to look at.
 //!
-//! Everything that awaits comes first and changes nothing that a dropped future could lose; what takes
-//! records out of the lanes is synchronous. That is why every method is cancel safe.
+//! Everything that is awaited is a [`Task`](super::task::Task) of one of them. A poll drives them all, synchronously, and
+//! takes records out of the readers in the same breath in which it returns them. So a poll that is dropped loses nothing,
+//! neither records nor the work under way.
 
 mod commit;
-mod lane;
+mod fetch;
+mod membership;
+mod merge;
+mod notices;
+mod partition;
 mod poison;
 mod seek;
+mod start;
 mod window;
 
-use std::collections::BTreeMap;
-use std::future::Future;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout_at};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, Sleep};
 
-use self::lane::{Lane, Revoked};
+use self::fetch::Source;
+use self::membership::{Change, Membership, Place};
+use self::notices::Notices;
+use self::partition::{EndedBy, EndedEpoch, PartitionReader};
+use super::task::{Task, poll_task};
 use super::transport::{Assignment, GroupMember, Transport};
 use crate::codec::Codec;
 use crate::consumer::{ConsumerOptions, EventConsumer};
+use crate::dead_letter::LetterFrom;
 use crate::error::{CommitError, Error};
 use crate::limits;
-use crate::position::{Cursor, Offset, PartitionId, Position, SeekPosition, Timestamp};
-use crate::record::{EventBatch, Notice, Record};
-
-/// Something that one poll begins and a later one may have to finish. It makes progress while it is polled.
-type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+use crate::position::{Cursor, PartitionId, SeekPosition};
+use crate::record::EventBatch;
 
 /// A consumer over a [`Transport`].
 pub(super) struct Consumer<E, T: Transport> {
     transport: Arc<T>,
     codec: Arc<dyn Codec<E>>,
-    group: String,
-    /// The same through all reconnects of this consumer.
-    instance: u128,
+    runtime: Handle,
+    group: Arc<str>,
     options: ConsumerOptions,
-    /// `None` while the connection is lost.
-    member: Option<T::Member>,
-    /// Joining again, which may take longer than a poll.
-    joining: Option<Pending<Result<T::Member, Error>>>,
-    /// A letter under way to the dead-letter log, and the record that it is about: likewise.
-    parking: Option<(Position, Pending<Result<(), Error>>)>,
-    /// The generation of the assignment that was heard last.
-    generation: Option<u64>,
-    /// What the member has said and the lanes do not reflect yet.
-    assigned: Option<Vec<Assignment>>,
-    /// Lanes of partitions that have come to us, until all of them are known.
-    arriving: Vec<Lane>,
+    membership: Membership<T>,
     /// Sorted by partition.
-    lanes: Vec<Lane>,
-    /// How many turns the lanes have had.
+    readers: Vec<PartitionReader>,
+    /// Waits for news of partitions that were read to their ends.
+    waiting: Option<Waiting>,
+    /// Wakes the consumer when something is due although no task has ended.
+    alarm: Option<Pin<Box<Sleep>>>,
+    /// How many turns the readers have had.
     turns: u64,
-    /// Where each partition starts if the group has never committed it.
-    start: Cursor,
     position: Cursor,
     committed: Cursor,
-    /// Partitions that were taken from us with something delivered and not committed: committing that has to fail.
-    revoked: BTreeMap<PartitionId, Revoked>,
-    /// Noticed, and not yet handed over with a batch.
-    notices: Vec<Notice>,
+    /// Epochs that have ended, newest last: cursors from them may still come.
+    ended: BTreeMap<PartitionId, VecDeque<EndedEpoch>>,
+    notices: Notices,
+    /// Where letters come from.
+    letter_from: LetterFrom,
+}
+
+struct Waiting {
+    task: Task<Vec<PartitionId>>,
+    deadline: Instant,
+}
+
+/// One call of `poll`.
+struct Call {
+    max_count: usize,
+    timeout: Duration,
+    deadline: Instant,
+    /// Until when answers in flight are waited for.
+    overtime: Instant,
+    /// Since the call began the log has said that there is nothing more.
+    has_looked: bool,
 }
 
 impl<E, T> Consumer<E, T>
@@ -77,266 +94,275 @@ where
     pub(super) async fn open(
         transport: Arc<T>,
         codec: Arc<dyn Codec<E>>,
+        runtime: Handle,
         group: &str,
         instance: u128,
         options: ConsumerOptions,
     ) -> Result<Self, Error> {
-        let member = transport.join(group, instance).await?;
+        let group: Arc<str> = group.into();
+        let letter_from = LetterFrom::new(transport.properties().topic, Arc::clone(&group));
+        let member = transport.join(&group, instance).await?;
+        let notices = start::ensure(&*transport, &member, &group, &options.start).await?;
+        let mut membership = Membership::new(Arc::clone(&transport), Arc::clone(&group), instance);
+        membership.joined(member);
         let mut consumer = Self {
             transport,
             codec,
-            group: group.to_owned(),
-            instance,
+            runtime,
+            group,
             options,
-            member: Some(member),
-            joining: None,
-            parking: None,
-            generation: None,
-            assigned: None,
-            arriving: Vec::new(),
-            lanes: Vec::new(),
+            membership,
+            readers: Vec::new(),
+            waiting: None,
+            alarm: None,
             turns: 0,
-            start: Cursor::new(),
             position: Cursor::new(),
             committed: Cursor::new(),
-            revoked: BTreeMap::new(),
-            notices: Vec::new(),
+            ended: BTreeMap::new(),
+            notices: Notices::default(),
+            letter_from,
         };
-        consumer.start = consumer.resolve_start().await?;
-        consumer.sync_assignment().await?;
-        // Having partitions to start with is no news.
-        consumer.notices.clear();
+        consumer.settle().await?;
+        // The initial assignment is not reported.
+        consumer.notices = Notices::of(notices);
         Ok(consumer)
     }
 
-    /// The start position for every partition, also for those that only come to us later: otherwise `End`
-    /// would mean a later end for them.
-    async fn resolve_start(&mut self) -> Result<Cursor, Error> {
-        let all = (0..self.transport.properties().partitions).map(PartitionId).collect::<Vec<_>>();
-        let start = self.options.start.clone();
-        self.resolve(&all, &start).await
-    }
-
-    /// The offsets that a position means in these partitions.
-    async fn resolve(&mut self, partitions: &[PartitionId], to: &SeekPosition) -> Result<Cursor, Error> {
-        let member = self.member.as_mut().ok_or(Error::Unavailable(None))?;
-        let target = seek::resolve(&*self.transport, member, partitions, to).await;
-        if let Err(error) = &target {
-            self.note_lost(error);
-        }
-        target
-    }
-
-    /// The member, after joining again if the connection was lost, with the lanes as the group has them now.
-    async fn connected(&mut self) -> Result<&mut T::Member, Error> {
-        if self.member.is_none() {
-            let joined = self.joining.get_or_insert_with(|| {
-                let (transport, group) = (Arc::clone(&self.transport), self.group.clone());
-                let instance = self.instance;
-                Box::pin(async move { transport.join(&group, instance).await })
-            });
-            let joined = joined.await;
-            self.joining = None;
-            // What the last membership was about to give us may have gone elsewhere meanwhile.
-            self.arriving.clear();
-            self.generation = None;
-            self.member = Some(joined?);
-        }
-        if let Err(error) = self.sync_assignment().await {
-            self.note_lost(&error);
-            return Err(error);
-        }
-        self.member.as_mut().ok_or(Error::Unavailable(None))
-    }
-
-    /// Forgets the member if the error says that its connection is lost.
-    fn note_lost(&mut self, error: &Error) {
-        if matches!(error, Error::Unavailable(_)) {
-            self.member = None;
-        }
-    }
-
-    async fn sync_assignment(&mut self) -> Result<(), Error> {
-        let Some(member) = self.member.as_mut() else {
-            return Err(Error::Unavailable(None));
-        };
-        if let Some(assigned) = member.assignments(self.generation).await? {
-            self.generation = Some(assigned.generation);
-            self.assigned = Some(assigned.partitions);
-        }
-        let Some(assigned) = &self.assigned else {
-            return Ok(());
-        };
-        // What a dropped poll has found out about one of these is as good as new, and is not asked again.
-        self.arriving.retain(|lane| assigned.contains(&lane.assigned()));
-        for one in assigned {
-            if self.lanes.iter().chain(&self.arriving).any(|lane| lane.assigned() == *one) {
-                continue;
-            }
-            let committed = committed_of(&*self.transport, &self.group, one.partition).await?;
-            let marks = self.transport.watermarks().await?.get(one.partition).unwrap_or_default();
-            let start = self.start.get(one.partition).unwrap_or(Offset::ZERO);
-            // The start has no claim on what was gone before the consumer came: that is not a loss.
-            let next = committed.unwrap_or(start.max(marks.low));
-            self.arriving.push(Lane::new(*one, committed, next, marks));
-        }
-        let fresh = std::mem::take(&mut self.arriving);
-        self.apply_assignment(fresh);
-        Ok(())
-    }
-
-    /// The synchronous half: from here on nothing is awaited.
-    fn apply_assignment(&mut self, fresh: Vec<Lane>) {
-        let Some(assigned) = self.assigned.take() else {
-            return;
-        };
-        let ours = |partition| assigned.iter().any(|one| one.partition == partition);
-        // A partition that somebody else has had in between went and came: what was not committed went with it.
-        let gained: Vec<_> = fresh.iter().map(Lane::partition).collect();
-        let stays = |lane: &Lane| ours(lane.partition()) && !gained.contains(&lane.partition());
-        let gone = self.lanes.iter().filter(|lane| !stays(lane));
-        let revoked: Vec<_> = gone.clone().map(Lane::partition).collect();
-        for lane in gone.filter(|lane| lane.has_uncommitted()) {
-            let revoked = lane.revoked();
-            let known = self.revoked.entry(lane.partition()).or_insert(revoked);
-            *known = Revoked { delivered: known.delivered.max(revoked.delivered), ..revoked };
-        }
-        self.lanes.retain(stays);
-        self.lanes.extend(fresh);
-        self.lanes.sort_by_key(Lane::partition);
-        self.position = self.lanes.iter().map(|lane| (lane.partition(), lane.next())).collect();
-        self.committed =
-            self.lanes.iter().filter_map(|lane| Some((lane.partition(), lane.committed()?))).collect();
-        if !revoked.is_empty() {
-            self.notices.push(Notice::Revoked(revoked));
-        }
-        if !gained.is_empty() {
-            self.notices.push(Notice::Assigned(gained));
-        }
-    }
-
-    /// Fetches ahead, so that every lane has what a batch of `max_count` is likely to take from it.
-    async fn fill_lanes(&mut self, max_count: usize) -> Result<(), Error> {
-        self.connected().await?;
-        let Some(member) = self.member.as_mut() else {
-            return Err(Error::Unavailable(None));
-        };
-        // A lane with twice its share of the batch is not asked yet: it would be asked for a share each time, and a request
-        // costs more than what it brings.
-        let sharing = self.lanes.iter().filter(|lane| lane.has_more()).count().max(1);
-        let enough = max_count.min(max_count.div_ceil(sharing) * 2);
-        for lane in self.lanes.iter_mut().filter(|lane| lane.ahead() < enough) {
-            match lane.fill(&*self.transport, &self.group, member, max_count).await {
-                Ok(notice) => self.notices.extend(notice),
-                Err(error @ Error::Unavailable(_)) => {
-                    self.member = None;
-                    return Err(error);
+    /// Completes when the consumer has a connection, and knows its partitions and where it stands in them.
+    async fn settle(&mut self) -> Result<(), Error> {
+        self.membership.ask_now();
+        let runtime = self.runtime.clone();
+        poll_fn(|cx| {
+            let _entered = runtime.enter();
+            loop {
+                self.drive_membership(cx, Instant::now())?;
+                if self.membership.is_settled() {
+                    return Poll::Ready(Ok(()));
                 }
-                // A fault of one partition hides nothing of the others, and is told once per poll.
-                Err(error) if lane.note_fault() => {
-                    self.notices.push(Notice::Fault { partition: lane.partition(), error });
-                }
-                Err(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes up to `max_count` records from the lanes, oldest first. Returns early where the order would
-    /// become a guess (a lane has run dry although its partition has more), and before a record that has to
-    /// be parked: parking is awaited only while nothing has been taken.
-    async fn merge(&mut self, max_count: usize) -> Result<Vec<Record<E>>, Error> {
-        let mut records = Vec::with_capacity(max_count.min(self.lanes.iter().map(Lane::ahead).sum()));
-        'runs: while records.len() < max_count {
-            let Some((at, run_until)) = next_run(&self.lanes) else {
-                break;
-            };
-            let lane = &mut self.lanes[at];
-            self.turns += 1;
-            lane.take_turn(self.turns);
-            // Longer than one record although others may be as old: turns are cheaper than records.
-            let most = max_count.min(records.len() + limits::TURN_RECORDS);
-            while records.len() < most && lane.head().is_some_and(|head| head.timestamp <= run_until) {
-                match poison::take(lane, &*self.codec, &self.options.poison, &self.group, &mut records) {
-                    poison::Taken::Delivered => {}
-                    poison::Taken::Notice(notice) => self.notices.push(notice),
-                    // Whatever comes before it is delivered first.
-                    _ if !records.is_empty() => break 'runs,
-                    poison::Taken::Halted(error) => return Err(error),
-                    poison::Taken::Park(log, letter) => {
-                        let position = letter.position;
-                        // Not a second letter for the same record, when the poll that wrote the first was dropped.
-                        let parking = self.parking.take_if(|(of, _)| *of != position);
-                        drop(parking);
-                        let (_, parked) = self
-                            .parking
-                            .get_or_insert_with(|| (position, Box::pin(poison::park(log, letter))));
-                        let parked = parked.await;
-                        self.parking = None;
-                        parked?;
-                        lane.park(position.offset);
+                // One attempt to join is enough: the next call makes another.
+                if !self.membership.is_joining() {
+                    if let Some(error) = self.membership.take_lost() {
+                        return Poll::Ready(Err(error));
                     }
                 }
+                let due = self.membership.alarm();
+                if !self.set_alarm(cx, due) {
+                    return Poll::Pending;
+                }
             }
-            if lane.has_run_dry() && !records.is_empty() {
-                break;
+        })
+        .await
+    }
+
+    /// Brings the readers up to what the membership finds out.
+    fn drive_membership(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Error> {
+        while let Some(change) = self.membership.step(cx, now) {
+            match change {
+                Change::Lost => self.disconnected(),
+                Change::Assigned(assignments) => self.assigned(assignments),
+                Change::Placed { places, faults } => {
+                    for (partition, error) in faults {
+                        self.notices.fault(partition, error);
+                    }
+                    self.placed(places);
+                }
+                Change::Failed(error) => return Err(error),
             }
         }
-        Ok(self.moved(records))
+        Ok(())
     }
 
-    /// Brings the visible position up to the lanes.
-    fn moved(&mut self, records: Vec<Record<E>>) -> Vec<Record<E>> {
-        for lane in &self.lanes {
-            self.position.set(lane.partition(), lane.next());
+    fn disconnected(&mut self) {
+        self.waiting = None;
+        self.readers.iter_mut().for_each(PartitionReader::disconnected);
+    }
+
+    /// Gives up what is not this member's any more, and has the rest placed that it does not read yet.
+    fn assigned(&mut self, assignments: Vec<Assignment>) {
+        self.waiting = None;
+        let (stay, gone) = std::mem::take(&mut self.readers)
+            .into_iter()
+            .partition(|reader| assignments.contains(&reader.assignment()));
+        self.readers = stay;
+        for reader in gone {
+            self.remember(reader.partition(), reader.ended(EndedBy::Revocation));
+            self.notices.revoked(reader.partition());
         }
-        records
+        let is_read = |one: &Assignment| self.readers.iter().any(|reader| reader.assignment() == *one);
+        self.membership.arrive(assignments.into_iter().filter(|one| !is_read(one)).collect());
+        self.show_cursors();
     }
 
-    /// Waits for something to change, after a round that found nothing.
-    async fn wait(&mut self, deadline: Instant, has_failed: bool) {
-        let soon = Instant::now() + limits::REJOIN_INTERVAL;
-        match &mut self.member {
-            // What failed is tried again soon, but not at once.
-            Some(member) if !has_failed && !self.lanes.iter().any(Lane::is_faulty) => {
-                // A lane that is behind and got nothing (an empty answer proves nothing) is asked again soon
-                // too, since nobody may wake us for it.
-                let behind = self.lanes.iter().any(Lane::is_behind);
-                let ends: Vec<_> = self.lanes.iter().map(Lane::known_end).collect();
-                member.wait(&ends, self.generation, if behind { deadline.min(soon) } else { deadline }).await;
+    fn placed(&mut self, places: Vec<Place>) {
+        for Place { assignment, committed, low } in places {
+            // Of a partition that came after the group had started, everything is news.
+            let next = committed.unwrap_or(low);
+            self.notices.assigned(assignment.partition);
+            self.readers.push(PartitionReader::new(assignment, committed, next, low));
+        }
+        self.readers.sort_by_key(PartitionReader::partition);
+        self.show_cursors();
+    }
+
+    fn remember(&mut self, partition: PartitionId, ended: EndedEpoch) {
+        let epochs = self.ended.entry(partition).or_default();
+        epochs.push_back(ended);
+        if epochs.len() > limits::REMEMBERED_EPOCHS {
+            epochs.pop_front();
+        }
+    }
+
+    /// Brings the visible cursors up to the readers.
+    fn show_cursors(&mut self) {
+        (self.position, self.committed) = (Cursor::new(), Cursor::new());
+        for reader in &self.readers {
+            self.position.set_read(reader.partition(), reader.next(), reader.epoch());
+            if let Some(committed) = reader.committed() {
+                self.committed.set_read(reader.partition(), committed, reader.epoch());
             }
-            _ => tokio::time::sleep_until(deadline.min(soon)).await,
         }
     }
-}
 
-/// What a group has committed of one partition.
-async fn committed_of<T: Transport>(
-    transport: &T,
-    group: &str,
-    partition: PartitionId,
-) -> Result<Option<Offset>, Error> {
-    let all = transport.committed(group).await?;
-    all.into_iter().nth(partition.0 as usize).unwrap_or(Ok(None))
-}
-
-/// The lane with the oldest head, and until which time it may deliver before another one is older. Of lanes
-/// that are equally old it is the one whose last turn is the longest ago.
-fn next_run(lanes: &[Lane]) -> Option<(usize, Timestamp)> {
-    let mut heads = lanes
-        .iter()
-        .enumerate()
-        .filter_map(|(at, lane)| Some(((lane.head()?.timestamp, lane.last_turn()), at)));
-    let (mut oldest, mut second) = (heads.next()?, Timestamp(u64::MAX));
-    for head in heads {
-        if head.0 < oldest.0 {
-            second = oldest.0.0;
-            oldest = head;
-        } else {
-            second = second.min(head.0.0);
+    /// Has every reader do what it can do without waiting.
+    fn drive_readers(&mut self, cx: &mut Context<'_>, max_count: usize, now: Instant) {
+        let Some(member) = self.membership.member().map(Arc::clone) else { return };
+        // A reader with twice its share of the batch is not asked yet: it would be asked for a share each time, and a
+        // request costs more than what it brings.
+        let sharing = self.readers.iter().filter(|reader| reader.has_more()).count().max(1);
+        let wanted = max_count.min(max_count.div_ceil(sharing).saturating_mul(2));
+        let source = Source {
+            transport: &self.transport,
+            member: &member,
+            group: &self.group,
+            runtime: &self.runtime,
+            reads_ahead: self.transport.properties().reads_ahead,
+            now,
+            wanted,
+        };
+        let mut lost = None;
+        let mut ended = Vec::new();
+        for reader in &mut self.readers {
+            poison::poll_letter(reader, cx, now, &mut self.notices);
+            let report = reader.advance(cx, &source, wanted);
+            self.notices.extend(reader.partition(), report.notices);
+            ended.extend(report.ended.map(|ended| (reader.partition(), ended)));
+            lost = lost.or(report.lost);
+        }
+        for (partition, epoch) in ended {
+            self.remember(partition, epoch);
+            self.show_cursors();
+        }
+        if let Some(error) = lost {
+            self.membership.disconnect(error, now);
+            self.disconnected();
         }
     }
-    Some((oldest.1, second))
+
+    /// Waits for news of what was read to its end. True when there is some.
+    fn poll_news(&mut self, cx: &mut Context<'_>, call: &mut Call) -> bool {
+        let Some(member) = self.membership.member() else { return false };
+        if self.readers.iter().any(PartitionReader::is_unanswered) || !self.membership.is_settled() {
+            return false;
+        }
+        let deadline = call.deadline;
+        // One from an earlier poll goes on, unless it would end too late for this one.
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.deadline > deadline) {
+            self.waiting = None;
+        }
+        if self.waiting.is_none() {
+            let ends: Vec<_> = self.readers.iter().filter_map(PartitionReader::known_end).collect();
+            let (member, known) = (Arc::clone(member), self.membership.generation());
+            let task = Task::inline(async move { member.wait(&ends, known, deadline).await });
+            self.waiting = Some(Waiting { task, deadline });
+        }
+        let mut task = self.waiting.take().map(|waiting| waiting.task);
+        let Some(news) = poll_task(&mut task, cx) else {
+            self.waiting = task.map(|task| Waiting { task, deadline });
+            return false;
+        };
+        let news = news.unwrap_or_default();
+        call.has_looked = true;
+        self.membership.is_fresh = false;
+        for reader in self.readers.iter_mut().filter(|reader| news.contains(&reader.partition())) {
+            reader.look_again();
+        }
+        true
+    }
+
+    fn poll_batch(&mut self, cx: &mut Context<'_>, call: &mut Call) -> Poll<Result<EventBatch<E>, Error>> {
+        loop {
+            let now = Instant::now();
+            if self.waiting.is_some() && self.poll_news(cx, call) {
+                continue;
+            }
+            self.drive_membership(cx, now)?;
+            self.drive_readers(cx, call.max_count, now);
+            let is_late = now >= call.deadline;
+            let held_until = self.held_until(now);
+            if held_until.is_none() || is_late {
+                let merged = self.merge(call.max_count);
+                if !merged.records.is_empty() || !merged.notices.is_empty() || !self.notices.is_empty() {
+                    return Poll::Ready(Ok(self.batch(merged)));
+                }
+                if let Some(error) = merged.halted {
+                    return Poll::Ready(Err(error));
+                }
+                if merged.has_begun_work {
+                    continue;
+                }
+            }
+            if is_late {
+                let is_open = self.membership.member().is_none() || self.is_unanswered();
+                if !is_open && call.has_looked {
+                    return Poll::Ready(Ok(self.batch(merge::Merged::default())));
+                }
+                if now >= call.overtime || self.membership.member().is_none() {
+                    let lost = self.membership.take_lost();
+                    return Poll::Ready(Err(lost.unwrap_or(Error::Timeout(call.timeout))));
+                }
+            }
+            if self.poll_news(cx, call) {
+                continue;
+            }
+            let call_alarm = if is_late { call.overtime } else { call.deadline };
+            let alarms = self.readers.iter().filter_map(PartitionReader::alarm);
+            let due = alarms.chain(held_until).chain(self.membership.alarm()).chain([call_alarm]).min();
+            if self.set_alarm(cx, due) {
+                continue;
+            }
+            return Poll::Pending;
+        }
+    }
+
+    /// Whether somebody has to be asked before it can be said that there is nothing.
+    fn is_unanswered(&self) -> bool {
+        !self.membership.is_settled() || self.readers.iter().any(PartitionReader::is_unanswered)
+    }
+
+    /// Until when the merge waits for answers that may bring older records than those that are there.
+    fn held_until(&self, now: Instant) -> Option<Instant> {
+        let prompt = self.readers.iter().filter(|reader| reader.may_be_older(now));
+        prompt.filter_map(PartitionReader::prompt_until).max()
+    }
+
+    /// Wakes the task at that time. True when that is now.
+    fn set_alarm(&mut self, cx: &mut Context<'_>, due: Option<Instant>) -> bool {
+        let Some(due) = due else { return false };
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if alarm.deadline() != due {
+            alarm.as_mut().reset(due);
+        }
+        alarm.as_mut().poll(cx).is_ready()
+    }
+
+    fn batch(&mut self, merged: merge::Merged<E>) -> EventBatch<E> {
+        for reader in &self.readers {
+            self.position.set_read(reader.partition(), reader.next(), reader.epoch());
+        }
+        let mut notices = self.notices.take();
+        notices.extend(merged.notices);
+        EventBatch::new(merged.records, notices, self.position.clone())
+    }
 }
 
 #[async_trait]
@@ -349,35 +375,29 @@ where
         if max_count == 0 {
             return Err(Error::invalid("max_count", "must be at least 1"));
         }
-        let max_count = max_count.min(limits::FETCH_RECORDS);
+        // A poll over a backlog never waits, and must not keep the other tasks of its thread from running.
+        tokio::task::coop::consume_budget().await;
         let now = Instant::now();
-        self.lanes.iter_mut().for_each(Lane::clear_fault);
         let deadline = now.checked_add(timeout).unwrap_or(now + limits::LONGEST_WAIT);
-        loop {
-            // Whatever is under way when the time is up is left where it is, and the next poll goes on with it.
-            let overtime = deadline + limits::POLL_OVERTIME;
-            let filled = match timeout_at(overtime, self.fill_lanes(max_count)).await {
-                Ok(Err(error)) if !error.is_retryable() => return Err(error),
-                Ok(filled) => filled,
-                Err(_) => Err(Error::Timeout(timeout)),
-            };
-            // What was fetched before a connection was lost is still good.
-            let merged = timeout_at(overtime, self.merge(max_count)).await;
-            let records = merged.unwrap_or(Err(Error::Timeout(timeout)))?;
-            let expired = Instant::now() >= deadline;
-            match filled {
-                // An empty batch would be a lie: nobody knows whether there are records.
-                Err(error) if records.is_empty() && expired => return Err(error),
-                _ if !records.is_empty() || expired => {
-                    let notices = std::mem::take(&mut self.notices);
-                    return Ok(EventBatch::new(records, notices, self.position.clone()));
-                }
-                filled => {
-                    // A transport may ask a question while it waits; its answer is not waited for any longer either.
-                    let _in_time = timeout_at(overtime, self.wait(deadline, filled.is_err())).await;
-                }
-            }
+        let mut call = Call {
+            max_count: max_count.min(limits::FETCH_RECORDS),
+            timeout,
+            deadline,
+            overtime: deadline + limits::POLL_OVERTIME,
+            has_looked: false,
+        };
+        self.membership.is_fresh = false;
+        if !self.transport.properties().reads_ahead {
+            // Fetching costs no more than asking whether there is anything to fetch.
+            self.readers.iter_mut().for_each(PartitionReader::look_again);
+            call.has_looked = true;
         }
+        let runtime = self.runtime.clone();
+        poll_fn(|cx| {
+            let _entered = runtime.enter();
+            self.poll_batch(cx, &mut call)
+        })
+        .await
     }
 
     async fn commit(&mut self, up_to: &Cursor) -> Result<(), CommitError> {
@@ -389,9 +409,10 @@ where
     }
 
     async fn end(&mut self) -> Result<Cursor, Error> {
-        self.connected().await?;
-        let ours: Vec<_> = self.lanes.iter().map(Lane::partition).collect();
-        self.resolve(&ours, &SeekPosition::End).await
+        self.settle().await?;
+        let marks = self.transport.watermarks().await?;
+        let ours = self.readers.iter().map(PartitionReader::partition);
+        Ok(ours.map(|partition| (partition, marks.get(partition).unwrap_or_default().high)).collect())
     }
 
     fn position(&self) -> &Cursor {
@@ -407,7 +428,7 @@ where
     }
 
     async fn leave(mut self: Box<Self>) -> Result<(), Error> {
-        match self.member.take() {
+        match self.membership.member() {
             Some(member) => member.leave().await,
             None => Ok(()),
         }

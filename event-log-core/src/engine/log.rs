@@ -286,7 +286,12 @@ where
         let instance =
             u128::from(inner.shared.chance.next_u64()) << 64 | u128::from(inner.shared.chance.next_u64());
         let (transport, codec) = (Arc::clone(&inner.transport), inner.encoder.codec());
-        Ok(Box::new(Consumer::open(transport, codec, group, instance, options).await?))
+        let runtime = Handle::try_current().map_err(|error| Error::Backend {
+            retryable: false,
+            may_have_taken_effect: false,
+            error: Box::new(error),
+        })?;
+        Ok(Box::new(Consumer::open(transport, codec, runtime, group, instance, options).await?))
     }
 
     async fn watermarks(&self) -> Result<Watermarks, Error> {

@@ -5,6 +5,7 @@
 //! and where a partition was last seen to end, comes with each call.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -170,9 +171,11 @@ pub enum CommitMode {
 }
 
 /// What never changes of a transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransportProperties {
+    /// The name of the log, by which letters and diagnostics tell one log from another. The default is empty.
+    pub topic: Arc<str>,
     /// How many partitions the log has: as configured, and verified by [`Transport::connect`]. At least 1.
     pub partitions: u32,
     /// How many connections of the producer are worth having at the same time. They are opened as they turn out to be
@@ -190,8 +193,8 @@ pub struct TransportProperties {
 impl TransportProperties {
     /// A log of so many partitions, and the defaults.
     #[must_use]
-    pub const fn new(partitions: u32) -> Self {
-        Self { partitions, connections: 1, keeps_payloads: false, reads_ahead: true }
+    pub fn new(partitions: u32) -> Self {
+        Self { topic: Arc::from(""), partitions, connections: 1, keeps_payloads: false, reads_ahead: true }
     }
 }
 
@@ -307,14 +310,16 @@ pub trait GroupMember: Send + Sync + 'static {
     ) -> impl Future<Output = Vec<Result<(), CommitErrorKind>>> + Send;
 
     /// Waits until one of these partitions ends elsewhere or has another incarnation, until the assignment is another
-    /// than that of the generation `known`, until the connection is lost, or until `deadline`. Waking too often is allowed, missing a
-    /// change is not. Cancel safe.
+    /// than that of the generation `known`, until the connection is lost, or until `deadline`. Returns the
+    /// partitions that are worth a fetch; they may be too many. It looks at least once, also when the deadline has passed:
+    /// how a poll without a timeout finds out that there is nothing. Returning early is allowed, missing a change is not.
+    /// Cancel safe.
     fn wait(
         &self,
         ends: &[KnownEnd],
         known: Option<u64>,
         deadline: Instant,
-    ) -> impl Future<Output = ()> + Send;
+    ) -> impl Future<Output = Vec<PartitionId>> + Send;
 
     /// Leaves the group, and waits until the other members can know.
     fn leave(&self) -> impl Future<Output = Result<(), Error>> + Send;

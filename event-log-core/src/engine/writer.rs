@@ -19,7 +19,6 @@ use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use self::flow::Flow;
-pub(super) use self::recovery::{EMPTY_ANSWER_WAIT, EMPTY_ANSWERS};
 use self::request::{Request, Sent, send};
 use self::sessions::Sessions;
 use super::entry::unknown;

@@ -28,6 +28,13 @@ pub enum CommitErrorKind {
         /// The next offset after the last delivered record.
         delivered: Offset,
     },
+    /// The cursor was read by another consumer, or of another topic: it names a partition that the log has not, or an
+    /// epoch that is none of this consumer's. A commit with such a partition stores nothing at all.
+    #[error("the cursor was not read by this consumer")]
+    Foreign,
+    /// The cursor is from before a seek, or from before the partition was truncated: its offset means nothing any more.
+    #[error("the cursor is from before a seek or a truncation")]
+    Superseded,
     /// The partition has gone to another member of the group, and the uncommitted records with it.
     #[error("the partition belongs to another member of the group now")]
     Revoked,
@@ -42,8 +49,16 @@ impl CommitErrorKind {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Failed(error) => error.is_retryable(),
-            Self::BeyondDelivered { .. } | Self::Revoked => false,
+            Self::BeyondDelivered { .. } | Self::Foreign | Self::Superseded | Self::Revoked => false,
         }
+    }
+}
+
+#[cfg(feature = "engine")]
+impl CommitErrorKind {
+    /// Whether the caller has mixed up its cursors.
+    pub(crate) const fn is_mix_up(&self) -> bool {
+        matches!(self, Self::BeyondDelivered { .. } | Self::Foreign)
     }
 }
 
@@ -78,7 +93,7 @@ impl CommitError {
     pub fn may_have_taken_effect(&self) -> bool {
         let may_have = |failure: &CommitErrorKind| match failure {
             CommitErrorKind::Failed(error) => error.may_have_taken_effect(),
-            CommitErrorKind::BeyondDelivered { .. } | CommitErrorKind::Revoked => false,
+            _ => false,
         };
         !self.stored.is_empty() || self.failures.iter().any(|(_, failure)| may_have(failure))
     }

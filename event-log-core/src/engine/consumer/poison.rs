@@ -1,87 +1,138 @@
-//! What happens to a record that cannot be decoded.
+//! Taking the head of a reader, and what happens to a record that cannot be decoded.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
-use super::lane::Lane;
+use super::notices::Notices;
+use super::partition::{Hold, PartitionReader};
 use crate::codec::{Codec, CodecError, DecodeError};
 use crate::consumer::PoisonPolicy;
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, LetterFrom};
+use crate::engine::task::Task;
 use crate::engine::transport::StoredMessage;
 use crate::error::Error;
 use crate::ext::EventLogExt;
+use crate::limits;
 use crate::log::EventLog;
 use crate::position::Position;
 use crate::record::{Notice, Record};
 
-/// What came of taking the head of a lane.
-pub(super) enum Taken {
-    /// It is with the records.
-    Delivered,
+/// What came of looking at the head of a reader.
+pub(super) enum Taken<E> {
+    Record(Record<E>),
     Notice(Notice),
-    /// The head stays, and nothing passes it.
+    Nothing,
+    /// The head stays until its letter is in the dead-letter log. The other partitions go on.
+    Held,
+    /// The head stays, and nothing of its partition passes it.
     Halted(Error),
-    /// The head stays until its letter is in the dead-letter log.
-    Park(Arc<dyn EventLog<DeadLetter>>, DeadLetter),
 }
 
-/// Takes the head of `lane`, which must have one, to the end of `records`: straight there, since a record that is handed
-/// on is copied each time.
+/// Takes the head of a reader, if it can be taken. It is decoded first, and leaves the reader when it is certain what it
+/// becomes: the codec is the application's code.
 pub(super) fn take<E: DeserializeOwned>(
-    lane: &mut Lane,
+    reader: &mut PartitionReader,
     codec: &dyn Codec<E>,
     policy: &PoisonPolicy,
-    group: &str,
-    records: &mut Vec<Record<E>>,
-) -> Taken {
-    let before = lane.mark();
-    let Some((mut head, first)) = lane.take_head() else { unreachable!("the lane was chosen for its head") };
-    let position = Position::new(lane.partition(), head.offset);
+    from: &LetterFrom,
+) -> Taken<E> {
+    let first = reader.first_copy();
+    let Some(head) = reader.head() else { return Taken::Nothing };
+    let position = Position::new(reader.partition(), head.offset);
     if let Some(first) = first {
-        return Taken::Notice(Notice::Duplicate { position, first, id: head.id });
+        let id = head.id;
+        reader.take_head();
+        return Taken::Notice(Notice::Duplicate { position, first, id });
     }
-    let DecodeError { payload, error } =
-        match codec.decode_owned(std::mem::take(&mut head.payload), &head.headers) {
-            Ok(event) => {
-                records.push(Record::new(position, head.id, head.timestamp, head.headers, Ok(event)));
-                return Taken::Delivered;
-            }
-            Err(undecodable) => undecodable,
-        };
-    head.payload = payload;
-    match policy {
-        PoisonPolicy::Deliver => {
-            let undecodable = DecodeError::new(head.payload, error);
-            records.push(Record::new(position, head.id, head.timestamp, head.headers, Err(undecodable)));
-            Taken::Delivered
+    let error = match decode(codec, head) {
+        Ok(event) => {
+            let Some(head) = reader.take_head() else { return Taken::Nothing };
+            return Taken::Record(Record::new(position, head.id, head.timestamp, head.headers, Ok(event)));
         }
-        PoisonPolicy::Skip => Taken::Notice(Notice::Skipped { position, error }),
-        PoisonPolicy::Park(_) if lane.is_parked(position.offset) => {
-            Taken::Notice(Notice::Parked { position, id: head.id })
+        Err(error) => error,
+    };
+    match (policy, &reader.hold) {
+        (PoisonPolicy::Deliver, _) | (_, Hold::Refused) => {
+            let Some(head) = reader.take_head() else { return Taken::Nothing };
+            let undecodable = Err(DecodeError::new(head.payload, error));
+            Taken::Record(Record::new(position, head.id, head.timestamp, head.headers, undecodable))
         }
-        PoisonPolicy::Park(log) => {
-            let letter = letter(group, position, &head, &error);
-            lane.put_back(head, before);
-            Taken::Park(Arc::clone(log), letter)
+        (PoisonPolicy::Skip, _) => {
+            reader.take_head();
+            Taken::Notice(Notice::Skipped { position, error })
         }
-        PoisonPolicy::Halt => {
-            lane.put_back(head, before);
+        (PoisonPolicy::Park(_), Hold::Parked) => {
+            let id = from.letter_id(head.id);
+            reader.take_head();
+            Taken::Notice(Notice::Parked { position, id })
+        }
+        (PoisonPolicy::Park(log), _) => {
+            let letter = from.letter(position, head, &error);
+            reader.hold = Hold::Parking(Task::inline(park(Arc::clone(log), letter)));
+            Taken::Held
+        }
+        (PoisonPolicy::Halt, _) => {
+            reader.hold = Hold::Halted;
             Taken::Halted(Error::Poisoned { position, error })
         }
     }
 }
 
-fn letter(group: &str, position: Position, head: &StoredMessage, error: &CodecError) -> DeadLetter {
-    let (group, reason) = (group.to_owned(), error.to_string());
-    DeadLetter::new(group, position, head.id, head.timestamp, reason, head.payload.clone())
+/// Decodes a record. A panic of the codec is an error like another: the same record would panic for ever.
+fn decode<E: DeserializeOwned>(codec: &dyn Codec<E>, record: &StoredMessage) -> Result<E, CodecError> {
+    let decode = || codec.decode(&record.payload, &record.headers);
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|panic| Err(CodecError::new(format!("decoding panicked: {}", message_of(&*panic)))))
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}
+
+/// Looks after the letter that a reader waits for.
+pub(super) fn poll_letter(
+    reader: &mut PartitionReader,
+    cx: &mut Context<'_>,
+    now: Instant,
+    notices: &mut Notices,
+) {
+    match &mut reader.hold {
+        Hold::Retry { at } if *at <= now => reader.hold = Hold::None,
+        Hold::Parking(task) => {
+            let Poll::Ready(parked) = task.poll(cx) else { return };
+            reader.hold = match parked.and_then(|parked| parked) {
+                Ok(()) => Hold::Parked,
+                Err(error) => {
+                    let is_retryable = error.is_retryable();
+                    notices.fault(reader.partition(), error);
+                    if is_retryable { reader.retry_letter(now) } else { Hold::Refused }
+                }
+            };
+        }
+        _ => {}
+    }
 }
 
 /// Appends the letter, and waits until it is in its log.
-pub(super) async fn park(log: Arc<dyn EventLog<DeadLetter>>, letter: DeadLetter) -> Result<(), Error> {
+async fn park(log: Arc<dyn EventLog<DeadLetter>>, letter: DeadLetter) -> Result<(), Error> {
     let position = letter.position;
     match log.append_acked(letter).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(Error::DeadLetter { position, error: Box::new(error) }),
+        Err(error) => {
+            let retryable = error.is_retryable();
+            Err(Error::DeadLetter { position, retryable, error: Box::new(error) })
+        }
     }
+}
+
+/// The wait before a letter is appended again.
+pub(super) fn letter_wait(failures: u32) -> std::time::Duration {
+    let factor = 1_u32.checked_shl(failures).unwrap_or(u32::MAX);
+    limits::READER_RETRY.saturating_mul(factor).min(limits::LETTER_RETRY_MAX)
 }

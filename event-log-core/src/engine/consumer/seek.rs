@@ -1,11 +1,13 @@
-//! Seeking: finding the offsets that a position means, and moving the lanes there.
+//! Seeking: finding the offsets that a position means, and moving the readers there.
 
+use futures::future::try_join_all;
 use serde::de::DeserializeOwned;
 
 use super::Consumer;
-use super::lane::Lane;
-use crate::engine::transport::{FetchRequest, GroupMember, Transport};
-use crate::engine::writer::{EMPTY_ANSWER_WAIT, EMPTY_ANSWERS};
+use super::partition::{EndedBy, PartitionReader};
+use super::start::check_partitions;
+use crate::engine::scan::{Scan, scan};
+use crate::engine::transport::{GroupMember, Transport};
 use crate::error::Error;
 use crate::limits;
 use crate::position::{Cursor, Offset, PartitionId, SeekPosition, Timestamp};
@@ -17,78 +19,69 @@ where
     T: Transport,
 {
     pub(super) async fn seek_to(&mut self, to: SeekPosition) -> Result<(), Error> {
-        self.check_partitions(&to)?;
-        self.connected().await?;
-        let ours: Vec<_> = self.lanes.iter().map(Lane::partition).collect();
+        check_partitions(&to, self.transport.properties().partitions)?;
+        self.settle().await?;
+        let ours: Vec<_> = self.readers.iter().map(PartitionReader::partition).collect();
         if let SeekPosition::Position(position) = &to {
             if !ours.contains(&position.partition) {
                 let problem = format!("partition {} belongs to another member", position.partition);
                 return Err(Error::invalid("seek", problem));
             }
         }
-        let target = self.resolve(&ours, &to).await?;
-        // Offsets that somebody has kept may be from before the log was cut; what was found just now is not.
-        let is_of_now = !matches!(to, SeekPosition::Position(_) | SeekPosition::Cursor(_));
-        for lane in &mut self.lanes {
-            if let Some(next) = target.get(lane.partition()) {
-                lane.seek(next, is_of_now);
-                self.position.set(lane.partition(), next);
+        let Some(member) = self.membership.member() else { return Err(Error::Unavailable(None)) };
+        let target = resolve(&*self.transport, member, &ours, &to).await?;
+        // Offsets that the application has kept may be from before the log was truncated; what was found just now is not.
+        let is_kept = matches!(to, SeekPosition::Position(_) | SeekPosition::Cursor(_));
+        let marks = if is_kept { Some(self.transport.watermarks().await?) } else { None };
+        let mut ended = Vec::new();
+        for reader in &mut self.readers {
+            let partition = reader.partition();
+            let Some(next) = target.get(partition) else { continue };
+            ended.push((partition, reader.ended(EndedBy::Seek)));
+            match marks.as_ref().map(|marks| marks.get(partition).unwrap_or_default()) {
+                Some(PartitionWatermarks { low, high }) => reader.seek_kept(next, low, high),
+                None => reader.seek_found(next),
             }
         }
-        Ok(())
-    }
-
-    fn check_partitions(&self, to: &SeekPosition) -> Result<(), Error> {
-        let partitions = self.transport.properties().partitions;
-        let exists = |partition: PartitionId| partition.0 < partitions;
-        let unknown = match to {
-            SeekPosition::Position(position) => Some(position.partition).filter(|&one| !exists(one)),
-            SeekPosition::Cursor(cursor) => cursor.iter().map(|(one, _)| one).find(|&one| !exists(one)),
-            _ => None,
-        };
-        match unknown {
-            Some(partition) => Err(Error::invalid("seek", format!("the log has no partition {partition}"))),
-            None => Ok(()),
+        for (partition, epoch) in ended {
+            self.remember(partition, epoch);
         }
+        self.waiting = None;
+        self.show_cursors();
+        Ok(())
     }
 }
 
-/// The offsets that a position means in these partitions. A partition that it does not speak of is absent.
+/// The offsets that a position means in these partitions. A partition that it does not name is absent.
 pub(super) async fn resolve<T: Transport>(
     transport: &T,
-    member: &mut T::Member,
+    member: &T::Member,
     partitions: &[PartitionId],
     to: &SeekPosition,
 ) -> Result<Cursor, Error> {
-    let mut target = Cursor::new();
     match to {
-        SeekPosition::Position(position) => target.set(position.partition, position.offset),
-        SeekPosition::Cursor(cursor) => target = cursor.clone(),
-        SeekPosition::FromEnd(count) => return from_end(transport, member, partitions, *count).await,
-        SeekPosition::Beginning => {
-            let watermarks = transport.watermarks().await?;
-            for &partition in partitions {
-                target.set(partition, watermarks.get(partition).unwrap_or_default().low);
-            }
-        }
-        SeekPosition::End => {
-            let watermarks = transport.watermarks().await?;
-            for &partition in partitions {
-                target.set(partition, watermarks.get(partition).unwrap_or_default().high);
-            }
+        SeekPosition::Position(position) => Ok([(position.partition, position.offset)].into_iter().collect()),
+        SeekPosition::Cursor(cursor) => Ok(cursor.clone()),
+        SeekPosition::FromEnd(count) => from_end(transport, member, partitions, *count).await,
+        SeekPosition::Beginning | SeekPosition::End => {
+            let marks = transport.watermarks().await?;
+            let of = |partition: PartitionId| {
+                let PartitionWatermarks { low, high } = marks.get(partition).unwrap_or_default();
+                (partition, if *to == SeekPosition::End { high } else { low })
+            };
+            Ok(partitions.iter().copied().map(of).collect())
         }
         SeekPosition::Timestamp(timestamp) => {
             let times: Vec<_> = partitions.iter().map(|&partition| (partition, *timestamp)).collect();
-            target = partitions.iter().copied().zip(transport.offsets_at(&times).await?).collect();
+            Ok(partitions.iter().copied().zip(transport.offsets_at(&times).await?).collect())
         }
     }
-    Ok(target)
 }
 
 /// Where the last `count` records of these partitions together begin.
 async fn from_end<T: Transport>(
     transport: &T,
-    member: &mut T::Member,
+    member: &T::Member,
     partitions: &[PartitionId],
     count: usize,
 ) -> Result<Cursor, Error> {
@@ -96,61 +89,50 @@ async fn from_end<T: Transport>(
         let problem = format!("FromEnd looks back over at most {} records", limits::FROM_END_RECORDS);
         return Err(Error::invalid("seek", problem));
     }
-    let watermarks = transport.watermarks().await?;
+    let marks = transport.watermarks().await?;
+    let tails = partitions.iter().map(|&partition| {
+        let marks = marks.get(partition).unwrap_or_default();
+        async move { Ok::<_, Error>((partition, marks.high, tail(member, partition, marks, count).await?)) }
+    });
     let mut target = Cursor::new();
-    let mut tails: Vec<(Timestamp, PartitionId, Offset)> = Vec::new();
-    for &partition in partitions {
-        let (tail, high) =
-            tail(member, watermarks.get(partition).unwrap_or_default(), partition, count).await?;
+    let mut newest: Vec<(Timestamp, PartitionId, Offset)> = Vec::new();
+    for (partition, high, tail) in try_join_all(tails).await? {
         target.set(partition, high);
-        tails.extend(tail.into_iter().map(|(timestamp, offset)| (timestamp, partition, offset)));
+        newest.extend(tail.into_iter().map(|(timestamp, offset)| (timestamp, partition, offset)));
     }
-    tails.sort_unstable();
+    newest.sort_unstable();
     // From the newest backwards, so that each partition ends up at its oldest record among the last.
-    for &(_, partition, offset) in tails.iter().rev().take(count) {
+    for &(_, partition, offset) in newest.iter().rev().take(count) {
         target.set(partition, target.get(partition).map_or(offset, |known| known.min(offset)));
     }
     Ok(target)
 }
 
-/// The last `count` records of one partition (time and offset), and its high watermark.
+/// The last `count` records of one partition, as time and offset.
 ///
-/// Looks back `count` offsets, and where gaps leave it short, twice as far each time: the cost depends on
-/// the count and on the gaps, not on the length of the log.
+/// Looks back `count` offsets, and where gaps leave it short, twice as far each time: the cost depends on the count and on
+/// the gaps, not on the length of the log.
 async fn tail<M: GroupMember>(
-    member: &mut M,
-    marks: PartitionWatermarks,
+    member: &M,
     partition: PartitionId,
+    marks: PartitionWatermarks,
     count: usize,
-) -> Result<(Vec<(Timestamp, Offset)>, Offset), Error> {
-    let (mut window, mut empty) = (count as u64, 0);
+) -> Result<Vec<(Timestamp, Offset)>, Error> {
+    let mut window = count as u64;
     loop {
         let from = Offset(marks.high.0.saturating_sub(window)).max(marks.low);
         let mut found = Vec::new();
-        let mut next = from;
-        while next < marks.high {
-            let fetched = member.fetch(FetchRequest::new(partition, next)).await?;
-            next = next.max(fetched.low.unwrap_or(next));
-            let scanned_to = fetched.scanned_to.filter(|&scanned_to| scanned_to > next);
-            let read_to = fetched.records.last().map(|last| last.offset.next()).max(scanned_to);
-            let Some(read_to) = read_to else {
-                // No proof of the end: stopping here would pass over what is there.
-                empty += 1;
-                if empty > EMPTY_ANSWERS {
-                    return Err(Error::Unavailable(Some(
-                        "the log does not return what it says it has".into(),
-                    )));
-                }
-                tokio::time::sleep(EMPTY_ANSWER_WAIT).await;
-                continue;
-            };
-            next = read_to;
-            let known = fetched.records.iter().take_while(|record| record.offset < marks.high);
-            found.extend(known.map(|record| (record.timestamp, record.offset)));
-        }
+        scan(
+            |request| member.fetch(request),
+            Scan { partition, offsets: from..marks.high },
+            |record| {
+                found.push((record.timestamp, record.offset));
+            },
+        )
+        .await?;
         if found.len() >= count || from == marks.low {
             found.drain(..found.len().saturating_sub(count));
-            return Ok((found, marks.high));
+            return Ok(found);
         }
         window = window.saturating_mul(2);
     }

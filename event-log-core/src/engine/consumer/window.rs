@@ -19,14 +19,14 @@ use crate::position::Offset;
 pub(super) struct DedupWindow {
     current: Seen,
     previous: Seen,
-    /// From before the partition was cut: whatever comes back of it is a copy, whatever its offset.
-    cut: Map,
+    /// From before the partition was truncated: whatever comes back of it is a copy, whatever its offset.
+    truncated: Map,
 }
 
 impl DedupWindow {
     /// Where the first copy of this record is, if it is not the first itself. Remembers it otherwise.
     pub(super) fn first_copy(&mut self, id: EventId, offset: Offset) -> Option<Offset> {
-        if let Some(&first) = self.cut.get(&id) {
+        if let Some(&first) = self.truncated.get(&id) {
             return Some(first);
         }
         if let Some(first) = self.current.get_mut(id).or_else(|| self.previous.get_mut(id)) {
@@ -41,15 +41,15 @@ impl DedupWindow {
         None
     }
 
-    /// What was there before the last cut may be delivered again.
-    pub(super) fn forget_cut(&mut self) {
-        self.cut.clear();
+    /// What was there before the last truncation may be delivered again.
+    pub(super) fn forget_truncated(&mut self) {
+        self.truncated.clear();
     }
 
-    /// The partition was cut, and its offsets begin again somewhere before.
-    pub(super) fn cut(&mut self) {
-        self.cut.clear();
-        self.cut.extend(self.previous.drain().chain(self.current.drain()));
+    /// The partition was truncated, and its offsets begin again somewhere before.
+    pub(super) fn truncate(&mut self) {
+        self.truncated.clear();
+        self.truncated.extend(self.previous.drain().chain(self.current.drain()));
     }
 }
 
@@ -144,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_before_a_cut_is_a_copy_at_any_offset() {
+    fn what_was_seen_before_a_truncation_is_a_copy_at_any_offset() {
         let mut window = DedupWindow::default();
         let id = EventId::from_u128(1);
         assert_eq!(window.first_copy(id, Offset(5)), None);
-        window.cut();
+        window.truncate();
         assert_eq!(window.first_copy(id, Offset(0)), Some(Offset(5)));
         assert_eq!(window.first_copy(EventId::from_u128(2), Offset(0)), None);
-        window.forget_cut();
+        window.forget_truncated();
         assert_eq!(window.first_copy(id, Offset(0)), None, "a seek wants to have it again");
     }
 

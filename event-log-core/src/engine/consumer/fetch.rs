@@ -1,0 +1,415 @@
+//! The half of a [`PartitionReader`](super::partition::PartitionReader) that awaits: one piece of work at a time, which
+//! goes on until it ends, whatever becomes of the poll that began it.
+//!
+//! ```text
+//!            ┌────────── empty answer, fault: retry later ──────────┐
+//!            ▼                                                      │
+//!  Idle ─► Fetching ─► records ─► (look back for copies) ─► buffer ─┤
+//!            │                                                      │
+//!            └─► truncated ─► buffer drained ─► Resuming ───────────┘
+//! ```
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::engine::task::Task;
+use crate::engine::transport::{
+    FetchRequest, FetchResponse, GroupMember, KnownEnd, Landmark, StoredMessage, Transport,
+};
+use crate::error::Error;
+use crate::limits;
+use crate::position::{Offset, PartitionId, Timestamp};
+use crate::record::Notice;
+
+const WINDOW: u64 = limits::DEDUP_WINDOW_RECORDS as u64;
+
+pub(super) struct Fetch {
+    partition: PartitionId,
+    /// The next offset to fetch.
+    from: Offset,
+    /// The record that was fetched last, by which the partition is recognised.
+    last_read: Option<Landmark>,
+    incarnation: Option<u64>,
+    /// The high watermark, as far as it is known. It only falls when the partition is truncated.
+    high: Offset,
+    /// How many records to fetch at least.
+    stride: usize,
+    /// How many records the last answer had.
+    last_len: usize,
+    work: Work,
+    /// When the work under way began, restarts and further steps of it included.
+    busy_since: Option<Instant>,
+    /// One fetch is due, although nothing is known to be there.
+    look_again: bool,
+    /// Not before this.
+    retry_at: Option<Instant>,
+    /// How often it has failed in a row.
+    failures: u32,
+    /// The partition was truncated, and ends there now. What was fetched before is delivered first.
+    truncated: Option<Offset>,
+    /// Offsets that the window of ids has to know before anything is delivered: a copy of what another consumer has had
+    /// may be yet to come.
+    unseen: Option<Range<u64>>,
+    /// What was fetched, while the window gets to know what is before it.
+    held: Option<FetchResponse>,
+}
+
+enum Work {
+    None,
+    Fetching(Task<Result<FetchResponse, Error>>),
+    LookingBack(Task<Result<FetchResponse, Error>>),
+    Resuming(Task<Result<Resume, Error>>),
+}
+
+/// Where to continue in a partition that was truncated.
+struct Resume {
+    at: Offset,
+    committed: Option<Offset>,
+}
+
+/// Whom to ask, and for how much.
+pub(super) struct Source<'a, T: Transport> {
+    pub(super) transport: &'a Arc<T>,
+    pub(super) member: &'a Arc<T::Member>,
+    pub(super) group: &'a Arc<str>,
+    pub(super) runtime: &'a Handle,
+    pub(super) reads_ahead: bool,
+    pub(super) now: Instant,
+    /// How many records are missing of what a poll wants.
+    pub(super) wanted: usize,
+}
+
+impl<T: Transport> Clone for Source<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Transport> Copy for Source<'_, T> {}
+
+/// What a step has come to.
+pub(super) enum Step {
+    /// There is nothing to do.
+    Idle,
+    /// Work is under way.
+    Pending,
+    /// The next records, which may be none, and what retention has removed before them.
+    Records {
+        records: Vec<StoredMessage>,
+        missing: Option<Notice>,
+    },
+    /// Records from before those that are to be delivered.
+    Seen(Vec<StoredMessage>),
+    /// The partition was truncated, and reading continues there.
+    Truncated {
+        resumed_at: Offset,
+        committed: Option<Offset>,
+    },
+    Failed(Error),
+}
+
+impl Fetch {
+    pub(super) const fn new(partition: PartitionId, from: Offset) -> Self {
+        Self {
+            partition,
+            from,
+            last_read: None,
+            incarnation: None,
+            high: Offset::ZERO,
+            stride: limits::PREFETCH_RECORDS,
+            last_len: 0,
+            work: Work::None,
+            busy_since: None,
+            look_again: true,
+            retry_at: None,
+            failures: 0,
+            truncated: None,
+            unseen: None,
+            held: None,
+        }
+    }
+
+    pub(super) const fn from(&self) -> Offset {
+        self.from
+    }
+
+    /// The window has to see what is before `next`, as far back as it remembers.
+    pub(super) fn look_back(&mut self, next: Offset) {
+        self.unseen = Some(next.0.saturating_sub(WINDOW)..next.0);
+    }
+
+    /// The partition is known to have reached this offset.
+    pub(super) fn reaches(&mut self, offset: Offset) {
+        self.high = self.high.max(offset);
+    }
+
+    pub(super) fn forget_incarnation(&mut self) {
+        self.incarnation = None;
+        self.high = self.from;
+    }
+
+    /// Where the partition ends; what is not fetched yet is not news either.
+    pub(super) fn known_end(&self) -> KnownEnd {
+        let end = self.high.max(self.from);
+        KnownEnd { partition: self.partition, end, incarnation: self.incarnation }
+    }
+
+    pub(super) fn is_behind(&self) -> bool {
+        self.from < self.high || self.truncated.is_some() || self.held.is_some()
+    }
+
+    pub(super) const fn is_busy(&self) -> bool {
+        !matches!(self.work, Work::None) || self.look_again && self.retry_at.is_none()
+    }
+
+    pub(super) const fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Until when others wait for this work. What has failed before is not waited for.
+    pub(super) fn prompt_until(&self) -> Option<Instant> {
+        let since = self.busy_since.filter(|_| self.failures == 0)?;
+        Some(since + limits::MERGE_PATIENCE)
+    }
+
+    pub(super) fn is_prompt(&self, now: Instant) -> bool {
+        self.prompt_until().is_some_and(|until| now < until)
+    }
+
+    pub(super) const fn look_again(&mut self) {
+        self.look_again = true;
+    }
+
+    pub(super) fn disconnected(&mut self) {
+        (self.work, self.busy_since) = (Work::None, None);
+        (self.retry_at, self.failures, self.look_again) = (None, 0, true);
+    }
+
+    /// Forgets what is known of where reading was.
+    pub(super) fn move_to(&mut self, from: Offset) {
+        let Self { partition, incarnation, high, .. } = *self;
+        *self = Self { incarnation, high, ..Self::new(partition, from) };
+    }
+
+    /// Does what can be done without waiting, up to the first result.
+    pub(super) fn step<T: Transport>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &Source<'_, T>,
+        buffered: usize,
+        last: Option<Timestamp>,
+    ) -> Step {
+        if matches!(self.work, Work::None) {
+            if self.retry_at.is_some_and(|at| source.now < at) {
+                return Step::Idle;
+            }
+            match self.next_work(source, buffered, last) {
+                Work::None => {
+                    self.busy_since = None;
+                    return Step::Idle;
+                }
+                work => self.work = work,
+            }
+            self.retry_at = None;
+            self.busy_since.get_or_insert(source.now);
+        }
+        match &mut self.work {
+            Work::None => Step::Idle,
+            Work::Fetching(task) => match flat(task.poll(cx)) {
+                Poll::Pending => Step::Pending,
+                Poll::Ready(answer) => self.done(answer, source.now, Self::fetched),
+            },
+            Work::LookingBack(task) => match flat(task.poll(cx)) {
+                Poll::Pending => Step::Pending,
+                Poll::Ready(answer) => self.done(answer, source.now, Self::looked_back),
+            },
+            Work::Resuming(task) => match flat(task.poll(cx)) {
+                Poll::Pending => Step::Pending,
+                Poll::Ready(answer) => self.done(answer, source.now, Self::resumed),
+            },
+        }
+    }
+
+    fn next_work<T: Transport>(
+        &self,
+        source: &Source<'_, T>,
+        buffered: usize,
+        last: Option<Timestamp>,
+    ) -> Work {
+        if self.truncated.is_some() {
+            return if buffered == 0 { self.resume(source, last) } else { Work::None };
+        }
+        let request = FetchRequest::new(self.partition, self.from);
+        if let (Some(_), Some(unseen)) = (&self.held, &self.unseen) {
+            let max_records = usize::try_from(unseen.end - unseen.start).unwrap_or(usize::MAX);
+            let max_records = max_records.min(limits::FETCH_RECORDS);
+            return Work::LookingBack(fetch(
+                source,
+                FetchRequest { from: Offset(unseen.start), max_records, ..request },
+            ));
+        }
+        let is_wanted = source.wanted > 0 && (self.is_behind() || self.look_again);
+        // One answer is being delivered, and the next one is on its way.
+        let is_ahead = source.reads_ahead && self.is_behind() && buffered <= self.last_len;
+        if !is_wanted && !is_ahead {
+            return Work::None;
+        }
+        let max_records = source.wanted.max(self.stride);
+        Work::Fetching(fetch(source, FetchRequest { after: self.last_read, max_records, ..request }))
+    }
+
+    fn resume<T: Transport>(&self, source: &Source<'_, T>, last: Option<Timestamp>) -> Work {
+        let (transport, group) = (Arc::clone(source.transport), Arc::clone(source.group));
+        let partition = self.partition;
+        Work::Resuming(begin(source, async move {
+            let at = match last {
+                Some(last) => transport.offsets_at(&[(partition, last)]).await?.pop().unwrap_or_default(),
+                None => transport.watermarks().await?.get(partition).unwrap_or_default().low,
+            };
+            let mut places = transport.committed(&group).await?.into_iter();
+            let committed = places.nth(partition.0 as usize).unwrap_or(Ok(None))?;
+            Ok(Resume { at, committed })
+        }))
+    }
+
+    /// Ends the work under way.
+    fn done<A>(
+        &mut self,
+        answer: Result<A, Error>,
+        now: Instant,
+        take: impl FnOnce(&mut Self, A, Instant) -> Step,
+    ) -> Step {
+        self.work = Work::None;
+        match answer {
+            Ok(answer) => {
+                self.failures = 0;
+                take(self, answer, now)
+            }
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                let factor = 1_u32.checked_shl(self.failures - 1).unwrap_or(u32::MAX);
+                let wait = limits::READER_RETRY.saturating_mul(factor).min(limits::READER_RETRY_MAX);
+                self.retry_after(now, wait);
+                Step::Failed(error)
+            }
+        }
+    }
+
+    fn retry_after(&mut self, now: Instant, wait: Duration) {
+        (self.retry_at, self.busy_since) = (Some(now + wait), None);
+    }
+
+    fn fetched(&mut self, answer: FetchResponse, now: Instant) -> Step {
+        if self.note_truncation(&answer) {
+            return Step::Records { records: Vec::new(), missing: None };
+        }
+        if self.unseen.is_some() && !answer.records.is_empty() {
+            self.held = Some(answer);
+            return Step::Seen(Vec::new());
+        }
+        self.accept(answer, now)
+    }
+
+    /// Whether the partition was truncated since it was read last.
+    fn note_truncation(&mut self, answer: &FetchResponse) -> bool {
+        let high = answer.high.unwrap_or(self.high);
+        let known = self.incarnation;
+        self.incarnation = answer.incarnation.or(known);
+        let is_another = known.is_some() && known != self.incarnation;
+        if answer.truncated || is_another || high < self.high {
+            (self.truncated, self.held) = (Some(high), None);
+            return true;
+        }
+        self.high = high;
+        false
+    }
+
+    fn accept(&mut self, answer: FetchResponse, now: Instant) -> Step {
+        let FetchResponse { records, scanned_to, low, .. } = answer;
+        let asked = self.from;
+        self.look_again = false;
+        if let Some(last) = records.last() {
+            self.last_read = Some(Landmark { offset: last.offset, id: last.id });
+            self.from = last.offset.next();
+        }
+        self.from = self.from.max(scanned_to.unwrap_or_default()).max(low.unwrap_or_default());
+        self.last_len = records.len();
+        if self.is_behind() {
+            self.stride = limits::READ_AHEAD_RECORDS.min(self.stride * 2);
+            if self.from == asked {
+                // An empty answer is no proof of the end: it is asked again, soon.
+                self.retry_after(now, limits::READER_RETRY);
+            }
+        }
+        let partition = self.partition;
+        let missing = low.filter(|&low| low > asked).map(|low| Notice::Missing {
+            partition,
+            from: asked,
+            resumed_at: low,
+        });
+        Step::Records { records, missing }
+    }
+
+    fn looked_back(&mut self, answer: FetchResponse, now: Instant) -> Step {
+        if self.note_truncation(&answer) {
+            return Step::Records { records: Vec::new(), missing: None };
+        }
+        let Some(Range { start, end }) = self.unseen.take() else { return Step::Seen(Vec::new()) };
+        let bytes: usize = answer.records.iter().map(StoredMessage::bytes).sum();
+        let read_to = answer.records.last().map(|last| last.offset.next()).max(answer.scanned_to);
+        let mut from = read_to.map_or(start, |read_to| read_to.0);
+        if let Some(low) = answer.low {
+            from = from.max(low.0);
+        }
+        if from <= start {
+            // An empty answer is no proof that there is nothing.
+            self.unseen = Some(start..end);
+            self.retry_after(now, limits::READER_RETRY);
+            return Step::Seen(Vec::new());
+        }
+        if bytes > limits::FETCH_BYTES / 2 {
+            // Long records are not worth many fetches: the nearest are the likeliest to be copied.
+            from = from.max(end.saturating_sub(answer.records.len() as u64));
+        }
+        self.unseen = (from < end).then_some(from..end);
+        let mut seen = answer.records;
+        seen.retain(|record| record.offset.0 < end);
+        Step::Seen(seen)
+    }
+
+    fn resumed(&mut self, Resume { at, committed }: Resume, _: Instant) -> Step {
+        self.high = self.truncated.take().unwrap_or_default().max(at);
+        Step::Truncated { resumed_at: at, committed }
+    }
+
+    /// What was held back while the window got to know what is before it, once it does.
+    pub(super) fn release(&mut self, now: Instant) -> Option<Step> {
+        if self.unseen.is_some() {
+            return None;
+        }
+        let held = self.held.take()?;
+        Some(self.accept(held, now))
+    }
+}
+
+/// Begins work that may take long in the background, and other work where its owner polls it.
+fn begin<T: Transport, A: Send + 'static>(
+    source: &Source<'_, T>,
+    work: impl Future<Output = A> + Send + 'static,
+) -> Task<A> {
+    if source.reads_ahead { Task::spawned(source.runtime, work) } else { Task::inline(work) }
+}
+
+fn fetch<T: Transport>(source: &Source<'_, T>, request: FetchRequest) -> Task<Result<FetchResponse, Error>> {
+    let member = Arc::clone(source.member);
+    begin(source, async move { member.fetch(request).await })
+}
+
+fn flat<A>(answer: Poll<Result<Result<A, Error>, Error>>) -> Poll<Result<A, Error>> {
+    answer.map(|answer| answer.and_then(|answer| answer))
+}

@@ -1,0 +1,107 @@
+//! Merging the readers into a batch: synchronous, over what they have at hand.
+
+use serde::de::DeserializeOwned;
+
+use super::Consumer;
+use super::partition::{Hold, PartitionReader};
+use super::poison::{self, Taken};
+use crate::engine::transport::Transport;
+use crate::error::Error;
+use crate::limits;
+use crate::position::Timestamp;
+use crate::record::{Notice, Record};
+
+/// What a merge has taken out of the readers.
+pub(super) struct Merged<E> {
+    pub(super) records: Vec<Record<E>>,
+    pub(super) notices: Vec<Notice>,
+    /// Why a partition goes no further, if its consumer is to halt.
+    pub(super) halted: Option<Error>,
+    /// A reader has work now that it had not before.
+    pub(super) has_begun_work: bool,
+}
+
+impl<E> Default for Merged<E> {
+    fn default() -> Self {
+        Self { records: Vec::new(), notices: Vec::new(), halted: None, has_begun_work: false }
+    }
+}
+
+impl<E> Merged<E> {
+    /// What counts against the number of records that a poll asks for: a record that was passed over has cost as much.
+    fn len(&self) -> usize {
+        self.records.len() + self.notices.len()
+    }
+}
+
+impl<E, T> Consumer<E, T>
+where
+    E: DeserializeOwned + Send + 'static,
+    T: Transport,
+{
+    /// Takes up to `max_count` records from the readers, oldest first. Returns early where the order would become a guess,
+    /// because a reader has run dry although its partition has more. A record that cannot be passed yet sets its partition
+    /// aside and keeps no other waiting.
+    pub(super) fn merge(&mut self, max_count: usize) -> Merged<E> {
+        let mut merged = Merged::default();
+        for reader in &mut self.readers {
+            if matches!(reader.hold, Hold::Halted) {
+                reader.hold = Hold::None;
+            }
+        }
+        let buffered: usize = self.readers.iter().map(PartitionReader::buffered).sum();
+        merged.records.reserve(max_count.min(buffered));
+        while merged.len() < max_count {
+            let Some((at, run_until)) = next_run(&self.readers, self.turns) else { break };
+            let reader = &mut self.readers[at];
+            self.turns += 1;
+            reader.take_turn(self.turns);
+            // Longer than one record although others may be as old: turns are cheaper than records.
+            let most = max_count.min(merged.len() + limits::TURN_RECORDS);
+            while merged.len() < most && reader.head().is_some_and(|head| head.timestamp <= run_until) {
+                match poison::take(reader, &*self.codec, &self.options.poison, &self.letter_from) {
+                    Taken::Record(record) => merged.records.push(record),
+                    Taken::Notice(notice) => merged.notices.push(notice),
+                    Taken::Nothing => break,
+                    Taken::Held => {
+                        merged.has_begun_work = true;
+                        break;
+                    }
+                    Taken::Halted(error) => {
+                        merged.halted.get_or_insert(error);
+                        break;
+                    }
+                }
+            }
+            if reader.has_run_dry() && !merged.records.is_empty() {
+                break;
+            }
+        }
+        merged
+    }
+}
+
+/// The reader with the oldest head, and until which time it may deliver before another one is older. Of readers that are
+/// equally old it is the one whose last turn is the longest ago; and one that has waited for
+/// [`limits::STARVATION_TURNS`] comes first, however new its record claims to be.
+fn next_run(readers: &[PartitionReader], turns: u64) -> Option<(usize, Timestamp)> {
+    let heads = readers.iter().enumerate().filter_map(|(at, reader)| {
+        let (timestamp, last_turn) = (reader.head()?.timestamp, reader.last_turn());
+        Some(((timestamp, last_turn), at))
+    });
+    let (mut oldest, mut second) = (None, Timestamp(u64::MAX));
+    for (key, at) in heads {
+        if turns.saturating_sub(key.1) > limits::STARVATION_TURNS && readers.len() > 1 {
+            return Some((at, Timestamp(u64::MAX)));
+        }
+        match oldest {
+            Some((known, _)) if key >= known => second = second.min(key.0),
+            Some((known, _)) => {
+                second = second.min(known.0);
+                oldest = Some((key, at));
+            }
+            None => oldest = Some((key, at)),
+        }
+    }
+    oldest.map(|(_, at)| (at, second))
+}

@@ -1,0 +1,69 @@
+//! What a consumer has to report and has not handed over yet: bounded, however many polls are dropped.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::Error;
+use crate::position::PartitionId;
+use crate::record::Notice;
+
+#[derive(Default)]
+pub(super) struct Notices {
+    revoked: BTreeSet<PartitionId>,
+    assigned: BTreeSet<PartitionId>,
+    /// The latest fault of a partition: one that goes on is one notice until it is handed over.
+    faults: BTreeMap<PartitionId, Error>,
+    /// What was missing or truncated, each of which takes an answer of the log.
+    others: Vec<Notice>,
+}
+
+impl Notices {
+    pub(super) fn of(others: Vec<Notice>) -> Self {
+        Self { others, ..Self::default() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.revoked.is_empty()
+            && self.assigned.is_empty()
+            && self.faults.is_empty()
+            && self.others.is_empty()
+    }
+
+    pub(super) fn assigned(&mut self, partition: PartitionId) {
+        self.assigned.insert(partition);
+    }
+
+    /// A partition that comes and goes before anything was reported of it is not reported.
+    pub(super) fn revoked(&mut self, partition: PartitionId) {
+        if !self.assigned.remove(&partition) {
+            self.revoked.insert(partition);
+        }
+    }
+
+    pub(super) fn fault(&mut self, partition: PartitionId, error: Error) {
+        self.faults.insert(partition, error);
+    }
+
+    pub(super) fn extend(&mut self, partition: PartitionId, notices: Vec<Notice>) {
+        for notice in notices {
+            match notice {
+                Notice::Fault { error, .. } => self.fault(partition, error),
+                other => self.others.push(other),
+            }
+        }
+    }
+
+    /// Hands all of them over, revocations first.
+    pub(super) fn take(&mut self) -> Vec<Notice> {
+        let Self { revoked, assigned, faults, others } = std::mem::take(self);
+        let mut notices = Vec::new();
+        if !revoked.is_empty() {
+            notices.push(Notice::Revoked(revoked.into_iter().collect()));
+        }
+        if !assigned.is_empty() {
+            notices.push(Notice::Assigned(assigned.into_iter().collect()));
+        }
+        notices.extend(others);
+        notices.extend(faults.into_iter().map(|(partition, error)| Notice::Fault { partition, error }));
+        notices
+    }
+}

@@ -1,0 +1,340 @@
+//! One partition of one consumer: what has been fetched, and how far delivery has come.
+//!
+//! The reader is two halves over one buffer. The **fetch** half ([`Fetch`]) fills it and is the only one that awaits; its
+//! task survives a poll that is dropped. The **delivery** half empties it, without awaiting. The merge looks at
+//! [`head`](PartitionReader::head) and [`may_be_older`](PartitionReader::may_be_older), and at nothing else.
+
+use std::collections::VecDeque;
+use std::task::Context;
+
+use tokio::time::Instant;
+
+use super::fetch::{Fetch, Source, Step};
+use super::window::DedupWindow;
+use crate::engine::task::Task;
+use crate::engine::transport::{Assignment, KnownEnd, StoredMessage, Transport};
+use crate::error::Error;
+use crate::position::{Epoch, Offset, PartitionId, Position, Timestamp};
+use crate::record::Notice;
+
+pub(super) struct PartitionReader {
+    assignment: Assignment,
+    /// What cursors of this reader carry.
+    epoch: Epoch,
+    fetch: Fetch,
+    /// Fetched and not delivered, in offset order.
+    buffer: VecDeque<StoredMessage>,
+    /// The next offset to deliver: everything before it was delivered, passed over, or is no record.
+    next: Offset,
+    /// Where the epoch began.
+    since: Offset,
+    /// The group's place, as far as this member knows.
+    committed: Option<Offset>,
+    /// A seek went back behind what is committed, so that the next commit may go back too.
+    rewound: bool,
+    /// How often the letter of the head could not be appended.
+    letter_failures: u32,
+    /// A commit was dropped, or failed, when it may have been stored: the group's place has to be asked for.
+    pub(super) commit_in_doubt: bool,
+    /// When the last record was appended that was delivered.
+    last_timestamp: Option<Timestamp>,
+    window: DedupWindow,
+    /// What keeps the head from being delivered.
+    pub(super) hold: Hold,
+    /// When it delivered last, in turns of its consumer.
+    last_turn: u64,
+}
+
+/// What becomes of a head that cannot be decoded, while that takes time.
+pub(super) enum Hold {
+    None,
+    /// Its letter is on its way to the dead-letter log.
+    Parking(Task<Result<(), Error>>),
+    /// Its letter is in the dead-letter log.
+    Parked,
+    /// Its letter could not be appended, and is tried again then.
+    Retry {
+        at: Instant,
+    },
+    /// The dead-letter log refuses its letter: the record is delivered as it is.
+    Refused,
+    /// The consumer halts here, for the rest of this poll.
+    Halted,
+}
+
+/// How an epoch of a reader ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndedBy {
+    Revocation,
+    Truncation,
+    Seek,
+}
+
+/// What is remembered of an epoch that is over, for cursors from it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EndedEpoch {
+    pub(super) epoch: Epoch,
+    pub(super) by: EndedBy,
+    /// What the group had committed then.
+    pub(super) committed: Option<Offset>,
+}
+
+/// What a reader has to tell its consumer.
+#[derive(Default)]
+pub(super) struct Report {
+    pub(super) notices: Vec<Notice>,
+    pub(super) ended: Option<EndedEpoch>,
+    /// The connection is lost.
+    pub(super) lost: Option<Error>,
+}
+
+impl PartitionReader {
+    /// A reader that begins at `next`, in a partition that retains `low` and what follows.
+    pub(super) fn new(assignment: Assignment, committed: Option<Offset>, next: Offset, low: Offset) -> Self {
+        let mut fetch = Fetch::new(assignment.partition, next);
+        if next > low {
+            fetch.look_back(next);
+        }
+        // What is committed was there once.
+        fetch.reaches(committed.unwrap_or_default());
+        Self {
+            assignment,
+            epoch: Epoch::new(),
+            fetch,
+            buffer: VecDeque::new(),
+            next,
+            since: next,
+            committed,
+            rewound: false,
+            letter_failures: 0,
+            commit_in_doubt: false,
+            last_timestamp: None,
+            window: DedupWindow::default(),
+            hold: Hold::None,
+            last_turn: 0,
+        }
+    }
+
+    pub(super) const fn partition(&self) -> PartitionId {
+        self.assignment.partition
+    }
+
+    pub(super) const fn assignment(&self) -> Assignment {
+        self.assignment
+    }
+
+    pub(super) const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(super) const fn next(&self) -> Offset {
+        self.next
+    }
+
+    pub(super) const fn since(&self) -> Offset {
+        self.since
+    }
+
+    pub(super) const fn committed(&self) -> Option<Offset> {
+        self.committed
+    }
+
+    /// Whether a commit may go back behind what is committed.
+    pub(super) const fn is_rewound(&self) -> bool {
+        self.rewound
+    }
+
+    /// The group's place is known to be here: it was stored.
+    pub(super) const fn stored(&mut self, next: Offset) {
+        self.committed = Some(next);
+        (self.rewound, self.commit_in_doubt) = (false, false);
+    }
+
+    /// The letter of the head is appended again later.
+    pub(super) fn retry_letter(&mut self, now: Instant) -> Hold {
+        let wait = super::poison::letter_wait(self.letter_failures);
+        self.letter_failures = self.letter_failures.saturating_add(1);
+        Hold::Retry { at: now + wait }
+    }
+
+    pub(super) const fn set_committed(&mut self, committed: Option<Offset>) {
+        self.committed = committed;
+        self.commit_in_doubt = false;
+    }
+
+    /// Where the partition ends; `None` while it is asked again by itself, whatever the end is.
+    pub(super) fn known_end(&self) -> Option<KnownEnd> {
+        self.fetch.retry_at().is_none().then(|| self.fetch.known_end())
+    }
+
+    pub(super) fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The oldest record that can be delivered now.
+    pub(super) fn head(&self) -> Option<&StoredMessage> {
+        match self.hold {
+            Hold::None | Hold::Parked | Hold::Refused => self.buffer.front(),
+            Hold::Parking(_) | Hold::Retry { .. } | Hold::Halted => None,
+        }
+    }
+
+    /// Whether records are expected any moment that may be older than those of others.
+    pub(super) fn may_be_older(&self, now: Instant) -> bool {
+        self.buffer.is_empty() && self.fetch.is_prompt(now)
+    }
+
+    /// Until when [`may_be_older`](Self::may_be_older) can hold.
+    pub(super) fn prompt_until(&self) -> Option<Instant> {
+        if self.buffer.is_empty() { self.fetch.prompt_until() } else { None }
+    }
+
+    /// Whether the partition has more than is buffered, as far as it is known.
+    pub(super) fn has_run_dry(&self) -> bool {
+        self.buffer.is_empty() && self.fetch.is_behind()
+    }
+
+    pub(super) fn has_more(&self) -> bool {
+        !self.buffer.is_empty() || self.fetch.is_behind()
+    }
+
+    /// Whether it is not known yet if there is anything to deliver.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.buffer.is_empty() && self.fetch.is_busy()
+    }
+
+    /// When something has to be done although no task has ended.
+    pub(super) fn alarm(&self) -> Option<Instant> {
+        let letter = if let Hold::Retry { at } = self.hold { Some(at) } else { None };
+        letter.into_iter().chain(self.fetch.retry_at()).min()
+    }
+
+    /// One fetch is due, although nothing is known to be there.
+    pub(super) const fn look_again(&mut self) {
+        self.fetch.look_again();
+    }
+
+    /// The member was lost: what it was asked is not answered any more.
+    pub(super) fn disconnected(&mut self) {
+        self.fetch.disconnected();
+    }
+
+    /// Fetches what is missing of `wanted` records, and what a reader that is behind will want next.
+    pub(super) fn advance<T: Transport>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &Source<'_, T>,
+        wanted: usize,
+    ) -> Report {
+        let mut report = Report::default();
+        loop {
+            let source = Source { wanted: wanted.saturating_sub(self.buffer.len()), ..*source };
+            let (buffered, last) = (self.buffer.len(), self.last_timestamp);
+            let released = self.fetch.release(source.now);
+            match released.unwrap_or_else(|| self.fetch.step(cx, &source, buffered, last)) {
+                Step::Idle | Step::Pending => return report,
+                Step::Records { records, missing } => {
+                    report.notices.extend(missing);
+                    if self.buffer.is_empty() {
+                        self.buffer = records.into();
+                    } else {
+                        self.buffer.extend(records);
+                    }
+                    self.pass_gap();
+                }
+                Step::Seen(records) => {
+                    for record in records {
+                        self.window.first_copy(record.id, record.offset);
+                    }
+                }
+                Step::Truncated { resumed_at, committed } => {
+                    let partition = self.partition();
+                    report.notices.push(Notice::Truncated { partition, from: self.next, resumed_at });
+                    report.ended = Some(self.ended(EndedBy::Truncation));
+                    self.committed = committed.filter(|&committed| committed <= resumed_at);
+                    let last = self.last_timestamp;
+                    self.move_to(resumed_at);
+                    self.rewound = false;
+                    // It may be truncated again before anything is delivered.
+                    self.last_timestamp = last;
+                    self.window.truncate();
+                }
+                Step::Failed(error) if matches!(error, Error::Unavailable(_)) => {
+                    report.lost = Some(error);
+                    return report;
+                }
+                Step::Failed(error) => {
+                    report.notices.push(Notice::Fault { partition: self.partition(), error });
+                    return report;
+                }
+            }
+        }
+    }
+
+    /// Moves over offsets that no record has.
+    fn pass_gap(&mut self) {
+        if self.buffer.is_empty() {
+            self.next = self.next.max(self.fetch.from());
+        }
+    }
+
+    /// Where the first copy of the head is, if the head is a second one.
+    pub(super) fn first_copy(&mut self) -> Option<Position> {
+        let head = self.buffer.front()?;
+        let first = self.window.first_copy(head.id, head.offset)?;
+        Some(Position::new(self.assignment.partition, first))
+    }
+
+    /// Takes the head out: it is delivered, or passed over.
+    pub(super) fn take_head(&mut self) -> Option<StoredMessage> {
+        let head = self.buffer.pop_front()?;
+        (self.hold, self.letter_failures) = (Hold::None, 0);
+        self.next = head.offset.next();
+        self.last_timestamp = Some(head.timestamp);
+        self.pass_gap();
+        Some(head)
+    }
+
+    pub(super) const fn last_turn(&self) -> u64 {
+        self.last_turn
+    }
+
+    pub(super) const fn take_turn(&mut self, turn: u64) {
+        self.last_turn = turn;
+    }
+
+    /// What to remember of the epoch that is about to end.
+    pub(super) const fn ended(&self, by: EndedBy) -> EndedEpoch {
+        EndedEpoch { epoch: self.epoch, by, committed: self.committed }
+    }
+
+    /// Moves because the application says so, to an offset that was found in the log just now.
+    pub(super) fn seek_found(&mut self, next: Offset) {
+        self.move_to(next);
+        // What was there before a truncation is wanted again.
+        self.window.forget_truncated();
+        self.fetch.forget_incarnation();
+    }
+
+    /// Moves because the application says so, to an offset that it has kept: it may be from before the log was truncated,
+    /// or be none of this log, and a second copy may lie behind it of what was handled before it.
+    pub(super) fn seek_kept(&mut self, next: Offset, low: Offset, high: Offset) {
+        self.move_to(next);
+        self.window.forget_truncated();
+        if next > low && next <= high {
+            self.fetch.look_back(next);
+        }
+        self.fetch.reaches(next);
+    }
+
+    /// Begins a new epoch.
+    fn move_to(&mut self, next: Offset) {
+        self.epoch = Epoch::new();
+        (self.next, self.since) = (next, next);
+        self.last_timestamp = None;
+        (self.hold, self.letter_failures) = (Hold::None, 0);
+        self.rewound = self.committed.is_some_and(|committed| next < committed);
+        self.buffer.clear();
+        self.fetch.move_to(next);
+    }
+}

@@ -1,0 +1,64 @@
+//! Awaited work with an owner.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::error::Error;
+
+/// A future that is kept by the struct whose state it will change, and not by the future that waits for it: what else
+/// wakes its owner neither ends nor restarts it. Dropping it ends it.
+pub(super) enum Task<T> {
+    /// Makes progress while its owner polls it.
+    Inline(Pin<Box<dyn Future<Output = T> + Send>>),
+    /// Makes progress by itself, also while its owner is not polled.
+    Spawned(JoinHandle<T>),
+}
+
+impl<T: Send + 'static> Task<T> {
+    pub(super) fn inline(work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self::Inline(Box::pin(work))
+    }
+
+    pub(super) fn spawned(runtime: &Handle, work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self::Spawned(runtime.spawn(work))
+    }
+
+    /// The result. An error says that the work has panicked, or that its runtime has shut down. Must not be polled again
+    /// after it was ready.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
+        match self {
+            Self::Inline(work) => work.as_mut().poll(cx).map(Ok),
+            Self::Spawned(handle) => Pin::new(handle).poll(cx).map_err(|error| Error::Backend {
+                retryable: true,
+                may_have_taken_effect: true,
+                error: Box::new(error),
+            }),
+        }
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        if let Self::Spawned(handle) = self {
+            handle.abort();
+        }
+    }
+}
+
+/// Polls a task that may be there, and takes it out when it has ended.
+pub(super) fn poll_task<T: Send + 'static>(
+    task: &mut Option<Task<T>>,
+    cx: &mut Context<'_>,
+) -> Option<Result<T, Error>> {
+    match task.as_mut()?.poll(cx) {
+        Poll::Ready(result) => {
+            *task = None;
+            Some(result)
+        }
+        Poll::Pending => None,
+    }
+}

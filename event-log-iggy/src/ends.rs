@@ -72,12 +72,7 @@ impl Ends {
 
     /// The server has said where the partitions end, when it was asked after `before` was known. What has become
     /// known while it answered may be newer, and is kept.
-    pub(crate) fn looked(
-        &self,
-        before: &Known,
-        incarnation: u64,
-        ends: impl IntoIterator<Item = Offset>,
-    ) {
+    pub(crate) fn looked(&self, before: &Known, incarnation: u64, ends: impl IntoIterator<Item = Offset>) {
         self.known.send_if_modified(|known| {
             let recreated = known.incarnation.is_some_and(|known| known != incarnation);
             if recreated && known.incarnation != before.incarnation {

@@ -6,8 +6,8 @@ use event_log_core::{CommitErrorKind, Error, Offset, PartitionId};
 use futures::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
-use crate::meaning::Meaning;
 use crate::limits;
+use crate::meaning::Meaning;
 use crate::sdk::{CallError, Client, GroupId, PartitionStats, Stored, TopicDetails};
 use crate::shared::Shared;
 
@@ -54,7 +54,10 @@ pub(crate) async fn committed(
     if places.iter().any(is_missing) {
         let has_any = places.iter().any(|place| matches!(place, Ok(Some(_))));
         if has_any || shared.ask(|client| async move { client.is_started(group).await }).await? {
-            places.iter_mut().filter(|place| is_missing(place)).for_each(|place| *place = Ok(Some(Offset::ZERO)));
+            places
+                .iter_mut()
+                .filter(|place| is_missing(place))
+                .for_each(|place| *place = Ok(Some(Offset::ZERO)));
         }
     }
     Ok(places)
@@ -171,9 +174,7 @@ pub(crate) async fn copy(shared: &Shared, group: &GroupId) -> Result<(), Error> 
             let copy = client.offset_of(group, Stored::Copy, partition, stats).await?;
             match next {
                 // A copy that is farther was stored by a member that has committed in the meantime.
-                Some(next) if copy < Some(next) => {
-                    client.store(group, Stored::Copy, partition, next).await
-                }
+                Some(next) if copy < Some(next) => client.store(group, Stored::Copy, partition, next).await,
                 _ => Ok(()),
             }
         })

@@ -90,10 +90,7 @@ impl Questions {
 
     /// Asks over one of the connections. A connection that turns out to be lost is replaced, and the question is asked once
     /// more.
-    pub(crate) async fn ask<T, F>(
-        self: &Arc<Self>,
-        question: impl Fn(Arc<Client>) -> F,
-    ) -> Result<T, Error>
+    pub(crate) async fn ask<T, F>(self: &Arc<Self>, question: impl Fn(Arc<Client>) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, CallError>>,
     {

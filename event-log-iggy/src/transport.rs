@@ -69,8 +69,10 @@ impl Transport for IggyTransport {
         }
         // Afterwards: what is appended in between is later than the time.
         let topic = self.shared.look().await?;
-        let high = |partition: PartitionId| topic.partitions.get(partition.0 as usize).map(|stats| stats.high);
-        let offsets = times.iter().zip(found).map(|((partition, _), found)| found.or_else(|| high(*partition)));
+        let high =
+            |partition: PartitionId| topic.partitions.get(partition.0 as usize).map(|stats| stats.high);
+        let offsets =
+            times.iter().zip(found).map(|((partition, _), found)| found.or_else(|| high(*partition)));
         offsets.map(|offset| offset.ok_or(Error::Unavailable(None))).collect()
     }
 

@@ -41,9 +41,7 @@ struct Partition {
 impl Partition {
     /// Whether the partition may have begun again and grown as long as it was.
     fn is_suspect(&self, known: &Known) -> bool {
-        self.read.is_none_or(|(at, falls)| {
-            falls != known.falls() || at.elapsed() >= limits::SUSPECT_INTERVAL
-        })
+        self.read.is_none_or(|(at, falls)| falls != known.falls() || at.elapsed() >= limits::SUSPECT_INTERVAL)
     }
 }
 

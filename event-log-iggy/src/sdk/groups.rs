@@ -44,7 +44,8 @@ impl Derived {
 
 /// FNV-1a, 128 bits: part of the names that are stored on servers, so that it never changes.
 fn fnv1a_128(bytes: &[u8]) -> u128 {
-    let step = |hash: u128, byte: &u8| (hash ^ u128::from(*byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b);
+    let step =
+        |hash: u128, byte: &u8| (hash ^ u128::from(*byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b);
     bytes.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, step)
 }
 
@@ -69,9 +70,13 @@ pub(crate) struct Membership {
 impl GroupId {
     pub(crate) fn new(name: &str) -> Result<Self, Error> {
         if name.starts_with(RESERVED) && name[RESERVED.len()..].starts_with(['.', '-']) {
-            return Err(Error::invalid("group", format!("{name:?} begins like a name of this library's own")));
+            return Err(Error::invalid(
+                "group",
+                format!("{name:?} begins like a name of this library's own"),
+            ));
         }
-        let identifier = |name: &str| Identifier::named(name).map_err(|error| CallError::from(error).into_error());
+        let identifier =
+            |name: &str| Identifier::named(name).map_err(|error| CallError::from(error).into_error());
         Ok(Self {
             id: identifier(name)?,
             copy: identifier(&Derived::Copy.of(name))?,

@@ -1,4 +1,4 @@
-//! The suite that proves a backend: at least one case per clause of the contract, named after it.
+//! The suite that proves a backend: at least one case for each clause of the contract, named after it.
 //!
 //! A backend implements [`Harness`] and writes one line in a test file; every case becomes a `#[test]` of
 //! its own, and a case that is added here enrols every backend by itself:
@@ -7,148 +7,44 @@
 //! event_log_core::conformance!(MyHarness::new());
 //! ```
 //!
+//! The clauses stand in the [contract](crate::contract) (`CONTRACT.md`), one sentence each; a test fails when one has no
+//! case.
+//!
 //! A case gets a harness to itself, opens logs of [`Probe`] events on it, and switches on faults where the
 //! harness can. What a backend does not support by design ([`Capabilities`]) must fail with
-//! [`Error::Unsupported`]; a fault that a harness cannot make is announced as *not run*, never as passed.
+//! [`Error::Unsupported`](crate::Error::Unsupported). A case that a harness cannot run counts as *not run*, never as
+//! passed: it fails, unless the harness has declared it with a reason ([`Harness::not_run`]), and is listed.
 //!
 //! The suite uses no network. On a harness with [virtual time](Harness::virtual_time) it takes no time either.
 
 mod append;
 mod commit;
 mod consume;
+mod crash;
+mod fault;
 mod fixture;
 mod groups;
+mod harness;
 mod lifecycle;
 mod outage;
+mod payload;
+mod place;
 mod poison;
+mod progress;
 mod retention;
+mod run;
 mod seek;
+#[cfg(test)]
+mod tests;
+mod waiting;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-
+pub use self::fault::{Fault, Tear};
 pub use self::fixture::{Defect, Probe};
-use crate::config::ProducerConfig;
-use crate::error::Error;
-use crate::log::EventLog;
-use crate::position::PartitionId;
-
-/// What a log under test is opened with.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Spec {
-    /// How many partitions; `None` for the backend's default of [`limits::PARTITIONS`](crate::limits::PARTITIONS).
-    pub partitions: Option<u32>,
-    /// Keep this many records per partition.
-    pub retain_records: Option<u64>,
-    /// Keep records this long.
-    pub retain_for: Option<Duration>,
-    /// The producing side.
-    pub config: ProducerConfig,
-}
-
-/// What a backend supports. What it does not must fail with [`Error::Unsupported`] when a log is opened or
-/// the operation is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Capabilities {
-    /// Retention by number of records.
-    pub retain_records: bool,
-    /// Retention by age.
-    pub retain_for: bool,
-    /// [`SeekPosition::Timestamp`](crate::SeekPosition::Timestamp).
-    pub seek_timestamp: bool,
-}
-
-impl Capabilities {
-    /// A backend that supports everything.
-    pub const ALL: Self = Self { retain_records: true, retain_for: true, seek_timestamp: true };
-}
-
-/// A fault that a case asks for.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Fault {
-    /// Cut every connection and let none through.
-    Disconnect,
-    /// Let connections through again.
-    Reconnect,
-    /// Append the next requests, but cut the connection before the reply.
-    LoseReplies(usize),
-    /// Lose the next requests with their connections.
-    LoseRequests(usize),
-    /// Keep the next requests under way while the producer reconnects, until [`Fault::DeliverHeld`].
-    HoldRequests(usize),
-    /// Let the held requests arrive.
-    DeliverHeld,
-    /// Have every append take this long; zero ends it.
-    SlowAppends(Duration),
-    /// Leave a gap of this many offsets before the next record.
-    SkipOffsets(PartitionId, u64),
-    /// Answer the next fetches as if there were no records.
-    EmptyFetches(usize),
-    /// Fail the next fetches of this partition.
-    FailFetches(PartitionId, usize),
-    /// Leave fetches without an answer and keep their connections, as a log that hangs, until it is switched off.
-    StallFetches(bool),
-    /// Fail the next commits of this partition.
-    FailCommits(PartitionId, usize),
-    /// Remove all records. Offsets go on where they were, or begin again: as the backend does it.
-    Purge,
-    /// Remove all records and what groups have committed, and begin the offsets again at 0.
-    BeginAgain,
-    /// Append bytes as a producer would that does not use this library.
-    AppendForeign(PartitionId, Bytes),
-}
-
-/// What a backend lends to the suite. Each case gets one to itself: a topic that nobody else uses.
-#[async_trait]
-pub trait Harness: Send + Sync {
-    /// Opens a log on the harness's topic: the first call makes the topic, and each further one is another
-    /// handle on it, as of another process.
-    ///
-    /// # Errors
-    ///
-    /// Those of opening a log: some cases ask for them.
-    async fn open(&self, spec: &Spec) -> Result<Arc<dyn EventLog<Probe>>, Error>;
-
-    /// What the backend supports.
-    fn capabilities(&self) -> Capabilities;
-
-    /// Whether there is anything to run on, such as the server that the backend needs.
-    ///
-    /// # Errors
-    ///
-    /// [`NotRun`] with the reason; the case ends there, before it has begun.
-    fn ready(&self) -> Result<(), NotRun> {
-        Ok(())
-    }
-
-    /// Makes a fault.
-    ///
-    /// # Errors
-    ///
-    /// [`NotRun`] when this harness cannot make it; the case ends there.
-    async fn inject(&self, fault: Fault) -> Result<(), NotRun>;
-
-    /// Whether the backend lives in tokio's time alone, so that a case runs with the clock paused and waits
-    /// for nothing. With a server it does not.
-    fn virtual_time(&self) -> bool {
-        false
-    }
-}
-
-/// Why a case could not be run on a backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotRun(pub String);
-
-/// How a case ends, if not by a panic.
-pub type CaseResult = Result<(), NotRun>;
+pub use self::harness::{Capabilities, CaseResult, Durability, Harness, NotRun, Spec};
+pub use self::run::{Ending, list_not_run, run};
 
 type CaseFn = for<'a> fn(&'a dyn Harness) -> Pin<Box<dyn Future<Output = CaseResult> + 'a>>;
 
@@ -167,36 +63,12 @@ impl std::fmt::Debug for Case {
     }
 }
 
-/// A case that takes longer is stuck. On a paused clock it is the deadlock detector.
-const CASE_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Runs one case on a harness that `harness` makes inside the case's own runtime.
-///
-/// # Panics
-///
-/// When the case fails, when it is stuck, and when there is no case of that name.
-pub fn run<H: Harness>(name: &str, harness: impl FnOnce() -> H) -> CaseResult {
-    let case =
-        CASES.iter().find(|case| case.name == name).unwrap_or_else(|| panic!("there is no case {name}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.unwrap_or_else(|error| panic!("no runtime: {error}"));
-    let result = runtime.block_on(async {
-        let harness = harness();
-        if harness.virtual_time() {
-            tokio::time::pause();
-        }
-        harness.ready()?;
-        let outcome = tokio::time::timeout(CASE_TIMEOUT, (case.run)(&harness)).await;
-        outcome.unwrap_or_else(|_| panic!("{name} is stuck"))
-    });
-    if let Err(NotRun(reason)) = &result {
-        // Not through the captured output of the test: nobody would see it.
-        let _ = std::io::Write::write_all(
-            &mut std::io::stderr(),
-            format!("conformance: {name}: not run: {reason}\n").as_bytes(),
-        );
+impl Case {
+    /// The clause that it proves, as `CONTRACT.md` calls it.
+    #[must_use]
+    pub fn clause(&self) -> &'static str {
+        self.name.split('_').next().unwrap_or(self.name)
     }
-    result
 }
 
 /// The list of cases, and from it the macro that enrols a backend.
@@ -215,10 +87,18 @@ macro_rules! cases {
                 $($(
                     #[test]
                     fn $name() {
-                        // A case that was not run has said so; it did not fail either.
-                        let _ = $d crate::conformance::run(stringify!($name), || $d harness);
+                        match $d crate::conformance::run(stringify!($name), || $d harness) {
+                            $d crate::conformance::Ending::Passed => {}
+                            // Declared, or nothing to run on: it has said so, and is in the listing.
+                            $d crate::conformance::Ending::NotRun(_) => {}
+                        }
                     }
                 )+)+
+
+                #[test]
+                fn what_is_not_run_is_declared() {
+                    $d crate::conformance::list_not_run(|| $d harness);
+                }
             };
         }
     };
@@ -347,5 +227,44 @@ cases! { $
         l4_committed_events_survive_their_handles,
         l5_debug_output_shows_no_events,
         l6_the_buffer_is_bounded,
+    }
+    payload {
+        a18_a_large_event_is_read_back,
+        a18_awkward_events_are_read_as_they_were,
+        a18_headers_are_read_as_they_were,
+        l8_extreme_numbers_of_a_caller_are_taken,
+        l8_a_batch_of_one_large_and_many_small_events,
+        l10_ids_are_unique_over_handles,
+    }
+    waiting {
+        a16_what_waits_in_the_buffer_expires,
+        a17_what_others_have_appended_is_read_past,
+        a19_the_state_says_since_when_and_how_often,
+    }
+    place {
+        c8_a_partition_that_was_away_goes_on_at_the_groups_place,
+        c8_a_leave_wakes_the_other_member,
+        c8_names_that_look_alike_are_different_groups,
+        c12_a_group_that_has_committed_ignores_another_start,
+        c13_ok_means_that_it_is_stored,
+        c14_a_committed_place_beyond_the_end_is_told,
+    }
+    progress {
+        c15_a_failing_partition_hides_no_other,
+        c15_a_poisoned_partition_hides_no_other,
+        c16_what_hung_is_delivered_by_a_later_poll,
+        l7_a_panic_while_encoding_concerns_its_own_call,
+        l9_a_thread_without_a_runtime_can_append,
+    }
+    crash {
+        l11_what_was_acknowledged_survives_a_crash,
+        l11_what_was_acknowledged_survives_a_restart,
+        l11_a_power_failure_takes_no_more_than_is_claimed,
+        l11_what_was_not_acknowledged_is_there_whole_or_not_at_all,
+        l11_a_torn_record_is_cut_off,
+        l11_groups_stand_where_their_last_commit_left_them,
+        l11_a_consumer_goes_on_after_a_crash,
+        l11_a_deleted_group_stays_deleted,
+        l11_offsets_go_on_behind_what_was_there,
     }
 }

@@ -14,6 +14,8 @@ use crate::record::EventBatch;
 
 /// One member of a consumer group.
 ///
+/// What every backend promises stands in the [contract](crate::contract#c-consume), clause by clause.
+///
 /// A single member has every partition; several share them, and when one leaves or dies its uncommitted
 /// records go to the others. Dropping a consumer leaves the group without committing.
 #[async_trait]

@@ -45,6 +45,8 @@
 pub mod codec;
 mod config;
 mod consumer;
+#[doc = include_str!("../../CONTRACT.md")]
+pub mod contract {}
 mod dead_letter;
 mod error;
 mod event;

@@ -20,6 +20,8 @@ use crate::watermark::{Lag, Watermarks};
 
 /// A typed, partitioned, durable log of events.
 ///
+/// What every backend promises stands in the [contract](crate::contract), clause by clause.
+///
 /// Object-safe: applications hold an `Arc<dyn EventLog<E>>` and choose the backend in one place. The
 /// conveniences are in [`EventLogExt`](crate::EventLogExt), so that a backend has nothing to override twice.
 ///

@@ -19,6 +19,8 @@ pub(crate) struct Known {
     ends: Vec<Offset>,
     /// How often a partition has turned out to end before where it used to.
     falls: u64,
+    /// When the topic was created, as the server said last.
+    incarnation: Option<u64>,
 }
 
 impl Known {
@@ -35,7 +37,7 @@ impl Known {
 impl Ends {
     pub(crate) fn new(partitions: u32) -> Self {
         let ends = vec![Offset::ZERO; partitions as usize];
-        Self { known: watch::Sender::new(Known { ends, falls: 0 }) }
+        Self { known: watch::Sender::new(Known { ends, falls: 0, incarnation: None }) }
     }
 
     pub(crate) fn known(&self) -> watch::Receiver<Known> {
@@ -70,8 +72,19 @@ impl Ends {
 
     /// The server has said where the partitions end, when it was asked after `before` was known. What has become
     /// known while it answered may be newer, and is kept.
-    pub(crate) fn looked(&self, before: &Known, ends: impl IntoIterator<Item = Offset>) {
+    pub(crate) fn looked(&self, before: &Known, incarnation: u64, ends: impl IntoIterator<Item = Offset>) {
         self.known.send_if_modified(|known| {
+            let recreated = known.incarnation.is_some_and(|known| known != incarnation);
+            if recreated && known.incarnation != before.incarnation {
+                // Another look has seen a newer topic while this one was answered, or both are of topics that are gone.
+                return false;
+            }
+            known.incarnation = Some(incarnation);
+            if recreated {
+                known.ends = ends.into_iter().collect();
+                known.falls += 1;
+                return true;
+            }
             let (mut news, mut fell) = (false, false);
             for ((end, now), before) in known.ends.iter_mut().zip(ends).zip(&before.ends) {
                 if now > *end {
@@ -103,7 +116,7 @@ mod tests {
         waiting.mark_unchanged();
         // It was asked before the other was known.
         ends.learnt(P, Offset(0), Offset(0), Offset(2));
-        ends.looked(&ends.snapshot(), [Offset(3)]);
+        ends.looked(&ends.snapshot(), 1, [Offset(3)]);
         assert!(!waiting.has_changed().unwrap());
         assert_eq!(ends.end(P), Offset(3));
     }
@@ -114,7 +127,7 @@ mod tests {
         ends.learnt(P, Offset(0), Offset(0), Offset(3));
         let before = ends.snapshot();
         ends.learnt(P, Offset(3), Offset(3), Offset(5));
-        ends.looked(&before, [Offset(4)]);
+        ends.looked(&before, 1, [Offset(4)]);
         assert_eq!(ends.end(P), Offset(5));
         assert_eq!(ends.snapshot().falls(), 0);
     }
@@ -130,12 +143,24 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_that_was_created_again_is_news_although_it_is_as_long() {
+        let ends = Ends::new(1);
+        ends.looked(&ends.snapshot(), 1, [Offset(5)]);
+        let before = ends.snapshot();
+        ends.looked(&before, 2, [Offset(5)]);
+        assert_eq!((ends.end(P), ends.snapshot().falls()), (Offset(5), 1));
+        // An answer from before says nothing of the new topic.
+        ends.looked(&before, 1, [Offset(9)]);
+        assert_eq!((ends.end(P), ends.snapshot().falls()), (Offset(5), 1));
+    }
+
+    #[test]
     fn a_partition_that_was_cut_is_news() {
         let ends = Ends::new(1);
         ends.learnt(P, Offset(0), Offset(0), Offset(5));
         let mut waiting = ends.known();
         waiting.mark_unchanged();
-        ends.looked(&ends.snapshot(), [Offset(1)]);
+        ends.looked(&ends.snapshot(), 1, [Offset(1)]);
         assert!(waiting.has_changed().unwrap());
         assert_eq!((ends.end(P), ends.snapshot().falls()), (Offset(1), 1));
     }

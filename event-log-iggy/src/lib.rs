@@ -70,7 +70,6 @@
 //! * **Append times** are those of requests: records that were sent together have one time.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod ahead;
 mod builder;
 mod config;
 mod ends;
@@ -79,6 +78,8 @@ mod lookout;
 mod meaning;
 mod member;
 mod pace;
+mod places;
+mod questions;
 mod read;
 mod remembered;
 mod sdk;
@@ -86,6 +87,7 @@ mod sdk;
 pub mod server;
 mod session;
 mod shared;
+mod sizes;
 mod topology;
 mod transport;
 

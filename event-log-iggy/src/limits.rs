@@ -21,6 +21,28 @@ pub const SDK_TIMEOUT: Duration = Duration::from_secs(30);
 /// partitions are written together only over several; more than four were no faster, and each costs the server a task.
 pub const CONNECTIONS: usize = 4;
 
+/// Connections for questions (watermarks, places of groups, copies of commits): so many round trips of a question about
+/// many partitions overlap. Four cut eight round trips to two; each costs the server a session.
+pub const QUESTION_CONNECTIONS: usize = 4;
+
+/// A round trip that takes this long makes a further connection for questions worth its sign-in, which costs the server a
+/// tenth of a second: next to a server some quick questions in a row cost less.
+pub const SLOW_ROUND_TRIP: Duration = Duration::from_millis(5);
+
+/// Questions about partitions that are in flight at once, over whatever connections there are.
+pub const QUESTIONS_IN_FLIGHT: usize = 2 * QUESTION_CONNECTIONS;
+
+/// How long a member that finds another one starting the group waits for it. It stores one offset for each partition, which
+/// takes milliseconds; a member that died while it did so is replaced after this.
+pub const GROUP_START_GRACE: Duration = Duration::from_secs(2);
+
+/// How often it looks meanwhile.
+pub const GROUP_START_LOOK: Duration = Duration::from_millis(20);
+
+/// How soon a consumer that waits may be woken again for news that it has not come to know from the fetch that followed:
+/// an empty answer proves nothing, and must not be asked for in a loop.
+pub const WAKE_AGAIN: Duration = Duration::from_millis(100);
+
 /// The longest pause between two looks of a waiting consumer at what other processes have appended. Twenty looks a
 /// second cost about a thousandth of a core, and people do not notice a twentieth of a second.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(50);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use event_log_core::{EventId, Offset, PartitionId};
+use event_log_core::{Offset, PartitionId};
 use parking_lot::Mutex;
 
 use crate::limits;
@@ -13,18 +13,16 @@ use crate::limits;
 pub(crate) struct Tenure {
     /// The number that the engine tells tenures apart by.
     pub(crate) number: u64,
-    /// What the group had committed, as far as this member knows.
-    pub(crate) committed: Option<Offset>,
+    /// The place of the group, as far as this member knows.
+    pub(crate) committed: Offset,
     /// What this member has asked to commit without being told whether it was.
     pub(crate) asked: Option<Offset>,
-    /// The last record that was read, by which the partition is known again.
-    pub(crate) tail: Option<(Offset, EventId)>,
 }
 
 impl Tenure {
-    /// Whether nobody but this member has committed since, if this is what is committed now.
-    pub(crate) fn accounts_for(&self, committed: Option<Offset>) -> bool {
-        committed == self.committed || (self.asked.is_some() && committed == self.asked)
+    /// Whether nobody but this member has committed since, if this is the place of the group now.
+    pub(crate) fn accounts_for(&self, committed: Offset) -> bool {
+        committed == self.committed || Some(committed) == self.asked
     }
 }
 
@@ -71,7 +69,7 @@ mod tests {
     use super::*;
 
     fn tenures(number: u64) -> Tenures {
-        [(PartitionId(0), Tenure { number, committed: None, asked: None, tail: None })].into()
+        [(PartitionId(0), Tenure { number, committed: Offset::ZERO, asked: None })].into()
     }
 
     #[test]

@@ -7,8 +7,10 @@ mod client;
 mod failure;
 mod ghosts;
 mod groups;
+mod headers;
 mod messages;
 mod offsets;
+mod start;
 mod topics;
 
 #[cfg(feature = "server")]
@@ -19,5 +21,6 @@ pub(crate) use self::failure::CallError;
 pub(crate) use self::failure::codes;
 pub(crate) use self::ghosts::Roster;
 pub(crate) use self::groups::{GroupId, Membership};
-pub(crate) use self::messages::From;
+pub(crate) use self::messages::ReadFrom;
+pub(crate) use self::offsets::Stored;
 pub(crate) use self::topics::{PartitionStats, TopicDetails, TopicSettings};

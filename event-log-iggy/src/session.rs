@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use event_log_core::engine::{FetchResponse, Message, ProducerConnection, SendError};
-use event_log_core::{Error, Offset, PartitionId, Watermarks};
+use event_log_core::engine::{FetchRequest, FetchResponse, Message, ProducerConnection, SendError};
+use event_log_core::{Error, Offset, PartitionId};
 use tokio::time::{Instant, Sleep};
 
 use crate::limits;
@@ -60,20 +60,8 @@ impl ProducerConnection for IggyProducerConnection {
         }
     }
 
-    async fn fetch(
-        &mut self,
-        partition: PartitionId,
-        from: Offset,
-        max_records: usize,
-    ) -> Result<FetchResponse, Error> {
-        let count = u32::try_from(max_records).unwrap_or(u32::MAX);
-        read::read(&self.client, partition, from, count).await.map_err(CallError::into_error)
-    }
-
-    async fn watermarks(&mut self) -> Result<Watermarks, Error> {
-        let topic = self.client.topic().await.map_err(CallError::into_error)?;
-        let topic = topic.ok_or(Error::Unavailable(None))?;
-        read::watermarks(&self.client, &topic).await.map_err(CallError::into_error)
+    async fn fetch(&mut self, request: FetchRequest) -> Result<FetchResponse, Error> {
+        read::fetch(&self.shared, &self.client, request).await.map_err(CallError::into_error)
     }
 
     async fn lost(&mut self) -> Error {

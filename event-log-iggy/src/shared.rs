@@ -2,14 +2,14 @@
 //!
 //! * The **configuration** never changes.
 //! * The **ends** are told by whoever learns of one.
-//! * The **answering connection** belongs to whoever asks a question that is neither a send nor a fetch: watermarks,
-//!   what a group has committed, where the partitions end.
+//! * The **connections for [questions](crate::questions)** belong to whoever asks one that is neither a send nor a fetch.
+//! * The **sizes** of records are told by every answer that has some.
 //! * What is **remembered** of a consumer is written by its member when it goes, and taken by the next one.
 
 use std::future::Future;
 use std::sync::Arc;
 
-use event_log_core::Error;
+use event_log_core::{Error, PartitionId};
 use futures::future::join_all;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -18,9 +18,10 @@ use crate::config::IggyConfig;
 use crate::ends::Ends;
 use crate::limits;
 use crate::pace::Pace;
+use crate::questions::{Dialer, Questions};
 use crate::remembered::Remembered;
-use crate::sdk::{CallError, Client, Topic, TopicDetails};
-use crate::topology;
+use crate::sdk::{CallError, Client, TopicDetails};
+use crate::sizes::RecordSizes;
 
 /// Whose a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,39 +41,53 @@ struct Stuck {
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) config: IggyConfig,
+    dialer: Arc<Dialer>,
+    questions: Arc<Questions>,
+    partitions: u32,
     pub(crate) ends: Ends,
+    pub(crate) sizes: RecordSizes,
+    /// When the last look at all ends that was answered began.
+    last_look: parking_lot::Mutex<Option<Instant>>,
     pub(crate) remembered: Remembered,
     /// Held by the one consumer that looks out for all that wait.
     pub(crate) lookout: Mutex<Pace>,
-    topic: Arc<Topic>,
     /// Connections that were given up while a reply was overdue.
     stuck: parking_lot::Mutex<Vec<Stuck>>,
-    answering: Mutex<Option<Arc<Client>>>,
 }
 
 impl Shared {
     pub(crate) fn new(config: IggyConfig) -> Result<Self, Error> {
-        let topic = Topic::new(&config.stream, &config.topic).map_err(CallError::into_error)?;
+        let partitions = config.topology.partitions;
+        let poll_interval = config.poll_interval;
+        let dialer = Arc::new(Dialer::new(config)?);
         Ok(Self {
-            ends: Ends::new(config.topology.partitions),
+            questions: Questions::new(Arc::clone(&dialer)),
+            dialer,
+            partitions,
+            ends: Ends::new(partitions),
+            sizes: RecordSizes::new(partitions),
+            last_look: parking_lot::Mutex::default(),
             remembered: Remembered::default(),
-            lookout: Mutex::new(Pace::new(config.poll_interval)),
-            topic: Arc::new(topic),
+            lookout: Mutex::new(Pace::new(poll_interval)),
             stuck: parking_lot::Mutex::default(),
-            answering: Mutex::new(None),
-            config,
         })
     }
 
-    /// A connection of one's own, to a topic that is there and as it should be.
+    pub(crate) fn config(&self) -> &IggyConfig {
+        &self.dialer.config
+    }
+
+    pub(crate) const fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    /// A connection of the caller's own.
     pub(crate) async fn connect(&self) -> Result<(Client, TopicDetails), Error> {
-        let IggyConfig { endpoint, connect_timeout, request_timeout, .. } = &self.config;
-        let topic = Arc::clone(&self.topic);
-        let client = Client::connect(endpoint, topic, *connect_timeout, *request_timeout).await;
-        let client = client.map_err(CallError::into_error)?;
-        let details = topology::ensure(&client, &self.config.topology).await?;
-        Ok((client, details))
+        let (client, topic) = self.dialer.connect().await?;
+        for (stats, partition) in topic.partitions.iter().zip(0..) {
+            self.sizes.expect(PartitionId(partition), *stats);
+        }
+        Ok((client, topic))
     }
 
     /// A connection is of no use any more. Giving it up ends no request: the SDK goes on with the one under way, and with
@@ -97,52 +112,30 @@ impl Shared {
         self.stuck.lock().retain(|one| !clients.iter().any(|over| Arc::ptr_eq(over, &one.client)));
     }
 
-    /// Asks over the connection that all share. A connection that has died since it was last used is replaced once.
+    /// Asks over one of the connections for questions.
     pub(crate) async fn ask<T, F>(&self, question: impl Fn(Arc<Client>) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, CallError>>,
     {
-        let client = self.answering().await?;
-        let error = match question(Arc::clone(&client)).await {
-            Ok(answer) => return Ok(answer),
-            Err(error) => error.into_error(),
-        };
-        if !matches!(error, Error::Unavailable(_)) {
-            return Err(error);
-        }
-        self.hang_up(&client).await;
-        let client = self.answering().await?;
-        let answer = question(Arc::clone(&client)).await.map_err(CallError::into_error);
-        if matches!(answer, Err(Error::Unavailable(_))) {
-            self.hang_up(&client).await;
-        }
-        answer
+        self.questions.ask(question).await
     }
 
-    async fn answering(&self) -> Result<Arc<Client>, Error> {
-        let mut answering = self.answering.lock().await;
-        if let Some(client) = &*answering {
-            return Ok(Arc::clone(client));
-        }
-        let client = Arc::new(self.connect().await?.0);
-        Ok(Arc::clone(answering.insert(client)))
-    }
-
-    /// Forgets the connection, unless it has been replaced already.
-    async fn hang_up(&self, client: &Arc<Client>) {
-        let mut answering = self.answering.lock().await;
-        if answering.as_ref().is_some_and(|current| Arc::ptr_eq(current, client)) {
-            *answering = None;
-        }
-    }
-
-    /// What the topic is like now. Its ends are news for everybody.
+    /// What the topic is like now.
     pub(crate) async fn look(&self) -> Result<TopicDetails, Error> {
+        let began = Instant::now();
         let before = self.ends.snapshot();
         let details = self.ask(|client| async move { client.topic().await }).await?;
-        // Gone: whoever connects next makes it again.
+        // Deleted: the next connection creates it again.
         let details = details.ok_or(Error::Unavailable(None))?;
-        self.ends.looked(&before, details.partitions.iter().map(|stats| stats.high));
+        let ends = details.partitions.iter().map(|stats| stats.high);
+        self.ends.looked(&before, details.incarnation, ends);
+        let mut last = self.last_look.lock();
+        *last = last.max(Some(began));
         Ok(details)
+    }
+
+    /// Whether the ends were asked for at this time or later.
+    pub(crate) fn has_looked_since(&self, time: Instant) -> bool {
+        self.last_look.lock().is_some_and(|last| last >= time)
     }
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use event_log_core::engine::Transport;
-use event_log_core::{Error, Offset, PartitionId, Watermarks};
+use event_log_core::engine::{Connect, Transport, TransportProperties};
+use event_log_core::{Error, Offset, PartitionId, Timestamp, Watermarks};
 
 use crate::config::IggyConfig;
 use crate::member::IggyMember;
+use crate::places;
 use crate::read;
-use crate::sdk::{CallError, Client, GroupId};
+use crate::sdk::GroupId;
 use crate::session::IggyProducerConnection;
 use crate::shared::{Owner, Shared};
 
@@ -24,66 +25,67 @@ impl IggyTransport {
     }
 }
 
-fn group_id(name: &str) -> Result<GroupId, Error> {
-    GroupId::new(name).map_err(CallError::into_error)
-}
-
 impl Transport for IggyTransport {
     type Producer = IggyProducerConnection;
     type Member = IggyMember;
 
-    fn partitions(&self) -> u32 {
-        self.shared.config.topology.partitions
-    }
-
-    async fn connect(&self) -> Result<IggyProducerConnection, Error> {
-        let (client, _) = self.shared.connect().await?;
-        // What may still be sent over the last connection must not be sent after it was looked for.
-        self.shared.until_over(Owner::Producer).await;
-        Ok(IggyProducerConnection::new(Arc::clone(&self.shared), client))
-    }
-
-    fn connections(&self) -> usize {
+    fn properties(&self) -> TransportProperties {
+        let mut properties = TransportProperties::new(self.shared.partitions());
         // More than one for each partition would have nothing to do.
-        self.shared.config.connections.min(self.partitions() as usize)
+        properties.connections = self.shared.config().connections.min(self.shared.partitions() as usize);
+        properties
     }
 
-    async fn connect_another(&self) -> Result<IggyProducerConnection, Error> {
-        // Nothing got lost, so that nothing has to be over.
+    async fn connect(&self, purpose: Connect) -> Result<IggyProducerConnection, Error> {
         let (client, _) = self.shared.connect().await?;
+        if purpose == Connect::Only {
+            // What may still be sent over the last connection must not be sent after it was looked for.
+            self.shared.until_over(Owner::Producer).await;
+        }
         Ok(IggyProducerConnection::new(Arc::clone(&self.shared), client))
     }
 
     async fn join(&self, group: &str, instance: u128) -> Result<IggyMember, Error> {
         // The server has to see the last connection end before it gives its partitions to this one.
         self.shared.until_over(Owner::Consumer(instance)).await;
-        IggyMember::join(Arc::clone(&self.shared), group_id(group)?, instance).await
+        IggyMember::join(Arc::clone(&self.shared), GroupId::new(group)?, instance).await
     }
 
     async fn watermarks(&self) -> Result<Watermarks, Error> {
-        let topic = &self.shared.look().await?;
-        self.shared.ask(|client| async move { read::watermarks(&client, topic).await }).await
+        let topic = self.shared.look().await?;
+        let marks = places::each(topic.partitions.iter().zip(0..), |(&stats, partition)| {
+            read::partition_watermarks(&self.shared, PartitionId(partition), stats)
+        });
+        Ok(Watermarks::new(marks.await.into_iter().collect::<Result<Vec<_>, _>>()?))
     }
 
-    async fn committed(&self, group: &str) -> Result<Vec<Option<Offset>>, Error> {
-        let group = &group_id(group)?;
-        let committed = |client: Arc<Client>| async move {
-            let mut committed = Vec::new();
-            for partition in 0..self.partitions() {
-                committed.push(client.committed(group, PartitionId(partition)).await?);
-            }
-            Ok(committed)
-        };
-        self.shared.ask(committed).await
+    async fn offsets_at(&self, times: &[(PartitionId, Timestamp)]) -> Result<Vec<Offset>, Error> {
+        let found = places::each(times, |&(partition, time)| {
+            self.shared.ask(move |client| async move { client.offset_at(partition, time).await })
+        });
+        let found = found.await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        if found.iter().all(Option::is_some) {
+            return Ok(found.into_iter().flatten().collect());
+        }
+        // Afterwards: what is appended in between is later than the time.
+        let topic = self.shared.look().await?;
+        let high =
+            |partition: PartitionId| topic.partitions.get(partition.0 as usize).map(|stats| stats.high);
+        let offsets =
+            times.iter().zip(found).map(|((partition, _), found)| found.or_else(|| high(*partition)));
+        offsets.map(|offset| offset.ok_or(Error::Unavailable(None))).collect()
+    }
+
+    async fn committed(&self, group: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
+        places::committed(&self.shared, &GroupId::new(group)?).await
     }
 
     async fn delete_group(&self, group: &str) -> Result<(), Error> {
-        let group = &group_id(group)?;
+        let group = &GroupId::new(group)?;
         let members = self.shared.ask(|client| async move { client.members(group).await }).await?;
         if members.is_some_and(|members| members > 0) {
             return Err(Error::invalid("group", "still has members"));
         }
-        let partitions = self.partitions();
-        self.shared.ask(|client| async move { client.delete_group(group, partitions).await }).await
+        places::forget(&self.shared, group).await
     }
 }

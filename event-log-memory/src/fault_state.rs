@@ -25,6 +25,7 @@ pub(crate) struct Plan {
     pub(crate) lose_requests: usize,
     pub(crate) hold_requests: usize,
     pub(crate) slow_appends: Duration,
+    pub(crate) slow_fetches: Duration,
     pub(crate) empty_fetches: usize,
     pub(crate) fail_fetches: BTreeMap<PartitionId, usize>,
     pub(crate) fail_commits: BTreeMap<PartitionId, usize>,
@@ -52,7 +53,7 @@ pub(crate) struct FaultState {
     plan: Mutex<Plan>,
     /// No fault concerns appends: they may go directly.
     appends_are_clean: AtomicBool,
-    /// No fault concerns fetches.
+    /// No fault concerns fetches, but for a delay of all.
     fetches_are_clean: AtomicBool,
     pub(crate) link: Switch<Link>,
     /// Fetches wait for as long as it is set.
@@ -101,6 +102,10 @@ impl FaultState {
 
     pub(crate) fn slow_appends(&self) -> Duration {
         self.plan.lock().slow_appends
+    }
+
+    pub(crate) fn slow_fetches(&self) -> Duration {
+        self.plan.lock().slow_fetches
     }
 
     pub(crate) fn request(&self) -> Fate {

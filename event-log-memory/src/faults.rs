@@ -72,6 +72,23 @@ impl Faults {
         self.reconnect();
     }
 
+    /// Stops the broker and starts it again, as a server whose records are all on its disk: every connection is cut, and
+    /// consumers have to join again.
+    pub fn restart(&self) {
+        self.disconnect();
+        self.topic.groups.forget_instances();
+        self.reconnect();
+    }
+
+    /// Kills the broker and starts it again, as a server that has everything on its disk that it has acknowledged. Beyond a
+    /// [`restart`](Self::restart), requests that are held are lost.
+    pub fn crash(&self) {
+        self.disconnect();
+        self.topic.faults.held.lock().clear();
+        self.topic.groups.forget_instances();
+        self.reconnect();
+    }
+
     /// The next `count` requests are appended, but the connection is cut before the reply: the producer
     /// cannot know. Nothing may be appended twice.
     pub fn lose_replies(&self, count: usize) {
@@ -105,6 +122,11 @@ impl Faults {
     /// the backpressure.
     pub fn slow_appends(&self, each: Duration) {
         self.topic.switch(|plan| plan.slow_appends = each);
+    }
+
+    /// Every fetch of a consumer takes this long from now on; zero ends it.
+    pub fn slow_fetches(&self, each: Duration) {
+        self.topic.switch(|plan| plan.slow_fetches = each);
     }
 
     /// The next append to the partition leaves a gap of `count` offsets before it.

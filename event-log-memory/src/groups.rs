@@ -37,6 +37,13 @@ impl Groups {
         }
     }
 
+    /// Which consumer had a partition last is not known any more: the next one gets a new epoch, the same consumer too.
+    pub(crate) fn forget_instances(&self) {
+        for group in self.groups.lock().values() {
+            group.state.lock().partitions.iter_mut().for_each(|partition| partition.last_instance = None);
+        }
+    }
+
     /// What was committed refers to offsets that are no more.
     pub(crate) fn forget_commits(&self) {
         for group in self.groups.lock().values() {

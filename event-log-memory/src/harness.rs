@@ -51,6 +51,10 @@ impl Harness for MemoryHarness {
             .partitions(spec.partitions.unwrap_or(limits::PARTITIONS))
             .retention(retention)
             .config(spec.config.clone());
+        let builder = match spec.seed {
+            Some(seed) => builder.seed(seed),
+            None => builder,
+        };
         Ok(Arc::new(builder.open().await?))
     }
 
@@ -69,6 +73,7 @@ impl Harness for MemoryHarness {
             Fault::HoldRequests(count) => faults.hold_requests(count),
             Fault::DeliverHeld => drop(faults.deliver_held_requests()),
             Fault::SlowAppends(each) => faults.slow_appends(each),
+            Fault::SlowFetches(each) => faults.slow_fetches(each),
             Fault::SkipOffsets(partition, count) => faults.skip_offsets(partition, count),
             Fault::EmptyFetches(count) => faults.empty_fetches(count),
             Fault::FailFetches(partition, count) => faults.fail_fetches(partition, count),
@@ -77,6 +82,9 @@ impl Harness for MemoryHarness {
             Fault::Purge => faults.purge(),
             Fault::BeginAgain => faults.begin_again(),
             Fault::AppendForeign(partition, payload) => drop(faults.append_foreign(partition, payload)),
+            Fault::Restart => faults.restart(),
+            // A record that a crash tears is one that the broker had not appended yet.
+            Fault::Crash | Fault::PowerLoss | Fault::TornTail(..) => faults.crash(),
             other => return Err(NotRun(format!("the in-memory log has no fault {other:?}"))),
         }
         Ok(())

@@ -225,7 +225,12 @@ impl GroupMember for MemoryMember {
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
-        self.connection.topic.faults.answering().await;
+        let faults = &self.connection.topic.faults;
+        let slow = faults.slow_fetches();
+        if !slow.is_zero() {
+            tokio::time::sleep(slow).await;
+        }
+        faults.answering().await;
         self.connection.fetch(request)
     }
 

@@ -130,6 +130,10 @@ impl Harness for BrokenHarness {
         self.inner.capabilities()
     }
 
+    fn not_run(&self) -> &[(&'static str, &'static str)] {
+        self.inner.not_run()
+    }
+
     async fn inject(&self, fault: Fault) -> Result<(), NotRun> {
         self.inner.inject(fault).await
     }

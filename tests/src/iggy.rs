@@ -125,6 +125,18 @@ impl Harness for IggyHarness {
         self.server.map(drop).ok_or_else(|| NotRun("no iggy-server".to_owned()))
     }
 
+    fn not_run(&self) -> &[(&'static str, &'static str)] {
+        const SHARED: &str = "all tests of a process share the server; iggy_crash.rs kills one of its own";
+        &[
+            ("SkipOffsets", "no way is known to have a server leave a gap"),
+            ("SlowFetches", "the proxy delays no answer"),
+            ("Restart", SHARED),
+            ("Crash", SHARED),
+            ("PowerLoss", SHARED),
+            ("TornTail", SHARED),
+        ]
+    }
+
     async fn inject(&self, fault: Fault) -> Result<(), NotRun> {
         let proxy = self.proxy().await;
         match fault {

@@ -6,5 +6,6 @@ pub mod disk;
 pub mod equal;
 pub mod fuzz;
 pub mod iggy;
+pub mod journal;
 pub mod model;
 pub mod proxy;

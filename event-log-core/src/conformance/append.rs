@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::fixture::{
     Log, PATIENCE, Probe, append, assert_dry, assert_partition_order, numbers, numbers_by_key, open,
-    open_with, partitions, read, reader, until_connected,
+    open_with, partitions, read, reader, state_of, until_connected,
 };
 use super::{CaseResult, Defect, Fault, Harness, Spec};
 use crate::error::{AppendErrorKind, SubmitError, SubmitErrorKind};
@@ -207,7 +207,7 @@ pub(super) async fn a10_a_slow_log_pushes_back(harness: &dyn Harness) -> CaseRes
         }
     }
     assert!(refused > 0, "50 events went into a queue for 8");
-    let buffered = log.state().borrow().buffered;
+    let buffered = state_of(&log).buffered;
     assert!(buffered <= 12, "{buffered} events are held: 8 queued and 4 in flight are the bound");
     let count = taken.len();
     // Appending waits instead, in order, and succeeds.

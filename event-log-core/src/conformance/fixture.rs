@@ -11,11 +11,13 @@ use super::{Harness, Spec};
 use crate::consumer::{ConsumerOptions, EventConsumer};
 use crate::event::{EventId, Partitionable};
 use crate::ext::EventLogExt;
+use crate::headers::Headers;
 use crate::log::EventLog;
 use crate::partitioner::partition_of;
 use crate::position::PartitionId;
 use crate::receipt::AppendAck;
 use crate::record::{EventBatch, Record};
+use crate::state::LogState;
 
 /// The event of the suite: a key, a number to recognise it by, and a few bad habits to choose from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Probe {
     pub padding: String,
     /// The event's own id, if it brings one.
     pub id: Option<EventId>,
+    /// What travels beside it.
+    pub headers: Headers,
     /// What is wrong with it.
     pub defect: Option<Defect>,
 }
@@ -37,6 +41,8 @@ pub struct Probe {
 pub enum Defect {
     /// It cannot be encoded.
     Unencodable,
+    /// Encoding it panics.
+    PanicsInEncoding,
     /// It is encoded as something that is not a [`Probe`].
     DecodeError,
 }
@@ -51,7 +57,7 @@ impl Probe {
     /// An event without a key.
     #[must_use]
     pub fn keyless(number: u64) -> Self {
-        Self { key: None, number, padding: String::new(), id: None, defect: None }
+        Self { key: None, number, padding: String::new(), id: None, headers: Headers::new(), defect: None }
     }
 
     /// The same event with a defect.
@@ -65,6 +71,17 @@ impl Probe {
     #[must_use]
     pub fn with_id(mut self, id: u128) -> Self {
         self.id = Some(EventId::from_u128(id));
+        self
+    }
+
+    /// The same event with this header beside it.
+    ///
+    /// # Panics
+    ///
+    /// When no log could carry it.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: &[u8]) -> Self {
+        self.headers.insert(name, value.to_vec()).expect("the header is legal");
         self
     }
 
@@ -84,6 +101,10 @@ impl Partitionable for Probe {
     fn event_id(&self) -> Option<EventId> {
         self.id
     }
+
+    fn headers(&self) -> Headers {
+        self.headers.clone()
+    }
 }
 
 /// What a probe looks like in the log.
@@ -99,6 +120,7 @@ impl Serialize for Probe {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.defect {
             Some(Defect::Unencodable) => Err(ser::Error::custom("this probe cannot be encoded")),
+            Some(Defect::PanicsInEncoding) => panic!("this probe panics as it is encoded"),
             Some(Defect::DecodeError) => serializer.serialize_str("not a probe"),
             None => {
                 let Self { key, number, padding, id, .. } = self.clone();
@@ -111,7 +133,7 @@ impl Serialize for Probe {
 impl<'de> Deserialize<'de> for Probe {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Encoded { key, number, padding, id } = Encoded::deserialize(deserializer)?;
-        Ok(Self { key, number, padding, id, defect: None })
+        Ok(Self { key, number, padding, id, headers: Headers::new(), defect: None })
     }
 }
 
@@ -148,11 +170,21 @@ pub(super) async fn append(log: &Log, event: Probe) -> AppendAck {
     log.append_acked(event).await.expect("the event is appended")
 }
 
+/// The state of the log, now.
+pub(super) fn state_of(log: &Log) -> LogState {
+    log.state().borrow().clone()
+}
+
+/// Waits until the state is so.
+pub(super) async fn until_state(log: &Log, is_so: impl FnMut(&LogState) -> bool) -> LogState {
+    let mut state = log.state();
+    let change = tokio::time::timeout(4 * PATIENCE, state.wait_for(is_so));
+    change.await.expect("the state changes").expect("the log is open").clone()
+}
+
 /// Waits until the log has noticed that it is away, or that it is back.
 pub(super) async fn until_connected(log: &Log, connected: bool) {
-    let mut state = log.state();
-    let change = state.wait_for(|state| state.is_connected() == connected);
-    tokio::time::timeout(4 * PATIENCE, change).await.expect("the state changes").expect("the log is open");
+    until_state(log, |state| state.is_connected() == connected).await;
 }
 
 /// Polls until `count` records have come, and asserts that no more come than that.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::fixture::{
-    PATIENCE, Probe, append, assert_dry, numbers, open, open_with, partitions, read, reader, until_connected,
+    PATIENCE, Probe, append, assert_dry, numbers, open, open_with, partitions, read, reader, state_of,
+    until_connected,
 };
 use super::{CaseResult, Fault, Harness, Spec};
 use crate::error::{AppendErrorKind, Error, SubmitErrorKind};
@@ -136,7 +137,7 @@ pub(super) async fn l3_nothing_is_accepted_after_close(harness: &dyn Harness) ->
     let log = open(harness).await;
     append(&log, Probe::new("k", 1)).await;
     log.close(PATIENCE).await.expect("nothing is left");
-    assert!(log.state().borrow().is_closed());
+    assert!(state_of(&log).is_closed());
     let rejected = log.submit(Probe::new("k", 2)).expect_err("the log is closed");
     assert!(matches!(rejected.kind, SubmitErrorKind::Closed) && !rejected.is_retryable());
     let error = log.append(Probe::new("k", 3)).await.expect_err("the log is closed");
@@ -209,7 +210,7 @@ pub(super) async fn l6_the_buffer_is_bounded(harness: &dyn Harness) -> CaseResul
     until_connected(&log, false).await;
     let most = (0..5_000).map(|number| {
         drop(log.submit(Probe::new("k", number)).expect("the oldest makes room"));
-        log.state().borrow().buffered
+        state_of(&log).buffered
     });
     let most = most.max().unwrap_or_default();
     assert!(most <= 100 + spec.config.request_events, "{most} events were held");

@@ -64,20 +64,9 @@ impl Client {
         Ok(Some(Roster { number: found.id, members: found.members_count, connected }))
     }
 
-    /// Ends a group that has ghosts, so that its members make a new one, and keeps what it has committed. Does nothing to
-    /// the new one, when somebody else was faster. Returns whether it could be done.
-    pub(crate) async fn end_haunted_group(
-        &self,
-        group: &GroupId,
-        roster: Roster,
-        partitions: u32,
-    ) -> Result<bool, CallError> {
-        if group.copy.is_none() {
-            return Ok(false);
-        }
-        self.copy_offsets(group, partitions).await?;
-        // By its number: the name may be its successor's by now.
-        self.delete_group_of(&Identifier::numeric(roster.number)?).await?;
-        Ok(true)
+    /// Deletes a group that has ghosts, so that its members make a new one. By its number: the name may be its
+    /// successor's by now, which somebody else was faster to make.
+    pub(crate) async fn end_haunted_group(&self, roster: Roster) -> Result<(), CallError> {
+        self.delete_group_of(&Identifier::numeric(roster.number)?).await
     }
 }

@@ -13,10 +13,11 @@ use iggy_binary_protocol::{WireDecode as _, WireError, WirePartitioning};
 
 use super::client::Client;
 use super::failure::CallError;
+use super::headers;
 
 /// Where to read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum ReadFrom {
     /// The earliest message that is retained.
     First,
     /// This offset, or the earliest behind it.
@@ -44,12 +45,14 @@ impl Client {
     ) -> Result<Option<Offset>, CallError> {
         // Not through the SDK's own messages: they would have to be built, one by one, only to be copied from.
         let now = IggyTimestamp::now().as_micros();
+        let encoded: Vec<_> = messages.iter().map(|message| headers::encode(&message.headers)).collect();
         let raw: Vec<_> = messages
             .iter()
-            .map(|message| RawMessage {
+            .zip(&encoded)
+            .map(|(message, headers)| RawMessage {
                 id: message.id.as_u128(),
                 origin_timestamp: now,
-                headers: None,
+                headers: headers.as_deref(),
                 payload: &message.payload,
             })
             .collect();
@@ -70,13 +73,13 @@ impl Client {
     pub(crate) async fn poll(
         &self,
         partition: PartitionId,
-        from: From,
+        from: ReadFrom,
         count: u32,
     ) -> Result<Polled, CallError> {
         let strategy = match from {
-            From::First => PollingStrategy::first(),
-            From::Offset(offset) => PollingStrategy::offset(offset.0),
-            From::Timestamp(timestamp) => PollingStrategy::timestamp(timestamp.0.into()),
+            ReadFrom::First => PollingStrategy::first(),
+            ReadFrom::Offset(offset) => PollingStrategy::offset(offset.0),
+            ReadFrom::Timestamp(timestamp) => PollingStrategy::timestamp(timestamp.0.into()),
         };
         let (stream, topic) = (&self.topic.stream, &self.topic.topic);
         // As a reader without a place of its own, and not as the group: a group's poll makes the server hold a
@@ -87,6 +90,16 @@ impl Client {
         let records = polled.messages.into_iter().map(|message| stored(partition, message)).collect();
         Ok(Polled { records, last: Offset(polled.current_offset) })
     }
+
+    /// The first offset whose record was appended at this time or later, `None` where there is none.
+    pub(crate) async fn offset_at(
+        &self,
+        partition: PartitionId,
+        time: Timestamp,
+    ) -> Result<Option<Offset>, CallError> {
+        let polled = self.poll(partition, ReadFrom::Timestamp(time), 1).await?;
+        Ok(polled.records.first().map(|first| first.offset))
+    }
 }
 
 fn stored(partition: PartitionId, message: IggyMessage) -> StoredMessage {
@@ -96,7 +109,13 @@ fn stored(partition: PartitionId, message: IggyMessage) -> StoredMessage {
         0 => foreign_id(Position::new(partition, offset)),
         id => EventId::from_u128(id),
     };
-    StoredMessage { offset, id, timestamp: Timestamp(message.header.timestamp), payload: message.payload }
+    StoredMessage {
+        offset,
+        id,
+        timestamp: Timestamp(message.header.timestamp),
+        headers: headers::decode(message.user_headers),
+        payload: message.payload,
+    }
 }
 
 /// What the encoder refuses never leaves this process.

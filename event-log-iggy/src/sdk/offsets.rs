@@ -15,24 +15,45 @@ use iggy::prelude::{Consumer, ConsumerOffsetClient as _, IggyError};
 use super::client::Client;
 use super::failure::CallError;
 use super::groups::{GroupId, is_missing_group};
-use super::messages::From;
+use super::messages::ReadFrom;
 use super::topics::PartitionStats;
 
+/// Whose offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// The group's, which only the member may store that has the partition.
+    Group,
+    /// The copy, which every connection may store.
+    Copy,
+}
+
+impl GroupId {
+    fn consumer(&self, whose: Stored) -> Consumer {
+        match whose {
+            Stored::Group => Consumer::group(self.id.clone()),
+            Stored::Copy => Consumer::new(self.copy.clone()),
+        }
+    }
+}
+
 impl Client {
-    /// The next offset to read of a partition, as the group has committed it.
+    /// The next offset to read of a partition, as the group has committed it; of a partition that is like this.
     pub(crate) async fn committed(
         &self,
         group: &GroupId,
         partition: PartitionId,
+        stats: PartitionStats,
     ) -> Result<Option<Offset>, CallError> {
-        let stored = self.either_offset(group, partition).await?;
-        if stored.is_some() {
+        let stored = self.either_offset(group, partition, stats).await?;
+        // Of a partition without a message no offset can be stored.
+        if stored.is_some() || stats.messages == 0 {
             return Ok(stored);
         }
-        if !self.answers_for(partition).await? {
+        // Whether the part of the server that has the partition answers: it says so by a message.
+        if self.poll(partition, ReadFrom::First, 1).await?.records.is_empty() {
             return Err(IggyError::CannotReadMessage.into());
         }
-        self.either_offset(group, partition).await
+        self.either_offset(group, partition, stats).await
     }
 
     /// The group's, or the copy.
@@ -40,77 +61,24 @@ impl Client {
         &self,
         group: &GroupId,
         partition: PartitionId,
+        stats: PartitionStats,
     ) -> Result<Option<Offset>, CallError> {
-        let stored = self.offset_of(&Consumer::group(group.id.clone()), partition).await?;
-        match &group.copy {
-            Some(copy) if stored.is_none() => self.offset_of(&Consumer::new(copy.clone()), partition).await,
-            _ => Ok(stored),
+        match self.offset_of(group, Stored::Group, partition, stats).await? {
+            None => self.offset_of(group, Stored::Copy, partition, stats).await,
+            stored => Ok(stored),
         }
     }
 
-    /// Whether the part of the server that has the partition is there: it says so by a message, if there is one.
-    async fn answers_for(&self, partition: PartitionId) -> Result<bool, CallError> {
-        if !self.poll(partition, From::First, 1).await?.records.is_empty() {
-            return Ok(true);
-        }
-        Ok(self.stats_of(partition).await?.is_none_or(|stats| stats.messages == 0))
-    }
-
-    async fn stats_of(&self, partition: PartitionId) -> Result<Option<PartitionStats>, CallError> {
-        let topic = self.topic().await?;
-        Ok(topic.and_then(|topic| topic.partitions.get(partition.0 as usize).copied()))
-    }
-
-    /// Stores the next offset to read of a partition.
-    pub(crate) async fn store(
+    pub(crate) async fn offset_of(
         &self,
         group: &GroupId,
+        whose: Stored,
         partition: PartitionId,
-        next: Offset,
-    ) -> Result<(), CallError> {
-        let consumer = Consumer::group(group.id.clone());
-        if next > Offset::ZERO {
-            self.store_offset(&consumer, partition, next).await?;
-            return match &group.copy {
-                Some(copy) => self.store_offset(&Consumer::new(copy.clone()), partition, next).await,
-                None => Ok(()),
-            };
-        }
-        // Nothing is processed, which is what a missing offset says.
-        self.delete_offset(&consumer, partition).await?;
-        self.forget_copy(group, partition).await
-    }
-
-    /// Copies what the group has committed, also what others than this library have.
-    pub(super) async fn copy_offsets(&self, group: &GroupId, partitions: u32) -> Result<(), CallError> {
-        let Some(copy) = &group.copy else { return Ok(()) };
-        let (original, copy) = (Consumer::group(group.id.clone()), Consumer::new(copy.clone()));
-        for partition in (0..partitions).map(PartitionId) {
-            let next = self.offset_of(&original, partition).await?;
-            // A copy that is farther was made by somebody who has committed meanwhile.
-            if next > self.offset_of(&copy, partition).await?
-                && let Some(next) = next
-            {
-                self.store_offset(&copy, partition, next).await?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) async fn forget_copy(&self, group: &GroupId, partition: PartitionId) -> Result<(), CallError> {
-        match &group.copy {
-            Some(copy) => self.delete_offset(&Consumer::new(copy.clone()), partition).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn offset_of(
-        &self,
-        consumer: &Consumer,
-        partition: PartitionId,
+        stats: PartitionStats,
     ) -> Result<Option<Offset>, CallError> {
         let (stream, topic) = (&self.topic.stream, &self.topic.topic);
-        let stored = self.tcp.get_consumer_offset(consumer, stream, topic, Some(partition.0));
+        let consumer = group.consumer(whose);
+        let stored = self.tcp.get_consumer_offset(&consumer, stream, topic, Some(partition.0));
         let stored = match self.bounded(stored).await {
             Ok(stored) => stored,
             Err(error) if is_missing_group(&error) => None,
@@ -119,28 +87,38 @@ impl Client {
         // A server that has lost a whole partition puts the offsets of its groups to 0, as if its first message had been
         // processed; but there is none yet.
         if stored.as_ref().is_some_and(|stored| (stored.stored_offset, stored.current_offset) == (0, 0))
-            && self.stats_of(partition).await?.is_none_or(|stats| stats.high == Offset::ZERO)
+            && stats.high == Offset::ZERO
         {
             return Ok(None);
         }
         Ok(stored.map(|stored| Offset(stored.stored_offset).next()))
     }
 
-    /// Stores an offset that is not the first.
-    async fn store_offset(
+    /// Stores the next offset to read of a partition: for the first one none, which says that nothing is processed.
+    pub(crate) async fn store(
         &self,
-        consumer: &Consumer,
+        group: &GroupId,
+        whose: Stored,
         partition: PartitionId,
         next: Offset,
     ) -> Result<(), CallError> {
+        let Some(last) = next.0.checked_sub(1) else {
+            return self.forget_offset(group, whose, partition).await;
+        };
         let (stream, topic) = (&self.topic.stream, &self.topic.topic);
-        let last = next.0.saturating_sub(1);
-        self.bounded(self.tcp.store_consumer_offset(consumer, stream, topic, Some(partition.0), last)).await
+        let consumer = group.consumer(whose);
+        self.bounded(self.tcp.store_consumer_offset(&consumer, stream, topic, Some(partition.0), last)).await
     }
 
-    async fn delete_offset(&self, consumer: &Consumer, partition: PartitionId) -> Result<(), CallError> {
+    pub(crate) async fn forget_offset(
+        &self,
+        group: &GroupId,
+        whose: Stored,
+        partition: PartitionId,
+    ) -> Result<(), CallError> {
         let (stream, topic) = (&self.topic.stream, &self.topic.topic);
-        let delete = self.tcp.delete_consumer_offset(consumer, stream, topic, Some(partition.0));
+        let consumer = group.consumer(whose);
+        let delete = self.tcp.delete_consumer_offset(&consumer, stream, topic, Some(partition.0));
         match self.bounded(delete).await {
             Err(CallError::Code(code, _)) if code == IggyError::ConsumerOffsetNotFound(0).as_code() => Ok(()),
             deleted => deleted,

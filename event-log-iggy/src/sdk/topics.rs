@@ -30,6 +30,8 @@ pub(crate) struct TopicDetails {
     pub(crate) max_bytes: Option<u64>,
     /// Whether a commit waits for stable storage, when the server says so.
     pub(crate) persisted: Option<bool>,
+    /// Differs when the topic was deleted and created again.
+    pub(crate) incarnation: u64,
     /// By partition.
     pub(crate) partitions: Vec<PartitionStats>,
 }
@@ -81,6 +83,7 @@ impl Client {
                 MaxTopicSize::Unlimited | MaxTopicSize::ServerDefault => None,
             },
             persisted,
+            incarnation: details.created_at.as_micros(),
             partitions,
         }))
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use event_log_core::conformance::Probe;
 use event_log_core::engine::TokioClock;
 use event_log_core::{
-    Codec, ConsumerOptions, Cursor, DeadLetter, Error, EventConsumer, EventLog, JsonCodec, Notice,
+    Codec, ConsumerOptions, Cursor, DeadLetter, Error, EventConsumer, EventLog, Headers, JsonCodec, Notice,
     PartitionId, Partitionable, PoisonPolicy, Position, RawCodec, Record, SeekPosition, Timestamp,
 };
 use event_log_memory::MemoryBroker;
@@ -126,7 +126,7 @@ impl Run {
     }
 
     fn fate<E: Serialize + DeserializeOwned>(&self, codec: &impl Codec<E>, message: &Bytes) -> Fate {
-        match (codec.decode(message), self.policy) {
+        match (codec.decode(message, &Headers::new()), self.policy) {
             (Ok(event), _) => Fate::Event(encode(codec, &event)),
             (Err(_), Policy::Deliver) => Fate::HandedOver(message.clone()),
             (Err(_), Policy::Skip) => Fate::Skipped,

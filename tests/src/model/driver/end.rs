@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use event_log_core::conformance::Probe;
-use event_log_core::{Codec, EventLog, JsonCodec};
+use event_log_core::{Codec, EventLog, Headers, JsonCodec};
 use event_log_memory::Content;
 
 use super::{PATIENCE, TOPIC, World};
@@ -91,7 +91,7 @@ impl World {
     async fn read_everything(&mut self) {
         let contents = self.broker.contents(TOPIC).into_iter();
         let records = contents.map(|Content { position, id, timestamp, payload, .. }| {
-            let decoded: Result<Probe, _> = JsonCodec.decode(&payload);
+            let decoded: Result<Probe, _> = JsonCodec.decode(&payload, &Headers::new());
             let content = decoded.map_or_else(
                 |_| crate::model::history::Content::Bytes(payload.to_vec()),
                 |probe| crate::model::history::Content::Event(probe.number),

@@ -1,0 +1,203 @@
+//! The place of a group in each partition: asked for and stored for all of them at once, in round trips that overlap.
+
+use std::future::Future;
+
+use event_log_core::{CommitErrorKind, Error, Offset, PartitionId};
+use futures::stream::{self, StreamExt as _};
+use tokio::time::Instant;
+
+use crate::limits;
+use crate::meaning::Meaning;
+use crate::sdk::{CallError, Client, GroupId, PartitionStats, Stored, TopicDetails};
+use crate::shared::Shared;
+
+/// Asks the same of each item, some at a time. The answers are in the order of the items.
+pub(crate) async fn each<T, R, F: Future<Output = R>>(
+    items: impl IntoIterator<Item = T>,
+    question: impl Fn(T) -> F,
+) -> Vec<R> {
+    // Not as a closure within the chain: it would have to be general over lifetimes.
+    let questions: Vec<F> = items.into_iter().map(question).collect();
+    stream::iter(questions).buffered(limits::QUESTIONS_IN_FLIGHT).collect().await
+}
+
+/// What the server has stored for a group in each partition.
+pub(crate) async fn stored(
+    shared: &Shared,
+    group: &GroupId,
+    topic: &TopicDetails,
+) -> Vec<Result<Option<Offset>, Error>> {
+    each(topic.partitions.iter().zip(0..), |(&stats, partition)| {
+        stored_in(shared, group, PartitionId(partition), stats)
+    })
+    .await
+}
+
+/// What the server has stored for a group in one partition.
+pub(crate) async fn stored_in(
+    shared: &Shared,
+    group: &GroupId,
+    partition: PartitionId,
+    stats: PartitionStats,
+) -> Result<Option<Offset>, Error> {
+    shared.ask(|client| async move { client.committed(group, partition, stats).await }).await
+}
+
+/// The place of a group in each partition.
+pub(crate) async fn committed(
+    shared: &Shared,
+    group: &GroupId,
+) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
+    let topic = shared.look().await?;
+    let mut places = stored(shared, group, &topic).await;
+    let is_missing = |place: &Result<_, Error>| matches!(place, Ok(None));
+    if places.iter().any(is_missing) {
+        let has_any = places.iter().any(|place| matches!(place, Ok(Some(_))));
+        if has_any || shared.ask(|client| async move { client.is_started(group).await }).await? {
+            places
+                .iter_mut()
+                .filter(|place| is_missing(place))
+                .for_each(|place| *place = Ok(Some(Offset::ZERO)));
+        }
+    }
+    Ok(places)
+}
+
+/// Stores places of which this member has the partitions. `client` is the member's connection: the server takes a group's
+/// offset only from there. The copies follow over other connections, while the next offset is stored.
+pub(crate) async fn replace(
+    shared: &Shared,
+    client: &Client,
+    group: &GroupId,
+    places: &[(PartitionId, Offset)],
+) -> Vec<Result<(), CommitErrorKind>> {
+    // Where nothing is stored, only the marker says that the group has a place.
+    if places.iter().any(|&(_, next)| next == Offset::ZERO)
+        && let Err(error) = shared.ask(|client| async move { client.set_started(group).await }).await
+    {
+        return all_failed(places, error);
+    }
+    each(places, |&(partition, next)| async move {
+        let stored = client.store(group, Stored::Group, partition, next).await;
+        stored.map_err(CallError::into_commit_failure)?;
+        store_copy(shared, group, partition, next).await.map_err(CommitErrorKind::Failed)
+    })
+    .await
+}
+
+async fn store_copy(
+    shared: &Shared,
+    group: &GroupId,
+    partition: PartitionId,
+    next: Offset,
+) -> Result<(), Error> {
+    shared.ask(|client| async move { client.store(group, Stored::Copy, partition, next).await }).await
+}
+
+/// Stores where a group begins, unless it has started. One of several members does so, and the others wait for it.
+pub(crate) async fn initialise(
+    shared: &Shared,
+    group: &GroupId,
+    places: &[(PartitionId, Offset)],
+) -> Vec<Result<(), CommitErrorKind>> {
+    match start(shared, group, places).await {
+        Ok(stored) => stored,
+        Err(error) => all_failed(places, error),
+    }
+}
+
+async fn start(
+    shared: &Shared,
+    group: &GroupId,
+    places: &[(PartitionId, Offset)],
+) -> Result<Vec<Result<(), CommitErrorKind>>, Error> {
+    let is_started = || shared.ask(|client| async move { client.is_started(group).await });
+    let patience = Instant::now() + limits::GROUP_START_GRACE;
+    let is_ours = loop {
+        if is_started().await? {
+            return Ok(places.iter().map(|_| Ok(())).collect());
+        }
+        if shared.ask(|client| async move { client.claim_start(group).await }).await? {
+            break true;
+        }
+        if Instant::now() >= patience {
+            // The member that claimed it has died.
+            break false;
+        }
+        tokio::time::sleep(limits::GROUP_START_LOOK).await;
+    };
+    // It may have been started, and the claim ended, since it was asked.
+    let stored = if is_ours && is_started().await? {
+        places.iter().map(|_| Ok(())).collect()
+    } else {
+        let stored = store_start(shared, group, places).await?;
+        if stored.iter().all(Result::is_ok) {
+            shared.ask(|client| async move { client.set_started(group).await }).await?;
+        }
+        stored
+    };
+    shared.ask(|client| async move { client.end_claim(group).await }).await?;
+    Ok(stored)
+}
+
+async fn store_start(
+    shared: &Shared,
+    group: &GroupId,
+    places: &[(PartitionId, Offset)],
+) -> Result<Vec<Result<(), CommitErrorKind>>, Error> {
+    let topic = &shared.look().await?;
+    let stored = each(places, |&(partition, next)| async move {
+        let stats = topic.partitions.get(partition.0 as usize).copied().unwrap_or_default();
+        if next == Offset::ZERO || stored_in(shared, group, partition, stats).await?.is_some() {
+            return Ok(());
+        }
+        let store = |client: std::sync::Arc<Client>| async move {
+            match client.store(group, Stored::Copy, partition, next).await {
+                // The partition has no record: it was purged meanwhile, or retention has taken all of it. Then the group
+                // begins where the partition does.
+                Err(error) if error.meaning() == Meaning::Refused => Ok(()),
+                stored => stored,
+            }
+        };
+        shared.ask(store).await
+    });
+    Ok(stored.await.into_iter().map(|stored| stored.map_err(CommitErrorKind::Failed)).collect())
+}
+
+/// Stores a copy of what the group has committed, also of what others than this library have.
+pub(crate) async fn copy(shared: &Shared, group: &GroupId) -> Result<(), Error> {
+    let topic = shared.look().await?;
+    let copied = each(topic.partitions.iter().zip(0..), |(&stats, partition)| {
+        let partition = PartitionId(partition);
+        shared.ask(move |client| async move {
+            let next = client.offset_of(group, Stored::Group, partition, stats).await?;
+            let copy = client.offset_of(group, Stored::Copy, partition, stats).await?;
+            match next {
+                // A copy that is farther was stored by a member that has committed in the meantime.
+                Some(next) if copy < Some(next) => client.store(group, Stored::Copy, partition, next).await,
+                _ => Ok(()),
+            }
+        })
+    });
+    copied.await.into_iter().collect()
+}
+
+/// Forgets a group: its members must have left.
+pub(crate) async fn forget(shared: &Shared, group: &GroupId) -> Result<(), Error> {
+    shared.ask(|client| async move { client.delete_group(group).await }).await?;
+    let forgotten = each((0..shared.partitions()).map(PartitionId), |partition| {
+        shared.ask(move |client| async move { client.forget_offset(group, Stored::Copy, partition).await })
+    });
+    forgotten.await.into_iter().collect::<Result<(), _>>()?;
+    // Last: a group that is half forgotten has started, and is not started again at another place.
+    shared.ask(|client| async move { client.forget_start(group).await }).await
+}
+
+/// The first gets the error, and the others one that says the same of the connection.
+fn all_failed(places: &[(PartitionId, Offset)], error: Error) -> Vec<Result<(), CommitErrorKind>> {
+    let mut error = Some(error);
+    places
+        .iter()
+        .map(|_| Err(CommitErrorKind::Failed(error.take().unwrap_or(Error::Unavailable(None)))))
+        .collect()
+}

@@ -255,7 +255,9 @@ impl GroupMember for IggyMember {
         stored
     }
 
-    async fn wait(&self, ends: &[KnownEnd], known: Option<u64>, deadline: Instant) {
+    async fn wait(&self, ends: &[KnownEnd], known: Option<u64>, deadline: Instant) -> Vec<PartitionId> {
+        let began = Instant::now();
+        let all = || ends.iter().map(|end| end.partition).collect();
         let mut shared_ends = self.shared.ends.known();
         let lookout = look_out(&self.shared);
         tokio::pin!(lookout);
@@ -266,23 +268,25 @@ impl GroupMember for IggyMember {
                 (state.generation, state.asked_at)
             };
             if known != Some(generation) {
-                return;
+                return Vec::new();
             }
             let seen = shared_ends.borrow_and_update().clone();
-            let Err(again) = self.spare.news(ends, &seen) else { return };
+            // A fetch that turns out to be of no use costs no request.
+            let Err(again) = self.spare.news(ends, &seen) else { return all() };
             let again = again.unwrap_or(look_at).min(look_at);
             tokio::select! {
                 _ = shared_ends.changed() => {}
                 () = &mut lookout => {}
                 () = tokio::time::sleep_until(again) => {
                     if again == look_at {
-                        return;
+                        // The fetches look, if nothing else has.
+                        return if self.shared.has_looked_since(began) { Vec::new() } else { all() };
                     }
                 }
                 () = tokio::time::sleep_until(asked_at + limits::ASSIGNMENT_INTERVAL) => {
-                    // An error here is found again by whoever asks next, and told there.
+                    // An error here is found again by the next question, and reported there.
                     if self.sync().await.is_err() {
-                        return;
+                        return Vec::new();
                     }
                 }
             }

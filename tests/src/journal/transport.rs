@@ -256,9 +256,10 @@ impl GroupMember for JournalMember {
         places.iter().map(commit).collect()
     }
 
-    async fn wait(&self, ends: &[KnownEnd], known: Option<u64>, deadline: Instant) {
+    async fn wait(&self, ends: &[KnownEnd], known: Option<u64>, deadline: Instant) -> Vec<PartitionId> {
         let change = self.connection.until(|| self.has_changed(ends, known));
         let _ = tokio::time::timeout_at(deadline, change).await;
+        ends.iter().map(|end| end.partition).collect()
     }
 
     async fn leave(&self) -> Result<(), Error> {

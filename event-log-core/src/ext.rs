@@ -11,8 +11,9 @@ use crate::error::{BatchError, Error, SubmitError, SubmitErrorKind};
 use crate::event::Partitionable;
 use crate::limits;
 use crate::log::EventLog;
+use crate::position::Cursor;
 use crate::receipt::{AppendAck, Outcome, Receipt};
-use crate::record::EventBatch;
+use crate::record::{EventBatch, Notice};
 
 /// More ways to append and to open a consumer, for every [`EventLog`].
 pub trait EventLogExt<E>: EventLog<E>
@@ -134,7 +135,7 @@ pub trait EventConsumerExt<E: Send + 'static>: EventConsumer<E> {
     ///
     /// Partitions that go to other members meanwhile are not waited for.
     fn until_caught_up(&mut self, max_count: usize) -> BoxStream<'_, Result<EventBatch<E>, Error>> {
-        stream::unfold((Some(self), None), move |(consumer, end)| async move {
+        stream::unfold((Some(self), None::<Cursor>), move |(consumer, end)| async move {
             let consumer = consumer?;
             let end = match end {
                 Some(end) => end,
@@ -147,6 +148,8 @@ pub trait EventConsumerExt<E: Send + 'static>: EventConsumer<E> {
                 match consumer.poll(max_count, STREAM_POLL).await {
                     Ok(batch) if batch.is_empty() && batch.notices.is_empty() => {}
                     Err(error) if !error.is_retryable() => return Some((Err(error), (None, None))),
+                    // What was to be caught up with is gone with the offsets that were counted then.
+                    Ok(batch) if is_truncated(&batch) => return Some((Ok(batch), (Some(consumer), None))),
                     item => return Some((item, (Some(consumer), Some(end)))),
                 }
             }
@@ -157,3 +160,7 @@ pub trait EventConsumerExt<E: Send + 'static>: EventConsumer<E> {
 }
 
 impl<E: Send + 'static, C: EventConsumer<E> + ?Sized> EventConsumerExt<E> for C {}
+
+fn is_truncated<E>(batch: &EventBatch<E>) -> bool {
+    batch.notices.iter().any(|notice| matches!(notice, Notice::Truncated { .. }))
+}

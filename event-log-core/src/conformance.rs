@@ -15,6 +15,9 @@
 //! [`Error::Unsupported`](crate::Error::Unsupported). A case that a harness cannot run counts as *not run*, never as
 //! passed: it fails, unless the harness has declared it with a reason ([`Harness::not_run`]), and is listed.
 //!
+//! What the engine relies on and no reader of a log could see is proven on the transport itself, by
+//! `transport_conformance!`.
+//!
 //! The suite uses no network. On a harness with [virtual time](Harness::virtual_time) it takes no time either.
 
 mod append;
@@ -36,6 +39,8 @@ mod run;
 mod seek;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "engine")]
+mod transport;
 mod waiting;
 
 use std::future::Future;
@@ -45,6 +50,8 @@ pub use self::fault::{Fault, Tear};
 pub use self::fixture::{Defect, Probe};
 pub use self::harness::{Capabilities, CaseResult, Durability, Harness, NotRun, Spec};
 pub use self::run::{Ending, list_not_run, run};
+#[cfg(feature = "engine")]
+pub use self::transport::{TRANSPORT_CASES, TransportHarness, run_transport};
 
 type CaseFn = for<'a> fn(&'a dyn Harness) -> Pin<Box<dyn Future<Output = CaseResult> + 'a>>;
 
@@ -243,6 +250,7 @@ cases! { $
     }
     place {
         c8_a_partition_that_was_away_goes_on_at_the_groups_place,
+        c8_a_member_that_looked_away_moves_no_place_back,
         c8_a_leave_wakes_the_other_member,
         c8_names_that_look_alike_are_different_groups,
         c12_a_group_that_has_committed_ignores_another_start,
@@ -263,6 +271,9 @@ cases! { $
         l11_what_was_not_acknowledged_is_there_whole_or_not_at_all,
         l11_a_torn_record_is_cut_off,
         l11_groups_stand_where_their_last_commit_left_them,
+        l11_committed_places_survive_a_power_failure,
+        l11_a_request_that_a_crash_left_unanswered_is_there_once,
+        l11_what_was_purged_stays_purged,
         l11_a_consumer_goes_on_after_a_crash,
         l11_a_deleted_group_stays_deleted,
         l11_offsets_go_on_behind_what_was_there,

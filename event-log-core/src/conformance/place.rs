@@ -87,6 +87,48 @@ pub(super) async fn c8_a_partition_that_was_away_goes_on_at_the_groups_place(
     Ok(())
 }
 
+pub(super) async fn c8_a_member_that_looked_away_moves_no_place_back(harness: &dyn Harness) -> CaseResult {
+    let keys = keys_of_two_partitions();
+    let log = open_with(harness, &partitions(2)).await;
+    for number in 0..30 {
+        append(&log, Probe::new(&keys[0], number)).await;
+        append(&log, Probe::new(&keys[1], 100 + number)).await;
+    }
+    let mut one = reader(&log, "readers").await;
+    while one.position().iter().any(|(_, next)| next < Offset(10)) {
+        poll(&mut one, 1, PATIENCE).await;
+    }
+    let read_by_one = one.position().clone();
+    // The other takes a partition, reads it, commits and leaves while the first does not poll. Where a member has to agree,
+    // it does so once.
+    let mut two = reader(&log, "readers").await;
+    for _ in 0..20 {
+        poll(&mut two, 1, Duration::from_millis(200)).await;
+        if !two.position().is_empty() {
+            break;
+        }
+    }
+    while two.position().is_empty() {
+        poll(&mut one, 1, Duration::from_millis(20)).await;
+        poll(&mut two, 1, Duration::from_millis(200)).await;
+    }
+    let (taken, _) = two.position().iter().next().expect("it has one");
+    while two.position().get(taken) < Some(Offset(30)) {
+        poll(&mut two, 10, PATIENCE).await;
+    }
+    let position = two.position().clone();
+    two.commit(&position).await.expect("the commit succeeds");
+    assert_eq!(stored(&log, "readers", taken).await, Some(Offset(30)));
+    two.leave().await.expect("it leaves");
+    // What the first has read is less, and comes from before the other had the partition.
+    let _ = one.commit(&read_by_one).await;
+    assert_eq!(stored(&log, "readers", taken).await, Some(Offset(30)), "the group's place went back");
+    until_it_has(&mut one, 2).await;
+    let _ = one.commit(&read_by_one).await;
+    assert_eq!(stored(&log, "readers", taken).await, Some(Offset(30)), "the group's place went back");
+    Ok(())
+}
+
 pub(super) async fn c8_a_leave_wakes_the_other_member(harness: &dyn Harness) -> CaseResult {
     let log = open_with(harness, &partitions(2)).await;
     let mut one = reader(&log, "readers").await;

@@ -16,6 +16,7 @@ use super::JournalBug;
 use super::plan;
 use super::server::{Server, State, failed, injected};
 
+/// Reaches the folder of a [`JournalHarness`](super::JournalHarness).
 #[derive(Clone)]
 pub struct JournalTransport {
     server: Arc<Server>,

@@ -88,6 +88,8 @@ impl Harness for MemoryHarness {
             Fault::DeliverHeld => drop(faults.deliver_held_requests()),
             Fault::SlowAppends(each) => faults.slow_appends(each),
             Fault::SlowFetches(each) => faults.slow_fetches(each),
+            Fault::SlowConnects(each) => faults.slow_connects(each),
+            Fault::TrailingGap(partition, count) => faults.trailing_gap(partition, count),
             Fault::SkipOffsets(partition, count) => faults.skip_offsets(partition, count),
             Fault::EmptyFetches(count) => faults.empty_fetches(count),
             Fault::FailFetches(partition, count) => faults.fail_fetches(partition, count),

@@ -126,6 +126,12 @@ impl JournalHarness {
                 Fault::LoseRequests(count) => plan.lose_requests = count,
                 Fault::HoldRequests(count) => plan.hold_requests = count,
                 Fault::SlowAppends(each) => plan.slow_appends = each,
+                Fault::SlowConnects(each) => plan.slow_connects = each,
+                Fault::TrailingGap(partition, count) => {
+                    if let Some((partition, disk)) = state.partition(partition) {
+                        return partition.trailing_gap(disk, count);
+                    }
+                }
                 Fault::SlowFetches(each) => plan.slow_fetches = each,
                 Fault::EmptyFetches(count) => plan.empty_fetches = count,
                 Fault::StallFetches(stalled) => plan.stalled = stalled,

@@ -94,6 +94,10 @@ impl Transport for MemoryTransport {
     }
 
     async fn connect(&self, _: Connect) -> Result<MemoryProducerConnection, Error> {
+        let slow = self.topic.faults.slow_connects();
+        if !slow.is_zero() {
+            tokio::time::sleep(slow).await;
+        }
         Ok(MemoryProducerConnection { connection: self.connection()? })
     }
 

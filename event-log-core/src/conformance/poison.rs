@@ -127,7 +127,8 @@ pub(super) async fn c6_a_foreign_message_stops_nothing(harness: &dyn Harness) ->
 }
 
 /// A dead-letter log that keeps its letters in a vector and fails when it is told to.
-mod parking {
+
+pub(super) mod parking {
     use std::sync::Mutex;
 
     use super::{Arc, AtomicBool, Duration, Ordering, async_trait};
@@ -143,17 +144,17 @@ mod parking {
     use crate::watermark::{Lag, Watermarks};
 
     #[derive(Default)]
-    pub(super) struct Letters {
+    pub(in super::super) struct Letters {
         letters: Mutex<Vec<DeadLetter>>,
         fails: AtomicBool,
     }
 
     impl Letters {
-        pub(super) fn fail(&self, fails: bool) {
+        pub(in super::super) fn fail(&self, fails: bool) {
             self.fails.store(fails, Ordering::SeqCst);
         }
 
-        pub(super) fn take(self: &Arc<Self>) -> Vec<DeadLetter> {
+        pub(in super::super) fn take(self: &Arc<Self>) -> Vec<DeadLetter> {
             std::mem::take(&mut self.letters.lock().expect("nobody panics here"))
         }
     }

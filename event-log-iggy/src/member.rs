@@ -1,7 +1,7 @@
 //! A consumer's connection: one member of one group.
 
+mod news;
 mod settle;
-mod spare;
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use self::spare::Spare;
+use self::news::News;
 use crate::limits;
 use crate::lookout::look_out;
 use crate::places;
@@ -32,9 +32,7 @@ pub struct IggyMember {
     state: Mutex<State>,
     /// A membership that is not ours yet, with the tenures in it as far as they are known. Held while the server is asked.
     taking: tokio::sync::Mutex<Option<(Membership, Tenures)>>,
-    /// Held while the ends are asked for, so that fetches that are made together ask once.
-    looking: tokio::sync::Mutex<()>,
-    spare: Spare,
+    news: News,
     _keep_alive: KeepAlive,
 }
 
@@ -90,8 +88,7 @@ impl IggyMember {
             _keep_alive: KeepAlive::start(Arc::clone(&client)),
             state: Mutex::new(state),
             taking: tokio::sync::Mutex::default(),
-            looking: tokio::sync::Mutex::default(),
-            spare: Spare::new(topic.partitions.len()),
+            news: News::new(topic.partitions.len()),
             shared,
             client,
             group,
@@ -163,21 +160,18 @@ impl IggyMember {
         Ok(())
     }
 
-    /// Whether a fetch would come back with nothing.
-    async fn has_nothing(&self, partition: PartitionId, from: Offset) -> Result<bool, Error> {
-        let known = self.shared.ends.snapshot();
-        // Asking for the ends costs as much as asking for the records.
-        if self.state.lock().membership.partitions.len() < 2 || known.end(partition) > from {
-            return Ok(false);
+    /// The partitions that have news when waiting is over, and nothing has told of any since it began.
+    async fn look_at_last(&self, ends: &[KnownEnd], began: Instant) -> Vec<PartitionId> {
+        let all = || ends.iter().map(|one| one.partition).collect();
+        // Asking where the partitions end costs as much as asking one of them for records.
+        if ends.len() == 1 {
+            return all();
         }
-        let Some(since) = self.spare.fresh_since(partition, &known) else { return Ok(false) };
-        if !self.shared.has_looked_since(since) {
-            let _looking = self.looking.lock().await;
-            if !self.shared.has_looked_since(since) {
-                self.shared.look().await?;
-            }
+        if !self.shared.has_looked_since(began) && self.shared.look().await.is_err() {
+            // The fetches find out why, and report it.
+            return all();
         }
-        Ok(self.shared.ends.end(partition) == from)
+        self.news.of(ends, &self.shared.ends.snapshot()).0
     }
 
     /// What is asked for is what the group may have from now on, whether or not the answer comes.
@@ -200,7 +194,6 @@ impl Drop for IggyMember {
 
 impl GroupMember for IggyMember {
     async fn assignments(&self, known: Option<u64>) -> Result<Option<Assignments>, Error> {
-        self.spare.begin_round();
         let is_news = known != Some(self.state.lock().generation);
         if !is_news && self.is_out_of_date() {
             self.sync().await?;
@@ -215,14 +208,10 @@ impl GroupMember for IggyMember {
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
-        if self.has_nothing(request.partition, request.from).await? {
-            // What is known of the ends is good for sparing a request, and not for saying where the partition ends.
-            return Ok(FetchResponse::default());
-        }
         let falls = self.shared.ends.snapshot().falls();
         let fetched = read::fetch(&self.shared, &self.client, request).await;
         let fetched = fetched.map_err(CallError::into_error)?;
-        self.spare.has_read(request.partition, falls);
+        self.news.has_read(request.partition, falls);
         Ok(fetched)
     }
 
@@ -257,11 +246,10 @@ impl GroupMember for IggyMember {
 
     async fn wait(&self, ends: &[KnownEnd], known: Option<u64>, deadline: Instant) -> Vec<PartitionId> {
         let began = Instant::now();
-        let all = || ends.iter().map(|end| end.partition).collect();
         let mut shared_ends = self.shared.ends.known();
         let lookout = look_out(&self.shared);
         tokio::pin!(lookout);
-        let look_at = deadline.min(Instant::now() + limits::LOOK_INTERVAL);
+        let look_at = deadline.min(began + limits::LOOK_INTERVAL);
         loop {
             let (generation, asked_at) = {
                 let state = self.state.lock();
@@ -271,16 +259,17 @@ impl GroupMember for IggyMember {
                 return Vec::new();
             }
             let seen = shared_ends.borrow_and_update().clone();
-            // A fetch that turns out to be of no use costs no request.
-            let Err(again) = self.spare.news(ends, &seen) else { return all() };
-            let again = again.unwrap_or(look_at).min(look_at);
+            let (news, again) = self.news.of(ends, &seen);
+            if !news.is_empty() {
+                return news;
+            }
+            let again = again.map_or(look_at, |again| again.min(look_at));
             tokio::select! {
                 _ = shared_ends.changed() => {}
                 () = &mut lookout => {}
                 () = tokio::time::sleep_until(again) => {
                     if again == look_at {
-                        // The fetches look, if nothing else has.
-                        return if self.shared.has_looked_since(began) { Vec::new() } else { all() };
+                        return self.look_at_last(ends, began).await;
                     }
                 }
                 () = tokio::time::sleep_until(asked_at + limits::ASSIGNMENT_INTERVAL) => {

@@ -7,8 +7,7 @@ use futures::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use crate::limits;
-use crate::meaning::Meaning;
-use crate::sdk::{CallError, Client, GroupId, PartitionStats, Stored, TopicDetails};
+use crate::sdk::{CallError, Client, ErrorClass, GroupId, PartitionStats, Stored, TopicDetails};
 use crate::shared::Shared;
 
 /// Asks the same of each item, some at a time. The answers are in the order of the items.
@@ -155,7 +154,7 @@ async fn store_start(
             match client.store(group, Stored::Copy, partition, next).await {
                 // The partition has no record: it was purged meanwhile, or retention has taken all of it. Then the group
                 // begins where the partition does.
-                Err(error) if error.meaning() == Meaning::Refused => Ok(()),
+                Err(error) if error.class() == ErrorClass::Refused => Ok(()),
                 stored => stored,
             }
         };

@@ -10,7 +10,7 @@ use event_log_core::{Offset, PartitionId};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::ends::Known;
+use crate::high_watermarks::KnownEnds;
 use crate::limits;
 
 /// What one member knows of what its readers know, by partition.
@@ -27,8 +27,10 @@ struct Partition {
 
 impl Partition {
     /// Whether the partition may have begun again and grown as long as it was.
-    fn is_suspect(&self, known: &Known) -> bool {
-        self.read.is_none_or(|(at, falls)| falls != known.falls() || at.elapsed() >= limits::SUSPECT_INTERVAL)
+    fn is_suspect(&self, known: &KnownEnds) -> bool {
+        self.read.is_none_or(|(at, truncations)| {
+            truncations != known.truncations() || at.elapsed() >= limits::SUSPECT_INTERVAL
+        })
     }
 }
 
@@ -38,15 +40,15 @@ impl News {
     }
 
     /// A fetch was answered, which was asked when so many truncations were known.
-    pub(super) fn has_read(&self, partition: PartitionId, falls: u64) {
+    pub(super) fn has_read(&self, partition: PartitionId, truncations: u64) {
         if let Some(state) = self.0.lock().get_mut(partition.0 as usize) {
-            state.read = Some((Instant::now(), falls));
+            state.read = Some((Instant::now(), truncations));
         }
     }
 
     /// The partitions that are worth a fetch by readers that know these ends; and when others may be that were so a
     /// moment ago: an answer proves nothing when it is empty, and must not be asked for in a loop.
-    pub(super) fn of(&self, ends: &[KnownEnd], known: &Known) -> (Vec<PartitionId>, Option<Instant>) {
+    pub(super) fn of(&self, ends: &[KnownEnd], known: &KnownEnds) -> (Vec<PartitionId>, Option<Instant>) {
         let mut partitions = self.0.lock();
         let now = Instant::now();
         let (mut news, mut again) = (Vec::new(), None::<Instant>);
@@ -74,7 +76,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ends::Ends;
+    use crate::high_watermarks::HighWatermarks;
 
     const P: PartitionId = PartitionId(0);
 
@@ -84,14 +86,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_ends_farther_is_news_once_and_again_after_a_while() {
-        let (news, ends) = (News::new(1), Ends::new(1));
+        let (news, ends) = (News::new(1), HighWatermarks::new(1));
         news.has_read(P, 0);
         assert_eq!(news.of(&reader(0), &ends.snapshot()), (vec![], None));
-        ends.learnt(P, Offset(0), Offset(0), Offset(3));
+        ends.observe(P, Offset(0), Offset(0), Offset(3));
         assert_eq!(news.of(&reader(0), &ends.snapshot()), (vec![P], None));
         let again = Instant::now() + limits::WAKE_AGAIN;
         assert_eq!(news.of(&reader(0), &ends.snapshot()), (vec![], Some(again)), "the fetch found nothing");
-        ends.learnt(P, Offset(3), Offset(3), Offset(4));
+        ends.observe(P, Offset(3), Offset(3), Offset(4));
         assert_eq!(news.of(&reader(0), &ends.snapshot()), (vec![P], None), "there is more");
         tokio::time::advance(limits::WAKE_AGAIN).await;
         assert_eq!(news.of(&reader(0), &ends.snapshot()), (vec![P], None));
@@ -100,15 +102,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_not_read_for_long_or_may_be_truncated_is_news() {
-        let (news, ends) = (News::new(1), Ends::new(1));
-        ends.looked(&ends.snapshot(), 1, [Offset(3)]);
+        let (news, ends) = (News::new(1), HighWatermarks::new(1));
+        ends.refresh(&ends.snapshot(), 1, [Offset(3)]);
         assert_eq!(news.of(&reader(3), &ends.snapshot()), (vec![P], None), "it was never read");
         news.has_read(P, 0);
         assert_eq!(news.of(&reader(3), &ends.snapshot()), (vec![], None));
         tokio::time::advance(limits::SUSPECT_INTERVAL + Duration::from_millis(1)).await;
         assert_eq!(news.of(&reader(3), &ends.snapshot()), (vec![P], None));
         news.has_read(P, 0);
-        ends.looked(&ends.snapshot(), 2, [Offset(3)]);
+        ends.refresh(&ends.snapshot(), 2, [Offset(3)]);
         assert_eq!(news.of(&reader(3), &ends.snapshot()), (vec![P], None), "the topic was created again");
     }
 }

@@ -3,7 +3,7 @@
 //! The server stores the offset of the last message that was processed; everywhere else it is the next one to read.
 //!
 //! It is stored twice: as the group's, which the server only takes from the member that has the partition, and then as
-//! that of a consumer on its own, the copy. The copy survives a group that has to be [made anew](super::ghosts), and a crash
+//! that of a consumer on its own, the copy. The copy survives a group that has to be [made anew](super::stale_members), and a crash
 //! in the middle of storing: the server (0.9.0-edge.5) empties the file of an offset before it writes the new one, so that
 //! one killed in between has forgotten the offset when it comes back. Of the two files only one is being written at a time.
 //!
@@ -120,7 +120,7 @@ impl Client {
         let consumer = group.consumer(whose);
         let delete = self.tcp.delete_consumer_offset(&consumer, stream, topic, Some(partition.0));
         match self.bounded(delete).await {
-            Err(CallError::Code(code, _)) if code == IggyError::ConsumerOffsetNotFound(0).as_code() => Ok(()),
+            Err(CallError::Code(_, IggyError::ConsumerOffsetNotFound(..))) => Ok(()),
             deleted => deleted,
         }
     }

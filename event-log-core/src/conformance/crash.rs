@@ -156,7 +156,8 @@ pub(super) async fn l11_groups_stand_where_their_last_commit_left_them(harness: 
     ahead.commit(&eight).await.expect("the commit succeeds");
     let mut back = reader(&log, "back").await;
     read(&mut back, 8).await;
-    back.commit(&eight).await.expect("the commit succeeds");
+    let of_back = back.position().clone();
+    back.commit(&of_back).await.expect("the commit succeeds");
     back.seek(SeekPosition::Position(Position::new(ONLY, Offset::ZERO))).await.expect("the seek succeeds");
     read(&mut back, 3).await;
     let three = back.position().clone();

@@ -186,7 +186,6 @@ pub(super) async fn c5_seek_moves_no_committed_cursor(harness: &dyn Harness) -> 
     first.commit(&position).await.expect("the commit succeeds");
     seek(&mut first, SeekPosition::Beginning).await;
     seek(&mut first, SeekPosition::End).await;
-    first.commit(&first.position().clone()).await.expect("there is nothing to commit");
     assert_eq!(first.committed(), &position);
     drop(first);
     assert_left(&mut reader(&log, "readers").await, 5..10).await;

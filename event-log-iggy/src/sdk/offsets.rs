@@ -37,27 +37,8 @@ impl GroupId {
 }
 
 impl Client {
-    /// The next offset to read of a partition, as the group has committed it; of a partition that is like this.
-    pub(crate) async fn committed(
-        &self,
-        group: &GroupId,
-        partition: PartitionId,
-        stats: PartitionStats,
-    ) -> Result<Option<Offset>, CallError> {
-        let stored = self.either_offset(group, partition, stats).await?;
-        // Of a partition without a message no offset can be stored.
-        if stored.is_some() || stats.messages == 0 {
-            return Ok(stored);
-        }
-        // Whether the part of the server that has the partition answers: it says so by a message.
-        if self.poll(partition, ReadFrom::First, 1).await?.records.is_empty() {
-            return Err(IggyError::CannotReadMessage.into());
-        }
-        self.either_offset(group, partition, stats).await
-    }
-
-    /// The group's, or the copy.
-    async fn either_offset(
+    /// The next offset to read of a partition, as the group has committed it: the group's, or the copy.
+    pub(crate) async fn stored_offset(
         &self,
         group: &GroupId,
         partition: PartitionId,
@@ -67,6 +48,20 @@ impl Client {
             None => self.offset_of(group, Stored::Copy, partition, stats).await,
             stored => Ok(stored),
         }
+    }
+
+    /// The same, after the server has shown that the part of it answers which has the partition: by a record, if there is
+    /// one. Without a record no offset can be stored.
+    pub(crate) async fn certain_offset(
+        &self,
+        group: &GroupId,
+        partition: PartitionId,
+        stats: PartitionStats,
+    ) -> Result<Option<Offset>, CallError> {
+        if stats.messages > 0 && self.poll(partition, ReadFrom::First, 1).await?.records.is_empty() {
+            return Err(IggyError::CannotReadMessage.into());
+        }
+        self.stored_offset(group, partition, stats).await
     }
 
     pub(crate) async fn offset_of(

@@ -72,24 +72,23 @@
 
 mod builder;
 mod config;
-mod ends;
+mod error_map;
+mod high_watermarks;
 pub mod limits;
-mod lookout;
-mod meaning;
 mod member;
-mod pace;
+mod member_state;
 mod places;
+mod producer;
 mod questions;
 mod read;
-mod remembered;
 mod sdk;
 #[cfg(all(feature = "server", unix))]
 pub mod server;
-mod session;
 mod shared;
 mod sizes;
 mod topology;
 mod transport;
+mod watch;
 
 use event_log_core::engine::TransportLog;
 use event_log_core::{Error, Partitionable};

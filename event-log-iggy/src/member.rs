@@ -1,7 +1,7 @@
 //! A consumer's connection: one member of one group.
 
+mod news;
 mod settle;
-mod spare;
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use self::spare::Spare;
+use self::news::News;
 use crate::limits;
-use crate::lookout::look_out;
+use crate::member_state::{EpochState, Epochs};
 use crate::places;
 use crate::read;
-use crate::remembered::{Tenure, Tenures};
 use crate::sdk::{CallError, Client, GroupId, Membership};
 use crate::shared::{Owner, Shared};
+use crate::watch::watch;
 
 /// A consumer's connection. Opaque.
 #[derive(Debug)]
@@ -30,11 +30,9 @@ pub struct IggyMember {
     group: GroupId,
     instance: u128,
     state: Mutex<State>,
-    /// A membership that is not ours yet, with the tenures in it as far as they are known. Held while the server is asked.
-    taking: tokio::sync::Mutex<Option<(Membership, Tenures)>>,
-    /// Held while the ends are asked for, so that fetches that are made together ask once.
-    looking: tokio::sync::Mutex<()>,
-    spare: Spare,
+    /// A membership that is not ours yet, with the epochs in it as far as they are known. Held while the server is asked.
+    taking: tokio::sync::Mutex<Option<(Membership, Epochs)>>,
+    news: News,
     _keep_alive: KeepAlive,
 }
 
@@ -47,10 +45,10 @@ struct State {
     asked_at: Instant,
     /// The number that the engine tells memberships apart by.
     generation: u64,
-    tenures: Tenures,
+    epochs: Epochs,
 }
 
-/// Tells the server now and then that its member is alive, also while nobody polls. Ends with its member.
+/// Tells the server now and then that its member is alive, also while nobody polls. HighWatermarks with its member.
 #[derive(Debug)]
 struct KeepAlive(JoinHandle<()>);
 
@@ -77,21 +75,20 @@ impl Drop for KeepAlive {
 impl IggyMember {
     pub(crate) async fn join(shared: Arc<Shared>, group: GroupId, instance: u128) -> Result<Self, Error> {
         let (client, topic) = shared.connect().await?;
-        let tenures = shared.remembered.recall(instance);
-        let had: Vec<_> = tenures.keys().copied().collect();
+        let epochs = shared.members.recall(instance);
+        let had: Vec<_> = epochs.keys().copied().collect();
         let client = Arc::new(client);
         let state = State {
             membership: Membership { generation: 0, partitions: Vec::new() },
             asked_at: Instant::now(),
-            generation: shared.remembered.next_number(),
-            tenures,
+            generation: shared.members.next_epoch(),
+            epochs,
         };
         let member = Self {
             _keep_alive: KeepAlive::start(Arc::clone(&client)),
             state: Mutex::new(state),
             taking: tokio::sync::Mutex::default(),
-            looking: tokio::sync::Mutex::default(),
-            spare: Spare::new(topic.partitions.len()),
+            news: News::new(topic.partitions.len()),
             shared,
             client,
             group,
@@ -130,14 +127,14 @@ impl IggyMember {
     async fn take(
         &self,
         membership: Membership,
-        taking: &mut Option<(Membership, Tenures)>,
+        taking: &mut Option<(Membership, Epochs)>,
     ) -> Result<(), Error> {
         // Kept if this is dropped half way: with many partitions it may take longer than a poll.
         if taking.as_ref().is_none_or(|(taking, _)| *taking != membership) {
-            *taking = Some((membership.clone(), Tenures::new()));
+            *taking = Some((membership.clone(), Epochs::new()));
         }
-        let Some((_, tenures)) = taking else { return Ok(()) };
-        let unknown = membership.partitions.iter().filter(|one| !tenures.contains_key(one));
+        let Some((_, epochs)) = taking else { return Ok(()) };
+        let unknown = membership.partitions.iter().filter(|one| !epochs.contains_key(one));
         let unknown: Vec<_> = unknown.copied().collect();
         if !unknown.is_empty() {
             let topic = &self.shared.look().await?;
@@ -148,44 +145,41 @@ impl IggyMember {
             for (partition, committed) in unknown.iter().zip(committed.await) {
                 // Nothing is processed, which is what a missing offset says.
                 let committed = committed?.unwrap_or(Offset::ZERO);
-                let known = self.state.lock().tenures.get(partition).copied();
+                let known = self.state.lock().epochs.get(partition).copied();
                 let number = known
-                    .filter(|tenure| tenure.accounts_for(committed))
-                    .map_or_else(|| self.shared.remembered.next_number(), |tenure| tenure.number);
-                tenures.insert(*partition, Tenure { number, committed, asked: None });
+                    .filter(|epoch| epoch.accounts_for(committed))
+                    .map_or_else(|| self.shared.members.next_epoch(), |epoch| epoch.number);
+                epochs.insert(*partition, EpochState { number, committed, asked: None });
             }
         }
         let mut state = self.state.lock();
-        state.tenures = taking.take().map(|(_, tenures)| tenures).unwrap_or_default();
+        state.epochs = taking.take().map(|(_, epochs)| epochs).unwrap_or_default();
         state.membership = membership;
         state.asked_at = Instant::now();
-        state.generation = self.shared.remembered.next_number();
+        state.generation = self.shared.members.next_epoch();
         Ok(())
     }
 
-    /// Whether a fetch would come back with nothing.
-    async fn has_nothing(&self, partition: PartitionId, from: Offset) -> Result<bool, Error> {
-        let known = self.shared.ends.snapshot();
-        // Asking for the ends costs as much as asking for the records.
-        if self.state.lock().membership.partitions.len() < 2 || known.end(partition) > from {
-            return Ok(false);
+    /// The partitions that have news when waiting is over, and nothing has told of any since it began.
+    async fn look_at_last(&self, ends: &[KnownEnd], began: Instant) -> Vec<PartitionId> {
+        let all = || ends.iter().map(|one| one.partition).collect();
+        // Asking where the partitions end costs as much as asking one of them for records.
+        if ends.len() == 1 {
+            return all();
         }
-        let Some(since) = self.spare.fresh_since(partition, &known) else { return Ok(false) };
-        if !self.shared.has_looked_since(since) {
-            let _looking = self.looking.lock().await;
-            if !self.shared.has_looked_since(since) {
-                self.shared.look().await?;
-            }
+        if !self.shared.has_looked_since(began) && self.shared.look().await.is_err() {
+            // The fetches find out why, and report it.
+            return all();
         }
-        Ok(self.shared.ends.end(partition) == from)
+        self.news.of(ends, &self.shared.ends.snapshot()).0
     }
 
     /// What is asked for is what the group may have from now on, whether or not the answer comes.
     fn note_asked(&self, places: &[(PartitionId, Offset)]) {
         let mut state = self.state.lock();
         for (partition, next) in places {
-            if let Some(tenure) = state.tenures.get_mut(partition) {
-                tenure.asked = Some(*next);
+            if let Some(epoch) = state.epochs.get_mut(partition) {
+                epoch.asked = Some(*next);
             }
         }
     }
@@ -193,14 +187,13 @@ impl IggyMember {
 
 impl Drop for IggyMember {
     fn drop(&mut self) {
-        self.shared.remembered.keep(self.instance, std::mem::take(&mut self.state.get_mut().tenures));
-        self.shared.give_up(Owner::Consumer(self.instance), &self.client);
+        self.shared.members.keep(self.instance, std::mem::take(&mut self.state.get_mut().epochs));
+        self.shared.abandon(Owner::Consumer(self.instance), &self.client);
     }
 }
 
 impl GroupMember for IggyMember {
     async fn assignments(&self, known: Option<u64>) -> Result<Option<Assignments>, Error> {
-        self.spare.begin_round();
         let is_news = known != Some(self.state.lock().generation);
         if !is_news && self.is_out_of_date() {
             self.sync().await?;
@@ -209,20 +202,16 @@ impl GroupMember for IggyMember {
         if known == Some(state.generation) {
             return Ok(None);
         }
-        let assigned = state.tenures.iter();
-        let assigned = assigned.map(|(&partition, tenure)| Assignment { partition, epoch: tenure.number });
+        let assigned = state.epochs.iter();
+        let assigned = assigned.map(|(&partition, epoch)| Assignment { partition, epoch: epoch.number });
         Ok(Some(Assignments { generation: state.generation, partitions: assigned.collect() }))
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
-        if self.has_nothing(request.partition, request.from).await? {
-            // What is known of the ends is good for sparing a request, and not for saying where the partition ends.
-            return Ok(FetchResponse::default());
-        }
-        let falls = self.shared.ends.snapshot().falls();
+        let truncations = self.shared.ends.snapshot().truncations();
         let fetched = read::fetch(&self.shared, &self.client, request).await;
         let fetched = fetched.map_err(CallError::into_error)?;
-        self.spare.has_read(request.partition, falls);
+        self.news.has_read(request.partition, truncations);
         Ok(fetched)
     }
 
@@ -240,8 +229,8 @@ impl GroupMember for IggyMember {
         for ((partition, next), stored) in places.iter().zip(&stored) {
             match stored {
                 Ok(()) => {
-                    if let Some(tenure) = state.tenures.get_mut(partition) {
-                        (tenure.committed, tenure.asked) = (*next, None);
+                    if let Some(epoch) = state.epochs.get_mut(partition) {
+                        (epoch.committed, epoch.asked) = (*next, None);
                     }
                 }
                 // What is known of the group is out of date: the server is asked before the next fetch.
@@ -257,11 +246,10 @@ impl GroupMember for IggyMember {
 
     async fn wait(&self, ends: &[KnownEnd], known: Option<u64>, deadline: Instant) -> Vec<PartitionId> {
         let began = Instant::now();
-        let all = || ends.iter().map(|end| end.partition).collect();
-        let mut shared_ends = self.shared.ends.known();
-        let lookout = look_out(&self.shared);
-        tokio::pin!(lookout);
-        let look_at = deadline.min(Instant::now() + limits::LOOK_INTERVAL);
+        let mut shared_ends = self.shared.ends.subscribe();
+        let watching = watch(&self.shared);
+        tokio::pin!(watching);
+        let look_at = deadline.min(began + limits::LOOK_INTERVAL);
         loop {
             let (generation, asked_at) = {
                 let state = self.state.lock();
@@ -271,16 +259,17 @@ impl GroupMember for IggyMember {
                 return Vec::new();
             }
             let seen = shared_ends.borrow_and_update().clone();
-            // A fetch that turns out to be of no use costs no request.
-            let Err(again) = self.spare.news(ends, &seen) else { return all() };
-            let again = again.unwrap_or(look_at).min(look_at);
+            let (news, again) = self.news.of(ends, &seen);
+            if !news.is_empty() {
+                return news;
+            }
+            let again = again.map_or(look_at, |again| again.min(look_at));
             tokio::select! {
                 _ = shared_ends.changed() => {}
-                () = &mut lookout => {}
+                () = &mut watching => {}
                 () = tokio::time::sleep_until(again) => {
                     if again == look_at {
-                        // The fetches look, if nothing else has.
-                        return if self.shared.has_looked_since(began) { Vec::new() } else { all() };
+                        return self.look_at_last(ends, began).await;
                     }
                 }
                 () = tokio::time::sleep_until(asked_at + limits::ASSIGNMENT_INTERVAL) => {
@@ -296,8 +285,8 @@ impl GroupMember for IggyMember {
     async fn leave(&self) -> Result<(), Error> {
         let left = self.client.leave(&self.group).await.map_err(CallError::into_error);
         // Nothing is remembered: if it joins again it is as a new consumer.
-        self.state.lock().tenures.clear();
-        self.shared.remembered.forget(self.instance);
+        self.state.lock().epochs.clear();
+        self.shared.members.forget(self.instance);
         left
     }
 }

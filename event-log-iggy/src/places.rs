@@ -7,8 +7,7 @@ use futures::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use crate::limits;
-use crate::meaning::Meaning;
-use crate::sdk::{CallError, Client, GroupId, PartitionStats, Stored, TopicDetails};
+use crate::sdk::{CallError, Client, ErrorClass, GroupId, PartitionStats, Stored};
 use crate::shared::Shared;
 
 /// Asks the same of each item, some at a time. The answers are in the order of the items.
@@ -21,18 +20,6 @@ pub(crate) async fn each<T, R, F: Future<Output = R>>(
     stream::iter(questions).buffered(limits::QUESTIONS_IN_FLIGHT).collect().await
 }
 
-/// What the server has stored for a group in each partition.
-pub(crate) async fn stored(
-    shared: &Shared,
-    group: &GroupId,
-    topic: &TopicDetails,
-) -> Vec<Result<Option<Offset>, Error>> {
-    each(topic.partitions.iter().zip(0..), |(&stats, partition)| {
-        stored_in(shared, group, PartitionId(partition), stats)
-    })
-    .await
-}
-
 /// What the server has stored for a group in one partition.
 pub(crate) async fn stored_in(
     shared: &Shared,
@@ -40,25 +27,37 @@ pub(crate) async fn stored_in(
     partition: PartitionId,
     stats: PartitionStats,
 ) -> Result<Option<Offset>, Error> {
-    shared.ask(|client| async move { client.committed(group, partition, stats).await }).await
+    shared.ask(|client| async move { client.stored_offset(group, partition, stats).await }).await
 }
 
 /// The place of a group in each partition.
+///
+/// A missing offset of a group that has started is asked for again, and certainly: it is where the group begins, and the
+/// server says the same when it could not ask the part of it that has the partition.
 pub(crate) async fn committed(
     shared: &Shared,
     group: &GroupId,
 ) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
     let topic = shared.look().await?;
-    let mut places = stored(shared, group, &topic).await;
+    let partitions =
+        || topic.partitions.iter().zip(0..).map(|(&stats, partition)| (PartitionId(partition), stats));
+    let mut places =
+        each(partitions(), |(partition, stats)| stored_in(shared, group, partition, stats)).await;
     let is_missing = |place: &Result<_, Error>| matches!(place, Ok(None));
-    if places.iter().any(is_missing) {
-        let has_any = places.iter().any(|place| matches!(place, Ok(Some(_))));
-        if has_any || shared.ask(|client| async move { client.is_started(group).await }).await? {
-            places
-                .iter_mut()
-                .filter(|place| is_missing(place))
-                .for_each(|place| *place = Ok(Some(Offset::ZERO)));
-        }
+    if !places.iter().any(is_missing) {
+        return Ok(places);
+    }
+    let has_any = places.iter().any(|place| matches!(place, Ok(Some(_))));
+    if !has_any && !shared.ask(|client| async move { client.is_started(group).await }).await? {
+        return Ok(places);
+    }
+    let missing: Vec<_> =
+        partitions().filter(|(partition, _)| is_missing(&places[partition.0 as usize])).collect();
+    let certain = each(missing.iter().copied(), |(partition, stats)| {
+        shared.ask(move |client| async move { client.certain_offset(group, partition, stats).await })
+    });
+    for ((partition, _), place) in missing.iter().zip(certain.await) {
+        places[partition.0 as usize] = place.map(|place| Some(place.unwrap_or(Offset::ZERO)));
     }
     Ok(places)
 }
@@ -155,7 +154,7 @@ async fn store_start(
             match client.store(group, Stored::Copy, partition, next).await {
                 // The partition has no record: it was purged meanwhile, or retention has taken all of it. Then the group
                 // begins where the partition does.
-                Err(error) if error.meaning() == Meaning::Refused => Ok(()),
+                Err(error) if error.class() == ErrorClass::Refused => Ok(()),
                 stored => stored,
             }
         };

@@ -32,7 +32,7 @@ pub(crate) async fn fetch(
         None => read(client, partition, from, count).await?,
     };
     if let Some(end) = fetched.high {
-        shared.ends.learnt(partition, before, end, end);
+        shared.ends.observe(partition, before, end, end);
     }
     shared.sizes.observe(partition, &fetched.records);
     within(&mut fetched, max_records, max_bytes);

@@ -39,6 +39,7 @@ mod process;
 mod ready;
 mod state;
 mod supervisor;
+mod version;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -194,7 +195,7 @@ impl IggyServer {
         self.state.clone()
     }
 
-    /// Ends the server for good: it writes what it has not flushed, and is killed if that takes longer than the
+    /// HighWatermarks the server for good: it writes what it has not flushed, and is killed if that takes longer than the
     /// [grace](ServerOptions::stop_grace). When this returns, the process is gone, the data folder can be used again,
     /// and a temporary one has been removed.
     ///
@@ -223,7 +224,7 @@ impl IggyServer {
         self.tell(|reply| Command::End(Duration::ZERO, reply)).await
     }
 
-    /// Ends the server as [`stop`](Self::stop) does, and leaves it down until it is
+    /// HighWatermarks the server as [`stop`](Self::stop) does, and leaves it down until it is
     /// [started again](Self::start_again): for tests of clients whose server is restarted by its operator.
     ///
     /// # Errors
@@ -253,7 +254,7 @@ impl IggyServer {
         self.tell(Command::Start).await
     }
 
-    /// Ends the server as [`stop`](Self::stop) does, and starts it on a port that is surely another: for tests of
+    /// HighWatermarks the server as [`stop`](Self::stop) does, and starts it on a port that is surely another: for tests of
     /// clients that find it again. It has that port from now on.
     ///
     /// # Errors

@@ -15,13 +15,13 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::config::IggyConfig;
-use crate::ends::Ends;
+use crate::high_watermarks::HighWatermarks;
 use crate::limits;
-use crate::pace::Pace;
+use crate::member_state::MemberStates;
 use crate::questions::{Dialer, Questions};
-use crate::remembered::Remembered;
 use crate::sdk::{CallError, Client, TopicDetails};
 use crate::sizes::RecordSizes;
+use crate::watch::PollInterval;
 
 /// Whose a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +44,13 @@ pub(crate) struct Shared {
     dialer: Arc<Dialer>,
     questions: Arc<Questions>,
     partitions: u32,
-    pub(crate) ends: Ends,
+    pub(crate) ends: HighWatermarks,
     pub(crate) sizes: RecordSizes,
     /// When the last look at all ends that was answered began.
     last_look: parking_lot::Mutex<Option<Instant>>,
-    pub(crate) remembered: Remembered,
+    pub(crate) members: MemberStates,
     /// Held by the one consumer that looks out for all that wait.
-    pub(crate) lookout: Mutex<Pace>,
+    pub(crate) watching: Mutex<PollInterval>,
     /// Connections that were given up while a reply was overdue.
     stuck: parking_lot::Mutex<Vec<Stuck>>,
 }
@@ -64,11 +64,11 @@ impl Shared {
             questions: Questions::new(Arc::clone(&dialer)),
             dialer,
             partitions,
-            ends: Ends::new(partitions),
+            ends: HighWatermarks::new(partitions),
             sizes: RecordSizes::new(partitions),
             last_look: parking_lot::Mutex::default(),
-            remembered: Remembered::default(),
-            lookout: Mutex::new(Pace::new(poll_interval)),
+            members: MemberStates::default(),
+            watching: Mutex::new(PollInterval::new(poll_interval)),
             stuck: parking_lot::Mutex::default(),
         })
     }
@@ -92,7 +92,7 @@ impl Shared {
 
     /// A connection is of no use any more. Giving it up ends no request: the SDK goes on with the one under way, and with
     /// those that wait behind it.
-    pub(crate) fn give_up(&self, owner: Owner, client: &Arc<Client>) {
+    pub(crate) fn abandon(&self, owner: Owner, client: &Arc<Client>) {
         let mut stuck = self.stuck.lock();
         // A consumer that never comes again leaves its connection here; by then the SDK has given it up as well.
         stuck.retain(|one| one.since.elapsed() < limits::SDK_TIMEOUT);
@@ -103,12 +103,12 @@ impl Shared {
 
     /// Waits until nothing is sent any more over connections that this owner has given up: for half a minute at most,
     /// after which the SDK gives up too. What others have given up is no concern of its own.
-    pub(crate) async fn until_over(&self, owner: Owner) {
+    pub(crate) async fn drained(&self, owner: Owner) {
         // Kept until they are over, also if this is dropped meanwhile.
         let of_owner = |one: &&Stuck| one.owner == owner;
         let clients: Vec<_> =
             self.stuck.lock().iter().filter(of_owner).map(|one| Arc::clone(&one.client)).collect();
-        join_all(clients.iter().map(|client| client.until_over())).await;
+        join_all(clients.iter().map(|client| client.drained())).await;
         self.stuck.lock().retain(|one| !clients.iter().any(|over| Arc::ptr_eq(over, &one.client)));
     }
 
@@ -128,7 +128,7 @@ impl Shared {
         // Deleted: the next connection creates it again.
         let details = details.ok_or(Error::Unavailable(None))?;
         let ends = details.partitions.iter().map(|stats| stats.high);
-        self.ends.looked(&before, details.incarnation, ends);
+        self.ends.refresh(&before, details.incarnation, ends);
         let mut last = self.last_look.lock();
         *last = last.max(Some(began));
         Ok(details)

@@ -34,7 +34,7 @@ impl RecordSizes {
         }
     }
 
-    /// Takes note of records that came. The average falls to no less than half: then at most twice as many are asked for
+    /// Takes note of records that came. The average truncations to no less than half: then at most twice as many are asked for
     /// as before, since what comes next may be longer than what came.
     pub(crate) fn observe(&self, partition: PartitionId, records: &[StoredMessage]) {
         let bytes: usize = records.iter().map(StoredMessage::bytes).sum();

@@ -8,9 +8,9 @@ use event_log_core::{Error, Offset, PartitionId, Timestamp, Watermarks};
 use crate::config::IggyConfig;
 use crate::member::IggyMember;
 use crate::places;
+use crate::producer::IggyProducerConnection;
 use crate::read;
 use crate::sdk::GroupId;
-use crate::session::IggyProducerConnection;
 use crate::shared::{Owner, Shared};
 
 /// Reaches a topic on an iggy-server. Opaque: it is only named as a part of [`IggyLog`](crate::IggyLog).
@@ -40,14 +40,14 @@ impl Transport for IggyTransport {
         let (client, _) = self.shared.connect().await?;
         if purpose == Connect::Only {
             // What may still be sent over the last connection must not be sent after it was looked for.
-            self.shared.until_over(Owner::Producer).await;
+            self.shared.drained(Owner::Producer).await;
         }
         Ok(IggyProducerConnection::new(Arc::clone(&self.shared), client))
     }
 
     async fn join(&self, group: &str, instance: u128) -> Result<IggyMember, Error> {
         // The server has to see the last connection end before it gives its partitions to this one.
-        self.shared.until_over(Owner::Consumer(instance)).await;
+        self.shared.drained(Owner::Consumer(instance)).await;
         IggyMember::join(Arc::clone(&self.shared), GroupId::new(group)?, instance).await
     }
 

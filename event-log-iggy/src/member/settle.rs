@@ -8,14 +8,14 @@ use crate::places;
 use crate::sdk::{CallError, Client, GroupId, Membership, Roster};
 use crate::shared::Shared;
 
-/// How long a group has had ghosts, in looks that follow one another.
+/// How long a group has had stale members, in looks that follow one another.
 #[derive(Debug, Default)]
-struct Haunting {
+struct StaleSightings {
     since: Option<(u32, Instant)>,
     looks: u32,
 }
 
-impl Haunting {
+impl StaleSightings {
     /// One more look. A look that shows none, or another group, ends what there was.
     fn after(&mut self, roster: Option<Roster>) -> Option<Roster> {
         let number = roster.map(|roster| roster.number);
@@ -37,7 +37,7 @@ impl Haunting {
 ///
 /// Our own connection may have been lost a moment ago, and the server may not know: until it does we share with our
 /// old self. And a server that has crashed never gets to know of those that it had: see
-/// [`ghosts`](crate::sdk::ghosts).
+/// [`stale_members`](crate::sdk::stale_members).
 pub(super) async fn settle(
     shared: &Shared,
     client: &Client,
@@ -46,7 +46,7 @@ pub(super) async fn settle(
 ) -> Result<Membership, Error> {
     client.join(group).await.map_err(CallError::into_error)?;
     let patience = Instant::now() + limits::REJOIN_GRACE;
-    let mut haunting = Haunting::default();
+    let mut sightings = StaleSightings::default();
     loop {
         let membership = client.membership(group).await.map_err(CallError::into_error)?;
         // The server has dropped us: joining again is what helps.
@@ -55,11 +55,11 @@ pub(super) async fn settle(
             return Ok(membership);
         }
         let has_all_it_had = had.iter().all(|one| membership.partitions.contains(one));
-        match haunting.after(look_for_ghosts(client, group).await?) {
+        match sightings.after(find_stale_members(client, group).await?) {
             None if has_all_it_had || Instant::now() >= patience => return Ok(membership),
-            Some(roster) if haunting.is_certain() => {
-                end_haunted_group(shared, client, group, roster).await?;
-                haunting = Haunting::default();
+            Some(roster) if sightings.is_certain() => {
+                recreate_group(shared, client, group, roster).await?;
+                sightings = StaleSightings::default();
             }
             _ => {}
         }
@@ -67,13 +67,13 @@ pub(super) async fn settle(
     }
 }
 
-/// The roster of the group if it has ghosts.
-async fn look_for_ghosts(client: &Client, group: &GroupId) -> Result<Option<Roster>, Error> {
+/// The roster of the group if it has stale members.
+async fn find_stale_members(client: &Client, group: &GroupId) -> Result<Option<Roster>, Error> {
     let start = Instant::now();
     match client.roster(group).await.map_err(CallError::into_error) {
         // Where the list took so long it may not be whole.
         Ok(_) if start.elapsed() > limits::ROSTER_TIMEOUT => Ok(None),
-        Ok(roster) => Ok(roster.filter(|roster| roster.has_ghosts())),
+        Ok(roster) => Ok(roster.filter(|roster| roster.has_stale_members())),
         // Whoever may not look has to take what there is.
         Err(Error::Unauthorized(_)) => Ok(None),
         Err(error) => Err(error),
@@ -81,14 +81,14 @@ async fn look_for_ghosts(client: &Client, group: &GroupId) -> Result<Option<Rost
 }
 
 /// Deletes the group and makes it again. What it has committed is kept in the copies.
-async fn end_haunted_group(
+async fn recreate_group(
     shared: &Shared,
     client: &Client,
     group: &GroupId,
     roster: Roster,
 ) -> Result<(), Error> {
     places::copy(shared, group).await?;
-    client.end_haunted_group(roster).await.map_err(CallError::into_error)?;
+    client.recreate_group(roster).await.map_err(CallError::into_error)?;
     let name = group.name();
     tracing::warn!(group = name, "recreated a consumer group that listed members from before a server crash");
     client.join(group).await.map_err(CallError::into_error)

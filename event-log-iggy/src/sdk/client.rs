@@ -88,7 +88,7 @@ impl Client {
 
     /// Waits until no request is under way any more, nor waits for its turn: each holds the connection, and one behind
     /// them has its turn when they are through.
-    pub(crate) async fn until_over(&self) {
+    pub(crate) async fn drained(&self) {
         let _is_over = tokio::time::timeout(limits::SDK_TIMEOUT, self.tcp.ping()).await;
     }
 

@@ -1,10 +1,12 @@
-//! Why a call failed, before anybody has said what that means.
+//! Why a call failed.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
 use iggy::prelude::IggyError;
+
+use super::error_class::ErrorClass;
 
 /// A call that did not succeed.
 #[derive(Debug)]
@@ -16,18 +18,18 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    /// Iggy's code; `None` when there was no answer.
-    pub(crate) const fn code(&self) -> Option<u32> {
+    /// What it says about the call. A missing answer may mean anything, so that it has the worst class that can be helped.
+    pub(crate) const fn class(&self) -> ErrorClass {
         match self {
-            Self::Code(code, _) => Some(*code),
-            Self::NoAnswer(_) => None,
+            Self::Code(_, error) => ErrorClass::of(error),
+            Self::NoAnswer(_) => ErrorClass::Ambiguous,
         }
     }
 
-    /// A failure with a code that the SDK does not know.
+    /// An error with a code that the SDK does not have.
     #[cfg(test)]
-    pub(crate) const fn unknown(code: u32) -> Self {
-        Self::Code(code, IggyError::Error)
+    pub(crate) const fn unknown() -> Self {
+        Self::Code(99_999, IggyError::Error)
     }
 }
 
@@ -53,10 +55,4 @@ impl StdError for CallError {
             Self::NoAnswer(_) => None,
         }
     }
-}
-
-/// Every code that the SDK knows.
-#[cfg(test)]
-pub(crate) fn codes() -> Vec<u32> {
-    (1..20_000).filter(|&code| IggyError::from_code(code).as_code() == code).collect()
 }

@@ -128,10 +128,9 @@ impl Client {
     /// Creates a group. `false` when it exists: of several that create it one succeeds.
     pub(super) async fn create_group(&self, name: &str) -> Result<bool, CallError> {
         let (stream, topic) = (&self.topic.stream, &self.topic.topic);
-        let exists = IggyError::ConsumerGroupNameAlreadyExists(String::new(), topic.clone()).as_code();
         match self.bounded(self.tcp.create_consumer_group(stream, topic, name)).await {
             Ok(_) => Ok(true),
-            Err(CallError::Code(code, _)) if code == exists => Ok(false),
+            Err(CallError::Code(_, IggyError::ConsumerGroupNameAlreadyExists(..))) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -164,10 +163,11 @@ impl Client {
     }
 }
 
-pub(super) fn is_missing_group(error: &CallError) -> bool {
-    let named = IggyError::ConsumerGroupNameNotFound(String::new(), Identifier::default()).as_code();
-    let numbered = IggyError::ConsumerGroupIdNotFound(Identifier::default(), Identifier::default()).as_code();
-    error.code().is_some_and(|code| code == named || code == numbered)
+pub(super) const fn is_missing_group(error: &CallError) -> bool {
+    matches!(
+        error,
+        CallError::Code(_, IggyError::ConsumerGroupNameNotFound(..) | IggyError::ConsumerGroupIdNotFound(..))
+    )
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! The server stores the offset of the last message that was processed; everywhere else it is the next one to read.
 //!
 //! It is stored twice: as the group's, which the server only takes from the member that has the partition, and then as
-//! that of a consumer on its own, the copy. The copy survives a group that has to be [made anew](super::ghosts), and a crash
+//! that of a consumer on its own, the copy. The copy survives a group that has to be [made anew](super::stale_members), and a crash
 //! in the middle of storing: the server (0.9.0-edge.5) empties the file of an offset before it writes the new one, so that
 //! one killed in between has forgotten the offset when it comes back. Of the two files only one is being written at a time.
 //!
@@ -37,27 +37,8 @@ impl GroupId {
 }
 
 impl Client {
-    /// The next offset to read of a partition, as the group has committed it; of a partition that is like this.
-    pub(crate) async fn committed(
-        &self,
-        group: &GroupId,
-        partition: PartitionId,
-        stats: PartitionStats,
-    ) -> Result<Option<Offset>, CallError> {
-        let stored = self.either_offset(group, partition, stats).await?;
-        // Of a partition without a message no offset can be stored.
-        if stored.is_some() || stats.messages == 0 {
-            return Ok(stored);
-        }
-        // Whether the part of the server that has the partition answers: it says so by a message.
-        if self.poll(partition, ReadFrom::First, 1).await?.records.is_empty() {
-            return Err(IggyError::CannotReadMessage.into());
-        }
-        self.either_offset(group, partition, stats).await
-    }
-
-    /// The group's, or the copy.
-    async fn either_offset(
+    /// The next offset to read of a partition, as the group has committed it: the group's, or the copy.
+    pub(crate) async fn stored_offset(
         &self,
         group: &GroupId,
         partition: PartitionId,
@@ -67,6 +48,20 @@ impl Client {
             None => self.offset_of(group, Stored::Copy, partition, stats).await,
             stored => Ok(stored),
         }
+    }
+
+    /// The same, after the server has shown that the part of it answers which has the partition: by a record, if there is
+    /// one. Without a record no offset can be stored.
+    pub(crate) async fn certain_offset(
+        &self,
+        group: &GroupId,
+        partition: PartitionId,
+        stats: PartitionStats,
+    ) -> Result<Option<Offset>, CallError> {
+        if stats.messages > 0 && self.poll(partition, ReadFrom::First, 1).await?.records.is_empty() {
+            return Err(IggyError::CannotReadMessage.into());
+        }
+        self.stored_offset(group, partition, stats).await
     }
 
     pub(crate) async fn offset_of(
@@ -120,7 +115,7 @@ impl Client {
         let consumer = group.consumer(whose);
         let delete = self.tcp.delete_consumer_offset(&consumer, stream, topic, Some(partition.0));
         match self.bounded(delete).await {
-            Err(CallError::Code(code, _)) if code == IggyError::ConsumerOffsetNotFound(0).as_code() => Ok(()),
+            Err(CallError::Code(_, IggyError::ConsumerOffsetNotFound(..))) => Ok(()),
             deleted => deleted,
         }
     }

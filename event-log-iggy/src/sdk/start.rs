@@ -25,7 +25,7 @@ impl Client {
         self.create_group(&group.starting).await
     }
 
-    /// Ends what [`claim_start`](Self::claim_start) began.
+    /// HighWatermarks what [`claim_start`](Self::claim_start) began.
     pub(crate) async fn end_claim(&self, group: &GroupId) -> Result<(), CallError> {
         self.delete_group_of(&Identifier::named(&group.starting)?).await
     }

@@ -96,12 +96,11 @@ impl Client {
     pub(crate) async fn create_topic(&self, settings: &TopicSettings) -> Result<(), CallError> {
         if self.stream_is_missing().await? {
             let made = self.bounded(self.tcp.create_stream(&self.topic.stream_name)).await;
-            unless_exists(made, &IggyError::StreamNameAlreadyExists(String::new()))?;
+            unless_exists(made)?;
         }
         let options = create_options(settings);
         let made = self.tcp.create_topic(&self.topic.stream, &self.topic.topic_name, &options);
-        let exists = IggyError::TopicNameAlreadyExists(String::new(), self.topic.stream.clone());
-        unless_exists(self.bounded(made).await, &exists)
+        unless_exists(self.bounded(made).await)
     }
 }
 
@@ -127,10 +126,13 @@ fn create_options(settings: &TopicSettings) -> TopicCreateOptions {
     }
 }
 
-fn unless_exists<T>(made: Result<T, CallError>, exists: &IggyError) -> Result<(), CallError> {
+fn unless_exists<T>(made: Result<T, CallError>) -> Result<(), CallError> {
     match made {
         Ok(_) => Ok(()),
-        Err(CallError::Code(code, _)) if code == exists.as_code() => Ok(()),
+        Err(CallError::Code(
+            _,
+            IggyError::StreamNameAlreadyExists(..) | IggyError::TopicNameAlreadyExists(..),
+        )) => Ok(()),
         Err(error) => Err(error),
     }
 }

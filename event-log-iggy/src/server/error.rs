@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
-use super::binary::{SDK_SERIES, SERVER_SERIES};
+use super::version::{SDK_SERIES, SERVER_SERIES};
 
 /// Why an `iggy-server` could not be found, started, or told something.
 #[derive(Debug, ThisError)]

@@ -98,7 +98,7 @@ impl Process {
         kill_process(self.pid()?, signal).map_err(|error| ServerError::Signal(error.into()))
     }
 
-    /// Ends the process: asks it to, and kills it if it has not followed within the grace.
+    /// HighWatermarks the process: asks it to, and kills it if it has not followed within the grace.
     pub(super) async fn end(&mut self, grace: Duration) -> Result<(), ServerError> {
         if grace > Duration::ZERO && self.signal(Signal::TERM).is_ok() {
             // A stopped process gets the first signal only when it continues.

@@ -12,10 +12,7 @@ use super::error::ServerError;
 use super::folder::DataFolder;
 use crate::config::{Credentials, Endpoint};
 use crate::limits::{CONNECT_TIMEOUT, REQUEST_TIMEOUT, SERVER_START_LOOK};
-use crate::sdk::{CallError, probe};
-
-/// Codes of Iggy for a user or a password that it does not accept.
-const REFUSED: [u32; 4] = [40, 42, 43, 44];
+use crate::sdk::{CallError, ErrorClass, probe};
 
 /// The endpoint of a server at this address, for whoever has its data folder.
 pub(super) fn endpoint(address: SocketAddr, folder: &DataFolder) -> Endpoint {
@@ -42,7 +39,7 @@ pub(super) async fn wait(
         if let Some(address) = bound_address(&folder.runtime_config()) {
             match sign_in(&endpoint(address, folder)).await {
                 Ok(()) => return Ok(address),
-                Err(error) if error.code().is_some_and(|code| REFUSED.contains(&code)) => {
+                Err(error) if matches!(error.class(), ErrorClass::Forbidden | ErrorClass::SignedOut) => {
                     return Err(ServerError::Unauthorized {
                         file: folder.password_file(),
                         source: error.into(),

@@ -16,13 +16,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::TARGET;
-use super::binary::Version;
 use super::error::ServerError;
 use super::folder::DataFolder;
 use super::options::ServerOptions;
 use super::process::Process;
 use super::ready;
 use super::state::{Places, ServerState};
+use super::version::Version;
 use crate::limits::SERVER_RESTART_MAX;
 
 /// What the owner gets to know of a command.
@@ -272,7 +272,7 @@ impl Supervisor {
         self.phase = Phase::Waiting(Instant::now() + wait);
     }
 
-    /// Ends the process if there is one.
+    /// HighWatermarks the process if there is one.
     async fn end(&mut self, grace: Duration) -> Result<(), ServerError> {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Starting(mut process, _) | Phase::Running(mut process, _) => process.end(grace).await,

@@ -8,9 +8,8 @@ use event_log_core::{Error, Offset, PartitionId};
 use tokio::time::{Instant, Sleep};
 
 use crate::limits;
-use crate::meaning::Meaning;
 use crate::read;
-use crate::sdk::{CallError, Client};
+use crate::sdk::{CallError, Client, ErrorClass};
 use crate::shared::{Owner, Shared};
 
 /// The producer's connection. Opaque.
@@ -26,7 +25,7 @@ pub struct IggyProducerConnection {
 
 impl Drop for IggyProducerConnection {
     fn drop(&mut self) {
-        self.shared.give_up(Owner::Producer, &self.client);
+        self.shared.abandon(Owner::Producer, &self.client);
     }
 }
 
@@ -50,12 +49,12 @@ impl ProducerConnection for IggyProducerConnection {
             Ok(base) => {
                 if let Some(base) = base {
                     let end = Offset(base.0 + messages.len() as u64);
-                    self.shared.ends.learnt(partition, before, base, end);
+                    self.shared.ends.observe(partition, before, base, end);
                 }
                 Ok(base)
             }
             // Where it is, nobody can say any more.
-            Err(error) if error.meaning() == Meaning::Done => Ok(None),
+            Err(error) if error.class() == ErrorClass::Done => Ok(None),
             Err(error) => Err(error.into_send_error()),
         }
     }

@@ -29,7 +29,7 @@ pub(crate) struct Roster {
 
 impl Roster {
     /// Whether the group has members without a connection.
-    pub(crate) const fn has_ghosts(self) -> bool {
+    pub(crate) const fn has_stale_members(self) -> bool {
         self.connected < self.members
     }
 }
@@ -64,9 +64,9 @@ impl Client {
         Ok(Some(Roster { number: found.id, members: found.members_count, connected }))
     }
 
-    /// Deletes a group that has ghosts, so that its members make a new one. By its number: the name may be its
+    /// Deletes a group that has stale members, so that its members make a new one. By its number: the name may be its
     /// successor's by now, which somebody else was faster to make.
-    pub(crate) async fn end_haunted_group(&self, roster: Roster) -> Result<(), CallError> {
+    pub(crate) async fn recreate_group(&self, roster: Roster) -> Result<(), CallError> {
         self.delete_group_of(&Identifier::numeric(roster.number)?).await
     }
 }

@@ -4,48 +4,48 @@ use event_log_core::{Offset, PartitionId};
 use tokio::sync::watch;
 
 /// The ends of all partitions, as far as anybody on this handle has seen them: its producer in the confirmations, its
-/// consumers in what they read, and the one of them that has the [lookout](crate::lookout) in what the server says.
+/// consumers in what they read, and the one of them that has the [lookout](crate::watch) in what the server says.
 ///
 /// It serves to wake and to spare requests, and decides nothing: what is in the log only the log says.
 #[derive(Debug)]
-pub(crate) struct Ends {
-    known: watch::Sender<Known>,
+pub(crate) struct HighWatermarks {
+    known: watch::Sender<KnownEnds>,
 }
 
 /// What is known.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct KnownEnds {
     /// One past the last record, by partition.
     ends: Vec<Offset>,
     /// How often a partition has turned out to end before where it used to.
-    falls: u64,
+    truncations: u64,
     /// When the topic was created, as the server said last.
     incarnation: Option<u64>,
 }
 
-impl Known {
+impl KnownEnds {
     /// Where the partition ends at least, unless it has been cut since.
     pub(crate) fn end(&self, partition: PartitionId) -> Offset {
         self.ends.get(partition.0 as usize).copied().unwrap_or_default()
     }
 
-    pub(crate) const fn falls(&self) -> u64 {
-        self.falls
+    pub(crate) const fn truncations(&self) -> u64 {
+        self.truncations
     }
 }
 
-impl Ends {
+impl HighWatermarks {
     pub(crate) fn new(partitions: u32) -> Self {
         let ends = vec![Offset::ZERO; partitions as usize];
-        Self { known: watch::Sender::new(Known { ends, falls: 0, incarnation: None }) }
+        Self { known: watch::Sender::new(KnownEnds { ends, truncations: 0, incarnation: None }) }
     }
 
-    pub(crate) fn known(&self) -> watch::Receiver<Known> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<KnownEnds> {
         self.known.subscribe()
     }
 
     /// What is known now. A copy, since whoever holds what he borrowed keeps everybody from learning more.
-    pub(crate) fn snapshot(&self) -> Known {
+    pub(crate) fn snapshot(&self) -> KnownEnds {
         self.known.borrow().clone()
     }
 
@@ -56,12 +56,12 @@ impl Ends {
     /// Somebody who asked when it ended at `before` has learnt that the partition reaches to `end`, and what he learnt
     /// began at `base`: an append of ours there, or the end itself. Where that is before the end that was known, the
     /// partition has been cut; what has become known since he asked may be newer, and is kept.
-    pub(crate) fn learnt(&self, partition: PartitionId, before: Offset, base: Offset, end: Offset) {
+    pub(crate) fn observe(&self, partition: PartitionId, before: Offset, base: Offset, end: Offset) {
         self.known.send_if_modified(|known| {
             let Some(known_end) = known.ends.get_mut(partition.0 as usize) else { return false };
             if base < before && *known_end == before {
                 *known_end = end;
-                known.falls += 1;
+                known.truncations += 1;
                 return true;
             }
             let is_news = *known_end < end;
@@ -72,7 +72,12 @@ impl Ends {
 
     /// The server has said where the partitions end, when it was asked after `before` was known. What has become
     /// known while it answered may be newer, and is kept.
-    pub(crate) fn looked(&self, before: &Known, incarnation: u64, ends: impl IntoIterator<Item = Offset>) {
+    pub(crate) fn refresh(
+        &self,
+        before: &KnownEnds,
+        incarnation: u64,
+        ends: impl IntoIterator<Item = Offset>,
+    ) {
         self.known.send_if_modified(|known| {
             let recreated = known.incarnation.is_some_and(|known| known != incarnation);
             if recreated && known.incarnation != before.incarnation {
@@ -82,7 +87,7 @@ impl Ends {
             known.incarnation = Some(incarnation);
             if recreated {
                 known.ends = ends.into_iter().collect();
-                known.falls += 1;
+                known.truncations += 1;
                 return true;
             }
             let (mut news, mut fell) = (false, false);
@@ -95,7 +100,7 @@ impl Ends {
                     fell = true;
                 }
             }
-            known.falls += u64::from(fell);
+            known.truncations += u64::from(fell);
             news || fell
         });
     }
@@ -109,59 +114,59 @@ mod tests {
 
     #[test]
     fn news_wakes_and_no_news_does_not() {
-        let ends = Ends::new(1);
-        let mut waiting = ends.known();
-        ends.learnt(P, Offset(0), Offset(0), Offset(3));
+        let ends = HighWatermarks::new(1);
+        let mut waiting = ends.subscribe();
+        ends.observe(P, Offset(0), Offset(0), Offset(3));
         assert!(waiting.has_changed().unwrap());
         waiting.mark_unchanged();
         // It was asked before the other was known.
-        ends.learnt(P, Offset(0), Offset(0), Offset(2));
-        ends.looked(&ends.snapshot(), 1, [Offset(3)]);
+        ends.observe(P, Offset(0), Offset(0), Offset(2));
+        ends.refresh(&ends.snapshot(), 1, [Offset(3)]);
         assert!(!waiting.has_changed().unwrap());
         assert_eq!(ends.end(P), Offset(3));
     }
 
     #[test]
     fn an_answer_that_is_older_than_an_append_takes_nothing_back() {
-        let ends = Ends::new(1);
-        ends.learnt(P, Offset(0), Offset(0), Offset(3));
+        let ends = HighWatermarks::new(1);
+        ends.observe(P, Offset(0), Offset(0), Offset(3));
         let before = ends.snapshot();
-        ends.learnt(P, Offset(3), Offset(3), Offset(5));
-        ends.looked(&before, 1, [Offset(4)]);
+        ends.observe(P, Offset(3), Offset(3), Offset(5));
+        ends.refresh(&before, 1, [Offset(4)]);
         assert_eq!(ends.end(P), Offset(5));
-        assert_eq!(ends.snapshot().falls(), 0);
+        assert_eq!(ends.snapshot().truncations(), 0);
     }
 
     #[test]
     fn an_append_before_the_end_says_that_it_was_cut() {
-        let ends = Ends::new(1);
-        ends.learnt(P, Offset(0), Offset(0), Offset(3));
-        ends.learnt(P, Offset(3), Offset(3), Offset(5));
-        assert_eq!((ends.end(P), ends.snapshot().falls()), (Offset(5), 0));
-        ends.learnt(P, Offset(5), Offset(0), Offset(5));
-        assert_eq!((ends.end(P), ends.snapshot().falls()), (Offset(5), 1));
+        let ends = HighWatermarks::new(1);
+        ends.observe(P, Offset(0), Offset(0), Offset(3));
+        ends.observe(P, Offset(3), Offset(3), Offset(5));
+        assert_eq!((ends.end(P), ends.snapshot().truncations()), (Offset(5), 0));
+        ends.observe(P, Offset(5), Offset(0), Offset(5));
+        assert_eq!((ends.end(P), ends.snapshot().truncations()), (Offset(5), 1));
     }
 
     #[test]
     fn a_topic_that_was_created_again_is_news_although_it_is_as_long() {
-        let ends = Ends::new(1);
-        ends.looked(&ends.snapshot(), 1, [Offset(5)]);
+        let ends = HighWatermarks::new(1);
+        ends.refresh(&ends.snapshot(), 1, [Offset(5)]);
         let before = ends.snapshot();
-        ends.looked(&before, 2, [Offset(5)]);
-        assert_eq!((ends.end(P), ends.snapshot().falls()), (Offset(5), 1));
+        ends.refresh(&before, 2, [Offset(5)]);
+        assert_eq!((ends.end(P), ends.snapshot().truncations()), (Offset(5), 1));
         // An answer from before says nothing of the new topic.
-        ends.looked(&before, 1, [Offset(9)]);
-        assert_eq!((ends.end(P), ends.snapshot().falls()), (Offset(5), 1));
+        ends.refresh(&before, 1, [Offset(9)]);
+        assert_eq!((ends.end(P), ends.snapshot().truncations()), (Offset(5), 1));
     }
 
     #[test]
     fn a_partition_that_was_cut_is_news() {
-        let ends = Ends::new(1);
-        ends.learnt(P, Offset(0), Offset(0), Offset(5));
-        let mut waiting = ends.known();
+        let ends = HighWatermarks::new(1);
+        ends.observe(P, Offset(0), Offset(0), Offset(5));
+        let mut waiting = ends.subscribe();
         waiting.mark_unchanged();
-        ends.looked(&ends.snapshot(), 1, [Offset(1)]);
+        ends.refresh(&ends.snapshot(), 1, [Offset(1)]);
         assert!(waiting.has_changed().unwrap());
-        assert_eq!((ends.end(P), ends.snapshot().falls()), (Offset(1), 1));
+        assert_eq!((ends.end(P), ends.snapshot().truncations()), (Offset(1), 1));
     }
 }

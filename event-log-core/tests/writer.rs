@@ -312,7 +312,7 @@ async fn when_a_connection_is_lost_the_answers_of_the_others_count() {
     assert_eq!(lost.await.unwrap().offset, Some(Offset(0)), "read back");
     assert!(stage.asked_by_now().await.is_empty(), "nothing was sent again");
     assert_eq!(stage.scripted.state.lock().read_back, [0], "nothing else was open");
-    assert_eq!(stage.log.state().borrow().recovered.found, 1);
+    assert_eq!(stage.log.state().current().recovered.found, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -404,7 +404,7 @@ async fn the_oldest_of_all_partitions_is_dropped() {
     (config.buffer_events, config.overflow) = (3, Overflow::DropOldest);
     let stage = Stage::with(0, config).await;
     let tickets: Vec<_> = [3, 1, 3, 0, 1].into_iter().zip(0..).map(|(to, n)| stage.submit(to, n)).collect();
-    assert_eq!(stage.log.state().borrow().dropped, 2);
+    assert_eq!(stage.log.state().current().dropped, 2);
     let leftover = stage.log.close(Duration::ZERO).await.unwrap_err();
     assert_eq!(leftover.returned_by_ticket, 3);
     let mut failures = Vec::new();

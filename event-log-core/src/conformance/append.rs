@@ -207,7 +207,7 @@ pub(super) async fn a10_a_slow_log_pushes_back(harness: &dyn Harness) -> CaseRes
         }
     }
     assert!(refused > 0, "50 events went into a queue for 8");
-    let buffered = log.state().borrow().buffered;
+    let buffered = log.state().current().buffered;
     assert!(buffered <= 12, "{buffered} events are held: 8 queued and 4 in flight are the bound");
     let count = taken.len();
     // Appending waits instead, in order, and succeeds.

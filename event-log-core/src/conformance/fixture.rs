@@ -152,7 +152,7 @@ pub(super) async fn append(log: &Log, event: Probe) -> AppendAck {
 pub(super) async fn until_connected(log: &Log, connected: bool) {
     let mut state = log.state();
     let change = state.wait_for(|state| state.is_connected() == connected);
-    tokio::time::timeout(4 * PATIENCE, change).await.expect("the state changes").expect("the log is open");
+    tokio::time::timeout(4 * PATIENCE, change).await.expect("the state changes");
 }
 
 /// Polls until `count` records have come, and asserts that no more come than that.

@@ -136,7 +136,7 @@ pub(super) async fn l3_nothing_is_accepted_after_close(harness: &dyn Harness) ->
     let log = open(harness).await;
     append(&log, Probe::new("k", 1)).await;
     log.close(PATIENCE).await.expect("nothing is left");
-    assert!(log.state().borrow().is_closed());
+    assert!(log.state().current().is_closed());
     let rejected = log.submit(Probe::new("k", 2)).expect_err("the log is closed");
     assert!(matches!(rejected.kind, SubmitErrorKind::Closed) && !rejected.is_retryable());
     let error = log.append(Probe::new("k", 3)).await.expect_err("the log is closed");
@@ -209,7 +209,7 @@ pub(super) async fn l6_the_buffer_is_bounded(harness: &dyn Harness) -> CaseResul
     until_connected(&log, false).await;
     let most = (0..5_000).map(|number| {
         drop(log.submit(Probe::new("k", number)).expect("the oldest makes room"));
-        log.state().borrow().buffered
+        log.state().current().buffered
     });
     let most = most.max().unwrap_or_default();
     assert!(most <= 100 + spec.config.request_events, "{most} events were held");

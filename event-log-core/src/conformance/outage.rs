@@ -113,11 +113,11 @@ pub(super) async fn a5_drops_are_counted_in_the_state(harness: &dyn Harness) -> 
     harness.inject(Fault::Disconnect).await?;
     until_connected(&log, false).await;
     let _tickets = submit(&log, 0..10);
-    let state = log.state().borrow().clone();
+    let state = log.state().current();
     assert_eq!((state.buffered, state.dropped), (4, 6));
     harness.inject(Fault::Reconnect).await?;
     log.flush().await.expect("the log is open");
-    let state = log.state().borrow().clone();
+    let state = log.state().current();
     assert_eq!((state.buffered, state.dropped), (0, 6));
     Ok(())
 }
@@ -243,13 +243,13 @@ pub(super) async fn a7_a_failure_half_way_through_a_drain_loses_nothing(harness:
 
 pub(super) async fn a7_reconnecting_is_visible_in_the_state(harness: &dyn Harness) -> CaseResult {
     let log = open(harness).await;
-    assert_eq!(log.state().borrow().connection, Connection::Connected);
+    assert_eq!(log.state().current().connection, Connection::Connected);
     harness.inject(Fault::Disconnect).await?;
     let mut state = log.state();
     let failing =
         state.wait_for(|state| matches!(state.connection, Connection::Reconnecting { attempt: 2.., .. }));
     let state = tokio::time::timeout(4 * PATIENCE, failing).await.expect("attempts are made and counted");
-    drop(state.expect("the log is open"));
+    assert!(matches!(state.connection, Connection::Reconnecting { last_error: Some(_), .. }), "{state:?}");
     harness.inject(Fault::Reconnect).await?;
     until_connected(&log, true).await;
     Ok(())
@@ -258,13 +258,13 @@ pub(super) async fn a7_reconnecting_is_visible_in_the_state(harness: &dyn Harnes
 pub(super) async fn a7_recovery_is_counted(harness: &dyn Harness) -> CaseResult {
     let log = open_with(harness, &partitions(1)).await;
     append(&log, Probe::new("k", 0)).await;
-    let before = log.state().borrow().clone();
+    let before = log.state().current();
     assert_eq!((before.reconnects, before.recovered), Default::default());
     harness.inject(Fault::LoseReplies(1)).await?;
     all_committed(submit(&log, 1..2)).await;
     harness.inject(Fault::LoseRequests(1)).await?;
     all_committed(submit(&log, 2..3)).await;
-    let state = log.state().borrow().clone();
+    let state = log.state().current();
     let (found, sent_again) = (state.recovered.found, state.recovered.sent_again);
     assert_eq!((found, sent_again, state.recovered.unknown), (1, 1, 0), "{state:?}");
     assert_eq!(state.reconnects, 2, "{state:?}");
@@ -324,7 +324,7 @@ pub(super) async fn a8_whoever_takes_over_knows_a_second_copy(harness: &dyn Harn
     let log = open_with(harness, &partitions(1)).await;
     let fill = async |numbers: std::ops::Range<u64>| {
         let events = numbers.map(|number| Probe::new("k", number)).collect::<Vec<_>>();
-        log.append_all(events).await.expect("they are appended");
+        log.append_all(&mut events.into_iter()).await.expect("they are appended");
     };
     fill(0..BEFORE).await;
     harness.inject(Fault::HoldRequests(1)).await?;

@@ -1,7 +1,7 @@
 //! What the producing side promises where callers, clocks and connections are not kind to it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use event_log_core::engine::TokioClock;
@@ -253,4 +253,49 @@ fn a_runtime_without_a_timer_is_refused() {
     let opened = runtime.block_on(event_log_memory::builder::<Numbered>().open());
     let error = opened.map(drop).unwrap_err().to_string();
     assert!(error.contains("timer"), "{error}");
+}
+
+static LOG: OnceLock<Weak<MemoryLog<Looks>>> = OnceLock::new();
+
+#[derive(Serialize)]
+struct Looks(u64);
+
+impl Partitionable for Looks {
+    fn partition_key(&self) -> Option<&str> {
+        Some("k")
+    }
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        if let Some(log) = LOG.get().and_then(Weak::upgrade) {
+            drop(log.state().current());
+        }
+    }
+}
+
+#[test]
+fn an_event_whose_drop_looks_at_the_log_is_dropped_outside_of_its_lock() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let broker = MemoryBroker::new();
+    let mut config = ProducerConfig::default();
+    config.expiry = Some(Duration::from_millis(50));
+    let log = event_log_memory::builder::<Looks>().broker(&broker).config(config);
+    let log = Arc::new(runtime.block_on(log.open()).unwrap());
+    LOG.set(Arc::downgrade(&log)).unwrap();
+    broker.faults("events").unwrap().disconnect();
+    drop(log.submit(Looks(1)).unwrap());
+    let (done, is_done) = std::sync::mpsc::channel();
+    let other = Arc::clone(&log);
+    std::thread::spawn(move || {
+        let other_runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let flushed = other_runtime.block_on(other.flush());
+        done.send(flushed.is_ok()).unwrap();
+    });
+    let flushed = is_done.recv_timeout(Duration::from_secs(20));
+    if flushed.is_err() {
+        // Dropping it would hang as well.
+        std::mem::forget((runtime, log));
+    }
+    assert_eq!(flushed, Ok(true));
 }

@@ -110,6 +110,7 @@ impl<E> Effects<E> {
 }
 
 /// How many events there are.
+#[derive(Clone, Copy)]
 pub(super) struct Counts {
     pub(super) version: u64,
     pub(super) buffered: usize,

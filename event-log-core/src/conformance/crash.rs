@@ -307,7 +307,7 @@ pub(super) async fn l11_offsets_go_on_behind_what_was_there(harness: &dyn Harnes
         until_connected(&log, true).await;
     }
     let events = (100..103).map(|number| Probe::new(&keys[0], number)).collect::<Vec<_>>();
-    log.append_all(events).await.expect("they are appended");
+    log.append_all(&mut events.into_iter()).await.expect("they are appended");
     assert_eq!(all_of(&log, "readers", 23).await.len(), 23);
     Ok(())
 }

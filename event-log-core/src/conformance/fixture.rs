@@ -185,14 +185,14 @@ pub(super) async fn append(log: &Log, event: Probe) -> AppendAck {
 
 /// The state of the log, now.
 pub(super) fn state_of(log: &Log) -> LogState {
-    log.state().borrow().clone()
+    log.state().current()
 }
 
 /// Waits until the state is so.
 pub(super) async fn until_state(log: &Log, is_so: impl FnMut(&LogState) -> bool) -> LogState {
     let mut state = log.state();
     let change = tokio::time::timeout(4 * PATIENCE, state.wait_for(is_so));
-    change.await.expect("the state changes").expect("the log is open").clone()
+    change.await.expect("the state changes")
 }
 
 /// Waits until the log has noticed that it is away, or that it is back.

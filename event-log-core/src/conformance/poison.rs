@@ -139,7 +139,7 @@ pub(super) mod parking {
     use crate::log::{CloseError, EventLog};
     use crate::position::PartitionId;
     use crate::receipt::{AppendAck, Receipt};
-    use crate::state::LogState;
+    use crate::state::{StateReceiver, StateSender};
     use crate::ticket::Ticket;
     use crate::watermark::{Lag, Watermarks};
 
@@ -201,8 +201,8 @@ pub(super) mod parking {
             Ok(())
         }
 
-        fn state(&self) -> tokio::sync::watch::Receiver<LogState> {
-            tokio::sync::watch::channel(LogState::default()).1
+        fn state(&self) -> StateReceiver {
+            StateSender::default().subscribe()
         }
 
         async fn flush(&self) -> Result<(), Error> {

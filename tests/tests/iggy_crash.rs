@@ -38,7 +38,7 @@ async fn open(config: &IggyConfig) -> IggyLog<Probe> {
 
 async fn until(log: &IggyLog<Probe>, mut reached: impl FnMut(Connection) -> bool) {
     let mut state = log.state();
-    let change = tokio::time::timeout(PATIENCE, state.wait_for(|state| reached(state.connection)));
+    let change = tokio::time::timeout(PATIENCE, state.wait_for(|state| reached(&state.connection)));
     drop(change.await.expect("the log notices"));
 }
 

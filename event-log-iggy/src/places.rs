@@ -43,6 +43,10 @@ pub(crate) async fn committed(
         || topic.partitions.iter().zip(0..).map(|(&stats, partition)| (PartitionId(partition), stats));
     let mut places =
         each(partitions(), |(partition, stats)| stored_in(shared, group, partition, stats)).await;
+    let known = partitions().zip(&places).filter_map(|((partition, _), place)| {
+        Some((partition, place.as_ref().ok()?.unwrap_or(Offset::ZERO)))
+    });
+    shared.members.stored(group.name(), known);
     let is_missing = |place: &Result<_, Error>| matches!(place, Ok(None));
     if !places.iter().any(is_missing) {
         return Ok(places);

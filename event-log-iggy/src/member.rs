@@ -140,12 +140,8 @@ impl IggyMember {
         let open: Vec<_> = membership.partitions.iter().filter(is_open).copied().collect();
         let (known, new): (Vec<_>, Vec<_>) = open.into_iter().partition(|one| had.contains_key(one));
         if !known.is_empty() {
-            let topic = &self.shared.look().await?;
-            let stored = places::each(&known, |&partition| async move {
-                let stats = topic.partitions.get(partition.0 as usize).copied().unwrap_or_default();
-                places::stored_in(&self.shared, &self.group, partition, stats).await
-            });
-            for (partition, stored) in known.iter().zip(stored.await) {
+            let (stored, _) = places::stored(&self.shared, &self.group, &known).await?;
+            for (partition, stored) in known.iter().zip(stored) {
                 // Nothing is processed, which is what a missing offset says.
                 let stored = stored?.unwrap_or(Offset::ZERO);
                 let same = had.get(partition).filter(|epoch| epoch.accounts_for(stored));

@@ -21,6 +21,6 @@ pub(crate) use self::error_class::ErrorClass;
 pub(crate) use self::failure::CallError;
 pub(crate) use self::groups::{GroupId, Membership};
 pub(crate) use self::messages::ReadFrom;
-pub(crate) use self::offsets::Stored;
+pub(crate) use self::offsets::{Stored, StoredOffset};
 pub(crate) use self::stale_members::Roster;
 pub(crate) use self::topics::{PartitionStats, TopicDetails, TopicSettings};

@@ -27,6 +27,22 @@ pub(crate) enum Stored {
     Copy,
 }
 
+/// The offset of the last record that a group has processed in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoredOffset {
+    last: Offset,
+    /// It is the first offset and the end of the partition.
+    is_first: bool,
+}
+
+impl StoredOffset {
+    /// The next offset to read of a partition that is like this. A server that has lost a whole partition puts the offsets
+    /// of its groups to 0, as if the first record had been processed, where there is none: that is no offset.
+    pub(crate) fn next_in(self, stats: PartitionStats) -> Option<Offset> {
+        (!self.is_first || stats.high > Offset::ZERO).then(|| self.last.next())
+    }
+}
+
 impl GroupId {
     fn consumer(&self, whose: Stored) -> Consumer {
         match whose {
@@ -37,15 +53,14 @@ impl GroupId {
 }
 
 impl Client {
-    /// The next offset to read of a partition, as the group has committed it: the group's, or the copy.
+    /// What is stored for a group in a partition: the group's own, or the copy.
     pub(crate) async fn stored_offset(
         &self,
         group: &GroupId,
         partition: PartitionId,
-        stats: PartitionStats,
-    ) -> Result<Option<Offset>, CallError> {
-        match self.offset_of(group, Stored::Group, partition, stats).await? {
-            None => self.offset_of(group, Stored::Copy, partition, stats).await,
+    ) -> Result<Option<StoredOffset>, CallError> {
+        match self.offset_of(group, Stored::Group, partition).await? {
+            None => self.offset_of(group, Stored::Copy, partition).await,
             stored => Ok(stored),
         }
     }
@@ -57,11 +72,11 @@ impl Client {
         group: &GroupId,
         partition: PartitionId,
         stats: PartitionStats,
-    ) -> Result<Option<Offset>, CallError> {
+    ) -> Result<Option<StoredOffset>, CallError> {
         if stats.messages > 0 && self.poll(partition, ReadFrom::First, 1).await?.records.is_empty() {
             return Err(IggyError::CannotReadMessage.into());
         }
-        self.stored_offset(group, partition, stats).await
+        self.stored_offset(group, partition).await
     }
 
     pub(crate) async fn offset_of(
@@ -69,8 +84,7 @@ impl Client {
         group: &GroupId,
         whose: Stored,
         partition: PartitionId,
-        stats: PartitionStats,
-    ) -> Result<Option<Offset>, CallError> {
+    ) -> Result<Option<StoredOffset>, CallError> {
         let (stream, topic) = (&self.topic.stream, &self.topic.topic);
         let consumer = group.consumer(whose);
         let stored = self.tcp.get_consumer_offset(&consumer, stream, topic, Some(partition.0));
@@ -79,14 +93,10 @@ impl Client {
             Err(error) if is_missing_group(&error) => None,
             Err(error) => return Err(error),
         };
-        // A server that has lost a whole partition puts the offsets of its groups to 0, as if its first message had been
-        // processed; but there is none yet.
-        if stored.as_ref().is_some_and(|stored| (stored.stored_offset, stored.current_offset) == (0, 0))
-            && stats.high == Offset::ZERO
-        {
-            return Ok(None);
-        }
-        Ok(stored.map(|stored| Offset(stored.stored_offset).next()))
+        Ok(stored.map(|stored| StoredOffset {
+            last: Offset(stored.stored_offset),
+            is_first: (stored.stored_offset, stored.current_offset) == (0, 0),
+        }))
     }
 
     /// Stores the next offset to read of a partition: for the first one none, which says that nothing is processed.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use event_log_core::Offset;
+use event_log_core::{Offset, PartitionId};
 use iggy::prelude::{
     Durability as SdkDurability, HeaderKey, IggyDuration, IggyError, IggyExpiry, MaxTopicSize, Partition,
     StreamClient as _, TopicClient as _, TopicCreateOptions, topic_option_keys,
@@ -34,6 +34,13 @@ pub(crate) struct TopicDetails {
     pub(crate) incarnation: u64,
     /// By partition.
     pub(crate) partitions: Vec<PartitionStats>,
+}
+
+impl TopicDetails {
+    /// How much there is in a partition; nothing in one that the topic does not have.
+    pub(crate) fn stats(&self, partition: PartitionId) -> PartitionStats {
+        self.partitions.get(partition.0 as usize).copied().unwrap_or_default()
+    }
 }
 
 /// How much there is in a partition.

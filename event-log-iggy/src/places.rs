@@ -115,21 +115,17 @@ pub(crate) async fn initialise(
     places: &[(PartitionId, Offset)],
 ) -> Vec<Result<(), CommitErrorKind>> {
     match start(shared, group, places).await {
-        Ok(stored) => stored,
+        Ok(()) => places.iter().map(|_| Ok(())).collect(),
         Err(error) => all_failed(places, error),
     }
 }
 
-async fn start(
-    shared: &Shared,
-    group: &GroupId,
-    places: &[(PartitionId, Offset)],
-) -> Result<Vec<Result<(), CommitErrorKind>>, Error> {
+async fn start(shared: &Shared, group: &GroupId, places: &[(PartitionId, Offset)]) -> Result<(), Error> {
     let is_started = || shared.ask(|client| async move { client.is_started(group).await });
     let patience = Instant::now() + limits::GROUP_START_GRACE;
-    let is_ours = loop {
+    let is_claimed = loop {
         if is_started().await? {
-            return Ok(places.iter().map(|_| Ok(())).collect());
+            return Ok(());
         }
         if shared.ask(|client| async move { client.claim_start(group).await }).await? {
             break true;
@@ -140,29 +136,32 @@ async fn start(
         }
         tokio::time::sleep(limits::GROUP_START_LOOK).await;
     };
-    // It may have been started, and the claim ended, since it was asked.
-    let stored = if is_ours && is_started().await? {
-        places.iter().map(|_| Ok(())).collect()
+    // Another member may have started it, and ended its claim, since it was asked.
+    let stored = if is_claimed && is_started().await? {
+        Ok(())
     } else {
-        let stored = store_start(shared, group, places).await?;
-        if stored.iter().all(Result::is_ok) {
-            shared.ask(|client| async move { client.set_started(group).await }).await?;
+        match store_start(shared, group, places).await {
+            Ok(()) => shared.ask(|client| async move { client.set_started(group).await }).await,
+            failed => failed,
         }
-        stored
     };
-    shared.ask(|client| async move { client.end_claim(group).await }).await?;
-    Ok(stored)
+    // Also after a failure: the next attempt need not wait for this one.
+    let ended = shared.ask(|client| async move { client.end_claim(group).await }).await;
+    stored.and(ended)
 }
 
+/// Stores the start of the group in the copies, which a member may store that has not got the partition.
 async fn store_start(
     shared: &Shared,
     group: &GroupId,
     places: &[(PartitionId, Offset)],
-) -> Result<Vec<Result<(), CommitErrorKind>>, Error> {
+) -> Result<(), Error> {
+    // Where the start is the first offset there is nothing to store.
+    let places: Vec<_> = places.iter().filter(|(_, next)| *next > Offset::ZERO).copied().collect();
     let partitions: Vec<_> = places.iter().map(|&(partition, _)| partition).collect();
     let (known, _) = stored(shared, group, &partitions).await?;
-    let stored = each(places.iter().zip(known), |(&(partition, next), known)| async move {
-        if known?.is_some() || next == Offset::ZERO {
+    let stored = each(places.into_iter().zip(known), |((partition, next), known)| async move {
+        if known?.is_some() {
             return Ok(());
         }
         let store = |client: Arc<Client>| async move {
@@ -175,7 +174,7 @@ async fn store_start(
         };
         shared.ask(store).await
     });
-    Ok(stored.await.into_iter().map(|stored| stored.map_err(CommitErrorKind::Failed)).collect())
+    stored.await.into_iter().collect()
 }
 
 /// Stores a copy of what the group has committed, also of what others than this library have.

@@ -13,6 +13,7 @@ use iggy::prelude::{
     TcpClient, TcpClientConfig, TcpClientReconnectionConfig,
 };
 use iggy_binary_protocol::WireIdentifier;
+use tokio::sync::Mutex;
 
 use super::failure::CallError;
 use crate::config::{Credentials, Endpoint};
@@ -52,6 +53,9 @@ pub(crate) struct Client {
     pub(super) tcp: TcpClient,
     pub(super) topic: Arc<Topic>,
     request_timeout: Duration,
+    /// Held by the request under way. The SDK has a lock of its own; but those that wait for it there count as asked: their
+    /// time runs, and each of the first offsets that are stored together asks for the cluster's nodes.
+    turn: Mutex<()>,
     /// A reply is overdue. Until it comes the connection is blocked, and waiting for it again would help nobody.
     is_stuck: AtomicBool,
 }
@@ -74,7 +78,15 @@ impl Client {
         for address in &endpoint.addresses {
             let tcp = TcpClient::create(Arc::new(sdk_config(endpoint, address)))?;
             match bounded(connect_timeout, tcp.connect()).await {
-                Ok(()) => return Ok(Self { tcp, topic, request_timeout, is_stuck: AtomicBool::new(false) }),
+                Ok(()) => {
+                    return Ok(Self {
+                        tcp,
+                        topic,
+                        request_timeout,
+                        turn: Mutex::default(),
+                        is_stuck: AtomicBool::new(false),
+                    });
+                }
                 Err(error) => failure = error,
             }
         }
@@ -106,6 +118,7 @@ impl Client {
     where
         F: Future<Output = Result<T, IggyError>>,
     {
+        let _turn = self.turn.lock().await;
         if self.is_stuck() {
             return Err(IggyError::NotConnected.into());
         }

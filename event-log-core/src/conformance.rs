@@ -15,6 +15,9 @@
 //! [`Error::Unsupported`](crate::Error::Unsupported). A case that a harness cannot run counts as *not run*, never as
 //! passed: it fails, unless the harness has declared it with a reason ([`Harness::not_run`]), and is listed.
 //!
+//! What the engine relies on and no reader of a log could see is proven on the transport itself, by
+//! `transport_conformance!`.
+//!
 //! The suite uses no network. On a harness with [virtual time](Harness::virtual_time) it takes no time either.
 
 mod append;
@@ -36,6 +39,8 @@ mod run;
 mod seek;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "engine")]
+mod transport;
 mod waiting;
 
 use std::future::Future;
@@ -45,6 +50,8 @@ pub use self::fault::{Fault, Tear};
 pub use self::fixture::{Defect, Probe};
 pub use self::harness::{Capabilities, CaseResult, Durability, Harness, NotRun, Spec};
 pub use self::run::{Ending, list_not_run, run};
+#[cfg(feature = "engine")]
+pub use self::transport::{TRANSPORT_CASES, TransportHarness, run_transport};
 
 type CaseFn = for<'a> fn(&'a dyn Harness) -> Pin<Box<dyn Future<Output = CaseResult> + 'a>>;
 
@@ -235,19 +242,40 @@ cases! { $
         l8_extreme_numbers_of_a_caller_are_taken,
         l8_a_batch_of_one_large_and_many_small_events,
         l10_ids_are_unique_over_handles,
+        a3_a_gap_behind_the_last_record_is_passed,
+        a18_a_number_that_json_has_not_is_refused,
+        l8_a_batch_beyond_the_buffer_is_refused,
+        l10_ids_are_unique_with_one_seed,
     }
     waiting {
         a16_what_waits_in_the_buffer_expires,
         a17_what_others_have_appended_is_read_past,
         a19_the_state_says_since_when_and_how_often,
+        a16_what_comes_while_the_log_is_away_expires,
+        a16_what_waits_behind_a_slow_log_expires,
+        a16_what_expires_does_not_keep_the_log_away,
+        a17_retention_leaves_no_outcome_unknown,
+        a19_close_attempts_at_once,
+        a19_flush_attempts_at_once,
     }
     place {
         c8_a_partition_that_was_away_goes_on_at_the_groups_place,
+        c8_a_member_that_looked_away_moves_no_place_back,
         c8_a_leave_wakes_the_other_member,
         c8_names_that_look_alike_are_different_groups,
         c12_a_group_that_has_committed_ignores_another_start,
         c13_ok_means_that_it_is_stored,
         c14_a_committed_place_beyond_the_end_is_told,
+        c12_the_start_is_the_groups_place,
+        c12_a_start_at_the_end_survives_a_restart,
+        c12_a_start_at_the_end_holds_for_later_members,
+        c12_a_death_before_the_first_commit_loses_nothing,
+        c13_a_place_that_was_sought_is_stored,
+        c13_a_seek_concerns_its_partition_alone,
+        c13_a_cursor_of_another_consumer_is_an_error,
+        c13_a_partition_that_came_back_is_committed,
+        c14_a_seek_beyond_the_end_is_not_silent,
+        c14_a_start_beyond_the_end_is_not_silent,
     }
     progress {
         c15_a_failing_partition_hides_no_other,
@@ -255,6 +283,11 @@ cases! { $
         c16_what_hung_is_delivered_by_a_later_poll,
         l7_a_panic_while_encoding_concerns_its_own_call,
         l9_a_thread_without_a_runtime_can_append,
+        c15_a_notice_ends_a_poll,
+        c15_a_letter_that_cannot_be_parked_hides_no_other,
+        c16_a_fetch_slower_than_a_poll_is_delivered,
+        l7_a_panic_while_decoding_is_a_poisoned_record,
+        l9_appending_and_polling_let_others_run,
     }
     crash {
         l11_what_was_acknowledged_survives_a_crash,
@@ -263,6 +296,9 @@ cases! { $
         l11_what_was_not_acknowledged_is_there_whole_or_not_at_all,
         l11_a_torn_record_is_cut_off,
         l11_groups_stand_where_their_last_commit_left_them,
+        l11_committed_places_survive_a_power_failure,
+        l11_a_request_that_a_crash_left_unanswered_is_there_once,
+        l11_what_was_purged_stays_purged,
         l11_a_consumer_goes_on_after_a_crash,
         l11_a_deleted_group_stays_deleted,
         l11_offsets_go_on_behind_what_was_there,

@@ -20,38 +20,47 @@ use crate::record::EventBatch;
 /// records go to the others. Dropping a consumer leaves the group without committing.
 #[async_trait]
 pub trait EventConsumer<E>: Send {
-    /// Waits for records: returns as soon as at least one is there, with at most `max_count`; empty only
-    /// when `timeout` has passed. A zero timeout polls once.
+    /// Waits for records: returns as soon as at least one is there, or something to report, with at most `max_count`
+    /// records; without either only when `timeout` has passed. A zero timeout polls once.
+    ///
+    /// A batch may hold [notices](EventBatch::notices) and no records. A partition that is faulty, slow, or waits for a letter
+    /// to be parked keeps none of the others waiting, beyond
+    /// [`limits::MERGE_PATIENCE`](crate::limits::MERGE_PATIENCE).
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the log was away until the timeout: the consumer rejoins by itself, so
-    /// polling again is right. A fault of one partition is a [`Notice`](crate::Notice) instead.
+    /// [`Error::Unavailable`] when the log was away until the timeout: the consumer rejoins on its own, so polling again is
+    /// right. [`Error::Timeout`] when an answer was still in flight: the next poll continues with it.
+    /// [`Error::Poisoned`] with [`PoisonPolicy::Halt`], once the other partitions have nothing to deliver. A fault of one
+    /// partition is a [`Notice`](crate::Notice) instead.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a record is taken from the log only by a poll that returns it. With
-    /// [`PoisonPolicy::Park`], dropping the future may append a letter that is appended again, with the same
-    /// id, by the next poll.
+    /// Cancel safe: a record is taken from the log only by a poll that returns it, and a fetch, a join or a letter that is
+    /// in flight when the future is dropped continues with the next poll.
     async fn poll(&mut self, max_count: usize, timeout: Duration) -> Result<EventBatch<E>, Error>;
 
     /// Stores for the group that everything before `up_to` is done: usually
     /// [`batch.cursor()`](EventBatch::cursor).
     ///
-    /// Only what this consumer has delivered is stored. A partition that it has delivered nothing of since
-    /// it got it, or since it last sought, is not touched. Committing twice, or an older cursor, changes
-    /// nothing; only after seeking back on purpose does the stored cursor move back.
+    /// It stores, partition by partition, any place that this consumer has reached since it got the partition, or that it
+    /// sought. `Ok` means that each is stored, or that the group is farther already: committing twice, or an older cursor,
+    /// changes nothing. The stored place moves back only after the consumer has sought back and delivered something.
     ///
     /// # Errors
     ///
-    /// [`CommitError`] names what was stored and, per partition, why the rest was not.
+    /// [`CommitError`] names what was stored and, per partition, why the rest was not. What comes from before a seek, a
+    /// truncation or a revocation concerns its partition alone. The cursor of another consumer or another topic, and one
+    /// beyond what was delivered, is a mistake of the caller: then nothing is stored.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves each partition's offset stored or not; committing again is safe.
     async fn commit(&mut self, up_to: &Cursor) -> Result<(), CommitError>;
 
-    /// Moves this consumer. The committed cursor of the group stays until the next commit.
+    /// Moves this consumer. The committed cursor of the group stays until the next commit. An offset beyond the end of its
+    /// partition is reported with the next poll, as [`Notice::Truncated`](crate::Notice::Truncated), and reading continues
+    /// at the earliest record.
     ///
     /// # Errors
     ///
@@ -73,8 +82,8 @@ pub trait EventConsumer<E>: Send {
     /// The next offset to be delivered, of each partition that this consumer has.
     fn position(&self) -> &Cursor;
 
-    /// What the group has committed, as far as this consumer knows: what was stored when it got the
-    /// partition, and what it stored itself.
+    /// The group's place, as far as this consumer knows: what was stored when it got the partition, and what it stored
+    /// itself. A group that has never committed stands where it started.
     fn committed(&self) -> &Cursor;
 
     /// The name of the group.
@@ -92,8 +101,9 @@ pub trait EventConsumer<E>: Send {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ConsumerOptions {
-    /// Where to start, partition by partition, when the group has never committed. It is resolved once, as
-    /// the consumer opens. The default is the beginning: a new group misses nothing.
+    /// Where the group starts if it is new. The first member resolves it for every partition and stores that as the
+    /// group's place; for later members, for a restart, and for partitions that come later it has no meaning any more. The
+    /// default is the beginning: a new group misses nothing.
     pub start: SeekPosition,
     /// What to do with a record that cannot be decoded.
     pub poison: PoisonPolicy,
@@ -114,8 +124,8 @@ impl ConsumerOptions {
     }
 }
 
-/// What a consumer does with a record that cannot be decoded. None of them stops the partition, but
-/// [`Halt`](Self::Halt), which says so.
+/// What a consumer does with a record that cannot be decoded; a decoder that panics counts too. Each concerns the partition
+/// of the record alone.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum PoisonPolicy {
@@ -124,10 +134,12 @@ pub enum PoisonPolicy {
     Deliver,
     /// Pass over it with a [`Notice::Skipped`](crate::Notice::Skipped).
     Skip,
-    /// Append it to this log, then pass over it with a [`Notice::Parked`](crate::Notice::Parked). The
-    /// consumer does not pass before the letter is committed.
+    /// Append it to this log, then pass over it with a [`Notice::Parked`](crate::Notice::Parked). Its partition waits until
+    /// the letter is acknowledged; a letter that cannot be appended is a [`Notice::Fault`](crate::Notice::Fault) and is
+    /// tried again, ever more rarely. A record whose letter the log refuses for good (it is too large, say) is handed over
+    /// as with [`Deliver`](Self::Deliver).
     Park(Arc<dyn EventLog<DeadLetter>>),
-    /// Fail with [`Error::Poisoned`] until the application seeks past it.
+    /// Fail with [`Error::Poisoned`] until the application seeks past it. Other partitions are delivered first.
     Halt,
 }
 

@@ -77,7 +77,7 @@ pub use self::error::{
     SubmitErrorKind,
 };
 pub use self::event::{EventId, Partitionable};
-pub use self::ext::{EventConsumerExt, EventLogExt};
+pub use self::ext::{AppendAllError, EventConsumerExt, EventLogExt};
 pub use self::headers::Headers;
 pub use self::log::{CloseError, EventLog};
 pub use self::partitioner::{TEST_VECTORS, partition_of};
@@ -85,6 +85,6 @@ pub use self::position::{Cursor, Offset, PartitionId, Position, SeekPosition, Ti
 pub use self::raw::{RawCodec, RawEvent};
 pub use self::receipt::{AppendAck, Outcome, Receipt};
 pub use self::record::{EventBatch, Notice, Record};
-pub use self::state::{Connection, LogState, Recovered};
+pub use self::state::{Connection, LogState, Recovered, StateReceiver, StateSender};
 pub use self::ticket::{Promise, Ticket};
 pub use self::watermark::{Lag, PartitionLag, PartitionWatermarks, Watermarks};

@@ -8,13 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
 
 use crate::consumer::{ConsumerOptions, EventConsumer};
 use crate::error::{AppendError, BatchError, Error, SubmitError};
 use crate::event::{EventId, Partitionable};
 use crate::receipt::Receipt;
-use crate::state::LogState;
+use crate::state::StateReceiver;
 use crate::ticket::Ticket;
 use crate::watermark::{Lag, Watermarks};
 
@@ -118,8 +117,8 @@ pub trait EventLog<E: Partitionable + Serialize>: Send + Sync {
     /// [`Error::InvalidArgument`] when the group still has members, and when the backend cannot be asked.
     async fn delete_group(&self, group: &str) -> Result<(), Error>;
 
-    /// The connection and the buffer, as they change.
-    fn state(&self) -> watch::Receiver<LogState>;
+    /// The connection and the buffer, as they change. A receiver that is kept blocks nothing.
+    fn state(&self) -> StateReceiver;
 
     /// Waits until every ticket issued before the call is resolved.
     ///
@@ -238,7 +237,7 @@ macro_rules! forward_event_log {
                 (**self).delete_group(group).await
             }
 
-            fn state(&self) -> watch::Receiver<LogState> {
+            fn state(&self) -> StateReceiver {
                 (**self).state()
             }
 

@@ -319,16 +319,60 @@ mod tests {
             prop_assert_eq!(serde_json::from_slice::<Cursor>(&json).unwrap(), cursor);
         }
 
+        /// A cursor with some bytes changed is refused, or is one that is found and written as any other.
         #[test]
-        fn no_bytes_make_cursor_decoding_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = serde_json::from_slice::<Cursor>(&bytes);
-        }
-
-        #[test]
-        fn almost_a_cursor_is_decoded_or_refused_but_never_panics(text in r#"\{("-?[0-9]{1,25}":-?[0-9]{1,25},?){0,6}\}"#) {
-            if let Ok(cursor) = serde_json::from_str::<Cursor>(&text) {
-                prop_assert!(cursor.iter().zip(cursor.iter().skip(1)).all(|(a, b)| a.0 < b.0));
+        fn a_damaged_cursor_is_refused_or_whole(
+            entries in proptest::collection::vec((0_u32..20, any::<u64>()), 0..6),
+            damage in proptest::collection::vec((any::<proptest::sample::Index>(), damaging()), 1..4),
+        ) {
+            let cursor: Cursor = entries.iter().map(|&(p, o)| (PartitionId(p), Offset(o))).collect();
+            let mut json = serde_json::to_vec(&cursor).unwrap();
+            for (at, byte) in damage {
+                let at = at.index(json.len());
+                json[at] = byte;
+            }
+            if let Ok(decoded) = serde_json::from_slice::<Cursor>(&json) {
+                for (partition, next) in decoded.iter() {
+                    prop_assert_eq!(decoded.get(partition), Some(next));
+                }
+                let again = serde_json::to_vec(&decoded).unwrap();
+                prop_assert_eq!(serde_json::from_slice::<Cursor>(&again).unwrap(), decoded);
             }
         }
+
+        /// Just the maps of partitions to offsets are cursors, and of a partition named twice the last entry counts.
+        #[test]
+        fn just_what_is_a_cursor_is_decoded(entries in proptest::collection::vec((number(), number()), 0..6)) {
+            let texts: Vec<_> = entries.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+            let text = format!("{{{}}}", texts.join(","));
+            // Written as JSON writes numbers, and within their types.
+            let canonical = |text: &String| text == "0" || !text.starts_with(['0', '-']);
+            let mut expected = Some(std::collections::BTreeMap::new());
+            for (key, value) in &entries {
+                let entry = key.parse::<u32>().ok().zip(value.parse::<u64>().ok());
+                match entry.filter(|_| canonical(key) && canonical(value)) {
+                    Some((key, value)) => _ = expected.as_mut().map(|all| all.insert(PartitionId(key), Offset(value))),
+                    None => expected = None,
+                }
+            }
+            let decoded = serde_json::from_str::<Cursor>(&text).ok();
+            prop_assert_eq!(decoded.map(|cursor| cursor.iter().collect()), expected.map(|all| all.into_iter().collect::<Vec<_>>()), "{}", text);
+        }
+    }
+
+    /// What a byte of a cursor can turn into so that it is nearly one.
+    fn damaging() -> impl Strategy<Value = u8> {
+        prop_oneof![proptest::sample::select(&b"0123456789\"{}:,- "[..]), any::<u8>()]
+    }
+
+    /// Numbers of every size, around the limits above all, and what is nearly one.
+    fn number() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => (0_u64..4).prop_map(|number| number.to_string()),
+            4 => any::<u32>().prop_map(|number| number.to_string()),
+            1 => (0_u64..3).prop_map(|beyond| (u64::from(u32::MAX) - 1 + beyond).to_string()),
+            1 => (0_u128..3).prop_map(|beyond| (u128::from(u64::MAX) - 1 + beyond).to_string()),
+            1 => "-?[0-9]{1,25}",
+        ]
     }
 }

@@ -1,5 +1,10 @@
 //! What a log says of its connection and its buffer.
 
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::error::Error;
 use crate::position::Timestamp;
 
 /// The state of a log, as [`EventLog::state`](crate::EventLog::state) publishes it.
@@ -32,7 +37,7 @@ pub struct Recovered {
 }
 
 /// Whether a log can be reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Connection {
     /// Appends go straight to the log.
@@ -44,10 +49,37 @@ pub enum Connection {
         since: Timestamp,
         /// How many attempts to reconnect have failed so far.
         attempt: u32,
+        /// When the next attempt begins; `None` while one is under way.
+        next_attempt: Option<Timestamp>,
+        /// Why the connection was lost, or why the last attempt failed.
+        last_error: Option<Arc<Error>>,
     },
     /// The log has been closed; nothing is accepted any more.
     Closed,
 }
+
+impl PartialEq for Connection {
+    /// Errors are compared by identity: they have no equality of their own.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Connected, Self::Connected) | (Self::Closed, Self::Closed) => true,
+            (
+                Self::Reconnecting { since, attempt, next_attempt, last_error },
+                Self::Reconnecting { since: s, attempt: a, next_attempt: n, last_error: e },
+            ) => {
+                let same_error = match (last_error, e) {
+                    (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                    (None, None) => true,
+                    _ => false,
+                };
+                (since, attempt, next_attempt) == (s, a, n) && same_error
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Connection {}
 
 impl LogState {
     /// Whether appends go straight to the log.
@@ -60,5 +92,176 @@ impl LogState {
     #[must_use]
     pub const fn is_closed(&self) -> bool {
         matches!(self.connection, Connection::Closed)
+    }
+}
+
+impl LogState {
+    /// The last error, if the log is away for a reason that waiting does not remove: refused credentials or a topic
+    /// with other properties, say. The log goes on trying all the same.
+    #[must_use]
+    pub fn needs_intervention(&self) -> Option<&Error> {
+        match &self.connection {
+            Connection::Reconnecting { last_error: Some(error), .. } if !error.is_retryable() => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// The state of a log as it changes, from [`EventLog::state`](crate::EventLog::state).
+///
+/// It never lends what it looks at: every answer is a clone, so that a receiver, however long it is kept, blocks neither
+/// the log nor a producer. Clones are independent.
+#[derive(Clone, Debug)]
+pub struct StateReceiver {
+    states: watch::Receiver<(u64, LogState)>,
+}
+
+impl StateReceiver {
+    /// The state now.
+    #[must_use]
+    pub fn current(&self) -> LogState {
+        self.states.borrow().1.clone()
+    }
+
+    /// Waits until the state is another than the one that this receiver has waited for last, and returns it; `None` once
+    /// the log and all its handles are gone. States that follow one another quickly may be skipped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a change that was not returned is returned by the next call.
+    pub async fn changed(&mut self) -> Option<LogState> {
+        self.states.changed().await.ok()?;
+        Some(self.states.borrow_and_update().1.clone())
+    }
+
+    /// Waits until the state is as `is_wanted` says, and returns it: at once if it is already. If the log is gone it
+    /// returns the last state, although that is not the wanted one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn wait_for(&mut self, mut is_wanted: impl FnMut(&LogState) -> bool) -> LogState {
+        loop {
+            // The caller's code sees a clone: it may call the log.
+            let state = self.states.borrow_and_update().1.clone();
+            if is_wanted(&state) || self.states.changed().await.is_err() {
+                return state;
+            }
+        }
+    }
+}
+
+/// Publishes the state of a log; for implementors of logs.
+#[derive(Debug)]
+pub struct StateSender {
+    states: watch::Sender<(u64, LogState)>,
+}
+
+impl Default for StateSender {
+    fn default() -> Self {
+        Self::new(LogState::default())
+    }
+}
+
+impl StateSender {
+    /// A sender of which `state` is the first.
+    #[must_use]
+    pub fn new(state: LogState) -> Self {
+        Self { states: watch::Sender::new((0, state)) }
+    }
+
+    /// A receiver that has seen nothing but the state of this moment.
+    #[must_use]
+    pub fn subscribe(&self) -> StateReceiver {
+        StateReceiver { states: self.states.subscribe() }
+    }
+
+    /// Publishes a state, and wakes receivers if it is another one.
+    pub fn publish(&self, state: LogState) {
+        self.publish_version(None, state);
+    }
+
+    /// The same for the state as of `version`: one that is older than what was published changes nothing.
+    pub(crate) fn publish_version(&self, version: Option<u64>, state: LogState) {
+        let mut former = None;
+        self.states.send_if_modified(|(known, published)| {
+            if version.is_some_and(|version| version < *known) {
+                return false;
+            }
+            *known = version.unwrap_or(*known + 1);
+            let changed = *published != state;
+            former = Some(std::mem::replace(published, state));
+            changed
+        });
+        // The error in it is dropped here, where no lock is held.
+        drop(former);
+    }
+}
+
+#[cfg(feature = "engine")]
+impl StateSender {
+    /// Changes the state, and wakes receivers if that made it another one.
+    pub(crate) fn modify(&self, change: impl FnOnce(&mut LogState)) {
+        self.modify_version(None, change);
+    }
+
+    /// The same as of `version`; nothing if one as new has been published.
+    pub(crate) fn modify_version(&self, version: Option<u64>, change: impl FnOnce(&mut LogState)) {
+        let mut kept = None;
+        self.states.send_if_modified(|(known, state)| {
+            if version.is_some_and(|version| version < *known) {
+                return false;
+            }
+            *known = version.unwrap_or(*known);
+            let former = state.clone();
+            change(state);
+            let changed = *state != former;
+            kept = Some(former);
+            changed
+        });
+        // The error in it is dropped here, where no lock is held.
+        drop(kept);
+    }
+
+    /// Whether nobody listens.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.states.receiver_count() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_older_state_does_not_replace_a_newer_one() {
+        let sender = StateSender::default();
+        let mut receiver = sender.subscribe();
+        let state = |buffered| LogState { buffered, ..LogState::default() };
+        sender.publish_version(Some(2), state(2));
+        sender.publish_version(Some(1), state(1));
+        assert_eq!(receiver.changed().await.map(|state| state.buffered), Some(2));
+        assert_eq!(receiver.current().buffered, 2);
+    }
+
+    #[tokio::test]
+    async fn a_receiver_of_a_log_that_is_gone_has_the_last_state() {
+        let sender = StateSender::default();
+        let mut receiver = sender.subscribe();
+        drop(sender);
+        assert!(receiver.wait_for(LogState::is_closed).await.is_connected());
+        assert!(receiver.changed().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_waited_for_is_looked_at_without_a_lock() {
+        let sender = StateSender::default();
+        let mut receiver = sender.subscribe();
+        let state = receiver.wait_for(|_| {
+            sender.publish(LogState { dropped: 1, ..LogState::default() });
+            true
+        });
+        assert_eq!(state.await.dropped, 0);
+        assert_eq!(receiver.current().dropped, 1);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,9 +14,7 @@ use crate::error::AppendError;
 use crate::error::AppendErrorKind;
 #[cfg(feature = "engine")]
 use crate::event::EventId;
-#[cfg(feature = "engine")]
-use crate::receipt::AppendAck;
-use crate::receipt::{Outcome, Receipt};
+use crate::receipt::{AppendAck, Outcome, Receipt};
 
 /// The promise of one outcome, from [`submit`](crate::EventLog::submit).
 ///
@@ -33,7 +32,8 @@ pub struct Ticket<E> {
 enum TicketState<E> {
     Resolved(Outcome<E>),
     Waiting(Waiting<E>),
-    Taken,
+    /// The outcome was returned. Where the event is in the log is remembered.
+    Taken(Option<AppendAck>),
 }
 
 /// What a ticket and its promise share: one allocation for an event on its way.
@@ -41,7 +41,7 @@ struct Slot<E> {
     /// The event, until it goes back or is not needed any more.
     event: Option<E>,
     end: End<E>,
-    /// The event is in the reconnect buffer, and whoever waits for a receipt has not been told.
+    /// The event has been in the reconnect buffer.
     buffered: bool,
     waker: Option<Waker>,
 }
@@ -49,7 +49,7 @@ struct Slot<E> {
 enum End<E> {
     Open,
     Resolved(Outcome<E>),
-    /// Resolved and taken out, or never resolved.
+    /// Resolved and taken out.
     Gone,
 }
 
@@ -59,32 +59,46 @@ enum News<E> {
     Buffered,
 }
 
+/// What is waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    Outcome,
+    Receipt,
+}
+
 /// The ticket's hold of what it shares. That it exists is how the promise knows that somebody cares.
 struct Waiting<E>(Arc<Mutex<Slot<E>>>);
 
 impl<E> Waiting<E> {
-    fn poll(&self, cx: &Context<'_>) -> Poll<News<E>> {
+    /// The waker is cloned and dropped while the slot is not locked: that is code of the executor.
+    fn poll(&self, cx: &Context<'_>, until: Until) -> Poll<News<E>> {
+        {
+            let mut slot = self.0.lock();
+            if let Some(news) = slot.news(until) {
+                return Poll::Ready(news);
+            }
+            if slot.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                return Poll::Pending;
+            }
+        }
+        let waker = cx.waker().clone();
         let mut slot = self.0.lock();
-        if let Some(news) = slot.news() {
-            return Poll::Ready(news);
-        }
-        match &mut slot.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        Poll::Pending
+        let news = slot.news(until);
+        let former = if news.is_none() { slot.waker.replace(waker) } else { slot.waker.take() };
+        drop(slot);
+        drop(former);
+        news.map_or(Poll::Pending, Poll::Ready)
     }
 }
 
 impl<E> Slot<E> {
-    fn news(&mut self) -> Option<News<E>> {
+    fn news(&mut self, until: Until) -> Option<News<E>> {
         match std::mem::replace(&mut self.end, End::Gone) {
             End::Resolved(outcome) => Some(News::Outcome(outcome)),
-            End::Open => {
-                self.end = End::Open;
-                std::mem::take(&mut self.buffered).then_some(News::Buffered)
+            end => {
+                self.end = end;
+                (self.buffered && until == Until::Receipt).then_some(News::Buffered)
             }
-            End::Gone => unreachable!("a log dropped the promise of a ticket without resolving it"),
         }
     }
 }
@@ -95,13 +109,9 @@ impl<E> Ticket<E> {
         Self { state: TicketState::Resolved(outcome) }
     }
 
-    /// A ticket and the [`Promise`] that resolves it; for implementors of logs.
-    pub fn pending() -> (Promise<E>, Self) {
-        Self::with(None)
-    }
-
-    fn with(event: Option<E>) -> (Promise<E>, Self) {
-        let slot = Slot { event, end: End::Open, buffered: false, waker: None };
+    /// A ticket and the [`Promise`] that resolves it, which holds the event; for implementors of logs.
+    pub fn pending(event: E) -> (Promise<E>, Self) {
+        let slot = Slot { event: Some(event), end: End::Open, buffered: false, waker: None };
         let slot = Arc::new(Mutex::new(slot));
         (Promise { slot: Some(Arc::clone(&slot)) }, Self { state: TicketState::Waiting(Waiting(slot)) })
     }
@@ -112,11 +122,14 @@ impl<E> Ticket<E> {
     ///
     /// Hands the ticket back when there is no outcome yet.
     pub fn try_outcome(mut self) -> Result<Outcome<E>, Self> {
-        match std::mem::replace(&mut self.state, TicketState::Taken) {
+        match std::mem::replace(&mut self.state, TicketState::Taken(None)) {
             TicketState::Resolved(outcome) => Ok(outcome),
-            TicketState::Taken => Err(self),
+            taken @ TicketState::Taken(_) => {
+                self.state = taken;
+                Err(self)
+            }
             TicketState::Waiting(waiting) => {
-                let news = waiting.0.lock().news();
+                let news = waiting.0.lock().news(Until::Outcome);
                 match news {
                     Some(News::Outcome(outcome)) => Ok(outcome),
                     Some(News::Buffered) | None => Err(Self { state: TicketState::Waiting(waiting) }),
@@ -134,25 +147,24 @@ impl<E> Ticket<E> {
     /// # Cancel safety
     ///
     /// Dropping the future drops the ticket, and changes nothing about the event.
+    ///
+    /// # Panics
+    ///
+    /// When the ticket has returned a failure before, with the event in it. An [`AppendAck`] it returns again.
     pub async fn receipt(self) -> Result<Receipt<E>, AppendError<E>> {
         match self.state {
             TicketState::Resolved(outcome) => outcome.map(Receipt::Acked),
-            TicketState::Waiting(waiting) => match poll_fn(|cx| waiting.poll(cx)).await {
+            TicketState::Waiting(waiting) => match poll_fn(|cx| waiting.poll(cx, Until::Receipt)).await {
                 News::Outcome(outcome) => outcome.map(Receipt::Acked),
                 News::Buffered => Ok(Receipt::Buffered(Self { state: TicketState::Waiting(waiting) })),
             },
-            TicketState::Taken => unreachable!("a ticket that was polled to its end cannot be moved from"),
+            TicketState::Taken(Some(ack)) => Ok(Receipt::Acked(ack)),
+            TicketState::Taken(None) => panic!("{TAKEN}"),
         }
     }
 }
 
-#[cfg(feature = "engine")]
-impl<E> Ticket<E> {
-    /// The promise holds the event too.
-    pub(crate) fn holding(event: E) -> (Promise<E>, Self) {
-        Self::with(Some(event))
-    }
-}
+const TAKEN: &str = "the ticket was asked again after it had returned the failure of its event";
 
 impl<E> Unpin for Ticket<E> {}
 
@@ -161,26 +173,22 @@ impl<E> Future for Ticket<E> {
 
     /// # Panics
     ///
-    /// When polled again after it has returned the outcome, like any future; and when the log breaks the
-    /// rule of [`Promise`].
+    /// When polled again after it has returned a failure. An [`AppendAck`] it returns again.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let TicketState::Waiting(waiting) = &self.state {
-            loop {
-                match waiting.poll(cx) {
-                    Poll::Ready(News::Outcome(outcome)) => {
-                        self.state = TicketState::Taken;
-                        return Poll::Ready(outcome);
-                    }
-                    // Whoever awaits the outcome itself need not know.
-                    Poll::Ready(News::Buffered) => {}
-                    Poll::Pending => return Poll::Pending,
+        let outcome = match std::mem::replace(&mut self.state, TicketState::Taken(None)) {
+            TicketState::Resolved(outcome) => outcome,
+            TicketState::Waiting(waiting) => match waiting.poll(cx, Until::Outcome) {
+                Poll::Ready(News::Outcome(outcome)) => outcome,
+                Poll::Ready(News::Buffered) | Poll::Pending => {
+                    self.state = TicketState::Waiting(waiting);
+                    return Poll::Pending;
                 }
-            }
-        }
-        match std::mem::replace(&mut self.state, TicketState::Taken) {
-            TicketState::Resolved(outcome) => Poll::Ready(outcome),
-            _ => panic!("the ticket was polled after it had returned the outcome"),
-        }
+            },
+            TicketState::Taken(Some(ack)) => Ok(ack),
+            TicketState::Taken(None) => panic!("{TAKEN}"),
+        };
+        self.state = TicketState::Taken(outcome.as_ref().ok().copied());
+        Poll::Ready(outcome)
     }
 }
 
@@ -190,14 +198,13 @@ impl<E> fmt::Debug for Ticket<E> {
             TicketState::Resolved(Ok(committed)) => return f.debug_tuple("Ticket").field(committed).finish(),
             TicketState::Resolved(Err(error)) => return f.debug_tuple("Ticket").field(error).finish(),
             TicketState::Waiting(_) => "waiting",
-            TicketState::Taken => "taken",
+            TicketState::Taken(_) => "taken",
         };
         f.debug_tuple("Ticket").field(&state).finish()
     }
 }
 
-/// The other side of a [`Ticket`], held by the log. The rule: it is resolved, never just dropped, because
-/// only the log can hand the event back.
+/// The other side of a [`Ticket`], held by the log. It holds the event: dropping it resolves the ticket as unknown.
 pub struct Promise<E> {
     /// `None` once it is resolved.
     slot: Option<Arc<Mutex<Slot<E>>>>,
@@ -219,14 +226,16 @@ impl<E> Promise<E> {
     /// Tells whoever waits in [`Ticket::receipt`] that the event is in the reconnect buffer: the outcome comes later,
     /// through the same ticket.
     pub fn tell_buffered(&mut self) {
-        let Some(shared) = &self.slot else { return };
-        let mut slot = shared.lock();
-        slot.buffered = true;
-        let waker = slot.waker.take();
-        drop(slot);
-        if let Some(waker) = waker {
-            waker.wake();
+        if let Some(waker) = self.mark_buffered() {
+            contain(|| waker.wake());
         }
+    }
+
+    /// The same, but the waker is left to the caller.
+    pub(crate) fn mark_buffered(&mut self) -> Option<Waker> {
+        let mut slot = self.slot.as_ref()?.lock();
+        slot.buffered = true;
+        slot.waker.take()
     }
 
     /// Whether nobody holds the ticket any more.
@@ -250,10 +259,10 @@ impl<E> Promise<E> {
         // by the one that has the next events to send. If nobody waits it would only lie there.
         let unneeded = if waker.is_none() { slot.event.take() } else { None };
         drop(slot);
-        drop(unneeded);
-        drop(shared);
+        // The code of the event and of the executor.
+        contain(move || drop((unneeded, shared)));
         if let Some(waker) = waker {
-            waker.wake();
+            contain(|| waker.wake());
         }
         None
     }
@@ -264,7 +273,10 @@ impl<E> Promise<E> {
 impl<E> Promise<E> {
     /// Resolves the ticket: the event is in the log.
     pub(crate) fn commit(&mut self, committed: AppendAck) {
-        // Nobody waiting for good news is fine.
+        // The event goes too when there is no ticket.
+        let orphaned = self.is_orphaned();
+        let event = if orphaned { self.withdraw() } else { None };
+        contain(move || drop(event));
         drop(self.end(|_| End::Resolved(Ok(committed))));
     }
 
@@ -288,9 +300,20 @@ impl<E> Promise<E> {
 }
 
 impl<E> Drop for Promise<E> {
-    /// Whoever waits for what never comes is told so, with a panic: see the rule.
     fn drop(&mut self) {
-        self.end(|_| End::Gone);
+        let unknown = |event: &mut Option<E>| match event.take() {
+            Some(event) => End::Resolved(Err(AppendError::abandoned(event))),
+            None => End::Gone,
+        };
+        let unheld = self.end(unknown);
+        contain(move || drop(unheld));
+    }
+}
+
+/// Runs code of the application, or of its executor. A panic in it does not reach the log.
+pub(crate) fn contain(run: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        tracing::error!("dropping an event, or waking a task that waits for its outcome, panicked");
     }
 }
 
@@ -314,7 +337,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_ticket_follows_its_event_into_the_buffer() {
-        let (mut promise, ticket) = Ticket::<()>::pending();
+        let (mut promise, ticket) = Ticket::pending(());
         promise.tell_buffered();
         promise.tell_buffered();
         promise.resolve(Ok(committed())).unwrap();
@@ -323,7 +346,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_receipt_comes_at_the_moment_of_buffering() {
-        let (mut promise, ticket) = Ticket::<()>::pending();
+        let (mut promise, ticket) = Ticket::pending(());
         promise.tell_buffered();
         let receipt = ticket.receipt().await.unwrap();
         assert!(receipt.is_buffered());
@@ -333,16 +356,41 @@ mod tests {
 
     #[tokio::test]
     async fn an_outcome_nobody_waits_for_comes_back() {
-        let (promise, ticket) = Ticket::<u8>::pending();
+        let (promise, ticket) = Ticket::pending(9_u8);
         drop(ticket);
         assert!(promise.is_orphaned());
         let error = AppendError::new(9, EventId::from_u128(1), AppendErrorKind::Unknown(None));
         assert_eq!(promise.resolve(Err(error)).unwrap_err().unwrap_err().into_event(), 9);
     }
 
+    #[tokio::test]
+    async fn looking_for_an_outcome_leaves_the_receipt() {
+        let (mut promise, mut ticket) = Ticket::pending(());
+        promise.tell_buffered();
+        assert!(futures::FutureExt::now_or_never(&mut ticket).is_none());
+        let ticket = ticket.try_outcome().unwrap_err();
+        assert!(ticket.receipt().await.unwrap().is_buffered());
+    }
+
+    #[tokio::test]
+    async fn a_promise_that_is_dropped_hands_the_event_back_as_unknown() {
+        let (promise, ticket) = Ticket::pending(7);
+        drop(promise);
+        let error = ticket.await.unwrap_err();
+        assert!(error.may_have_taken_effect() && error.into_event() == 7);
+    }
+
+    #[tokio::test]
+    async fn a_ticket_that_has_returned_an_ack_returns_it_again() {
+        let (promise, mut ticket) = Ticket::pending(());
+        promise.resolve(Ok(committed())).unwrap();
+        assert_eq!((&mut ticket).await.unwrap(), committed());
+        assert_eq!(ticket.receipt().await.unwrap().position(), committed().position());
+    }
+
     #[test]
     fn try_outcome_hands_the_ticket_back_until_there_is_one() {
-        let (mut promise, ticket) = Ticket::<()>::pending();
+        let (mut promise, ticket) = Ticket::pending(());
         let ticket = ticket.try_outcome().unwrap_err();
         promise.tell_buffered();
         promise.resolve(Ok(committed())).unwrap();

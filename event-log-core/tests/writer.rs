@@ -10,9 +10,11 @@ use event_log_core::engine::{
     Message, ProducerConnection, SendError, StoredMessage, Transport, TransportLog, TransportProperties,
 };
 use event_log_core::{
-    AppendErrorKind, CommitErrorKind, Error, EventLog as _, JsonCodec, Offset, Overflow, PartitionId,
-    PartitionWatermarks, Partitionable, ProducerConfig, Ticket, Timestamp, Watermarks, partition_of,
+    AppendErrorKind, CommitErrorKind, Connection as Away, Error, EventLog as _, JsonCodec, Offset, Overflow,
+    PartitionId, PartitionWatermarks, Partitionable, ProducerConfig, Ticket, Timestamp, Watermarks,
+    partition_of,
 };
+use futures::FutureExt as _;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -313,7 +315,47 @@ async fn when_a_connection_is_lost_the_answers_of_the_others_count() {
     assert_eq!(lost.await.unwrap().offset, Some(Offset(0)), "read back");
     assert!(stage.asked_by_now().await.is_empty(), "nothing was sent again");
     assert_eq!(stage.scripted.state.lock().read_back, [0], "nothing else was open");
-    assert_eq!(stage.log.state().borrow().recovered.found, 1);
+    assert_eq!(stage.log.state().current().recovered.found, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_is_told_before_the_others_have_answered() {
+    let mut stage = Stage::with(2, ProducerConfig::default()).await;
+    let _lost = stage.submit(0, 0);
+    let on_first = stage.next().await;
+    let _open = stage.submit(1, 1);
+    let _on_second = stage.next().await;
+    let error = Error::Unavailable(None);
+    on_first.answer.send(Err(SendError::Lost { error, may_have_taken_effect: true })).unwrap();
+    assert!(stage.asked_by_now().await.is_empty());
+    let state = stage.log.state().current();
+    let told = matches!(state.connection, Away::Reconnecting { last_error: Some(_), .. });
+    assert!(told && !state.is_connected(), "{state:?}");
+    let appended = stage.log.append(Numbered { partition: 0, number: 2 }).now_or_never();
+    assert!(appended.expect("at once").unwrap().is_buffered());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_expires_leaves_the_attempt_to_connect_alone() {
+    let mut config = ProducerConfig::default();
+    config.expiry = Some(Duration::from_secs(1));
+    let mut stage = Stage::with(1, config).await;
+    let _left_over = stage.submit(0, 0);
+    let asked = stage.next().await;
+    stage.scripted.lets_in.forget_permits(Semaphore::MAX_PERMITS);
+    let error = Error::Unavailable(None);
+    asked.answer.send(Err(SendError::Lost { error, may_have_taken_effect: false })).unwrap();
+    for number in 1..10 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let error = stage.submit(0, number).await.unwrap_err();
+        assert!(matches!(error.kind(), AppendErrorKind::Expired(_)), "{error:?}");
+    }
+    // One that was given up would still be counted.
+    assert_eq!(stage.scripted.state.lock().connecting, 1);
+    stage.scripted.lets_in.add_permits(1);
+    let ticket = stage.submit(0, 10);
+    confirm(stage.next().await);
+    ticket.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -405,7 +447,7 @@ async fn the_oldest_of_all_partitions_is_dropped() {
     (config.buffer_events, config.overflow) = (3, Overflow::DropOldest);
     let stage = Stage::with(0, config).await;
     let tickets: Vec<_> = [3, 1, 3, 0, 1].into_iter().zip(0..).map(|(to, n)| stage.submit(to, n)).collect();
-    assert_eq!(stage.log.state().borrow().dropped, 2);
+    assert_eq!(stage.log.state().current().dropped, 2);
     let leftover = stage.log.close(Duration::ZERO).await.unwrap_err();
     assert_eq!(leftover.returned_by_ticket, 3);
     let mut failures = Vec::new();

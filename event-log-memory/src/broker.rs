@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use event_log_core::engine::{Clock, SystemClock};
@@ -26,6 +27,8 @@ pub struct MemoryBroker {
 struct Inner {
     topics: Mutex<HashMap<String, Arc<Topic>>>,
     clock: Arc<dyn Clock>,
+    /// How many handles have been opened.
+    handles: AtomicU64,
 }
 
 /// A record as a topic holds it.
@@ -66,7 +69,7 @@ impl MemoryBroker {
     /// A broker on another clock, which gives the records their times and makes them expire.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self { inner: Arc::new(Inner { topics: Mutex::default(), clock }) }
+        Self { inner: Arc::new(Inner { topics: Mutex::default(), clock, handles: AtomicU64::new(0) }) }
     }
 
     /// The fault switches of a topic; `None` until a log has opened the topic.
@@ -81,6 +84,11 @@ impl MemoryBroker {
     pub fn contents(&self, topic: &str) -> Vec<Content> {
         let topic = self.inner.topics.lock().get(topic).cloned();
         topic.map(|topic| topic.contents()).unwrap_or_default()
+    }
+
+    /// The number of the next handle that is opened on this broker.
+    pub(crate) fn next_handle(&self) -> u64 {
+        self.inner.handles.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {

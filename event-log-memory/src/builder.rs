@@ -109,6 +109,7 @@ impl<E: Partitionable + Serialize + Send + 'static> Builder<E> {
         }
         let topic = self.broker.topic(&self.topic, self.partitions, self.retention)?;
         let mut engine = LogBuilder::new(self.codec).config(self.config).clock(self.broker.clock());
+        engine = engine.handle(self.broker.next_handle());
         if let Some(seed) = self.seed {
             engine = engine.seed(seed);
         }

@@ -26,6 +26,7 @@ pub(crate) struct Plan {
     pub(crate) hold_requests: usize,
     pub(crate) slow_appends: Duration,
     pub(crate) slow_fetches: Duration,
+    pub(crate) slow_connects: Duration,
     pub(crate) empty_fetches: usize,
     pub(crate) fail_fetches: BTreeMap<PartitionId, usize>,
     pub(crate) fail_commits: BTreeMap<PartitionId, usize>,
@@ -106,6 +107,10 @@ impl FaultState {
 
     pub(crate) fn slow_fetches(&self) -> Duration {
         self.plan.lock().slow_fetches
+    }
+
+    pub(crate) fn slow_connects(&self) -> Duration {
+        self.plan.lock().slow_connects
     }
 
     pub(crate) fn request(&self) -> Fate {

@@ -129,6 +129,17 @@ impl Faults {
         self.topic.switch(|plan| plan.slow_fetches = each);
     }
 
+    /// Every connection of a producer takes this long to be made from now on; zero ends it.
+    pub fn slow_connects(&self, each: Duration) {
+        self.topic.switch(|plan| plan.slow_connects = each);
+    }
+
+    /// Uses up `count` offsets behind the last record, which no record gets, as a log does that keeps notes of its own
+    /// among the records.
+    pub fn trailing_gap(&self, partition: PartitionId, count: u64) {
+        self.topic.trailing_gap(partition, count);
+    }
+
     /// The next append to the partition leaves a gap of `count` offsets before it.
     pub fn skip_offsets(&self, partition: PartitionId, count: u64) {
         self.topic.with_partition(partition, |partition| partition.skip_offsets(count));

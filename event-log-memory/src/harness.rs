@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use event_log_core::conformance::{Capabilities, Fault, Harness, NotRun, Probe, Spec};
+use event_log_core::conformance::{Capabilities, Fault, Harness, NotRun, Probe, Spec, TransportHarness};
 use event_log_core::engine::TokioClock;
 use event_log_core::{Error, EventLog, Timestamp, limits};
 
 use crate::broker::MemoryBroker;
 use crate::retention::Retention;
+use crate::transport::MemoryTransport;
 
 const TOPIC: &str = "conformance";
 
@@ -36,6 +37,19 @@ impl MemoryHarness {
     #[must_use]
     pub const fn broker(&self) -> &MemoryBroker {
         &self.broker
+    }
+}
+
+impl TransportHarness for MemoryHarness {
+    type Transport = MemoryTransport;
+
+    async fn transport(&self, partitions: u32) -> Result<Arc<MemoryTransport>, Error> {
+        let topic = self.broker.topic(TOPIC, partitions, Retention::FOREVER)?;
+        Ok(Arc::new(MemoryTransport::new(topic)))
+    }
+
+    fn virtual_time(&self) -> bool {
+        true
     }
 }
 
@@ -74,6 +88,8 @@ impl Harness for MemoryHarness {
             Fault::DeliverHeld => drop(faults.deliver_held_requests()),
             Fault::SlowAppends(each) => faults.slow_appends(each),
             Fault::SlowFetches(each) => faults.slow_fetches(each),
+            Fault::SlowConnects(each) => faults.slow_connects(each),
+            Fault::TrailingGap(partition, count) => faults.trailing_gap(partition, count),
             Fault::SkipOffsets(partition, count) => faults.skip_offsets(partition, count),
             Fault::EmptyFetches(count) => faults.empty_fetches(count),
             Fault::FailFetches(partition, count) => faults.fail_fetches(partition, count),

@@ -58,6 +58,12 @@ impl Partition {
         self.gap = self.gap.saturating_add(count);
     }
 
+    /// Uses up offsets behind the last record. Returns the high watermark.
+    pub(crate) fn trailing_gap(&mut self, count: u64) -> Offset {
+        self.next = Offset(self.next.0.saturating_add(count));
+        self.next
+    }
+
     pub(crate) const fn incarnation(&self) -> u64 {
         self.incarnation
     }
@@ -80,21 +86,23 @@ impl Partition {
         });
         let mut bytes = 0_usize;
         let mut records = Vec::with_capacity(max_records.min(self.after(from)));
-        for record in self.iter_from(from).take(max_records) {
+        let PartitionWatermarks { low, high } = self.watermarks();
+        let mut scanned_to = Some(high.max(from));
+        for record in self.iter_from(from) {
             bytes = bytes.saturating_add(record.bytes());
-            if bytes > max_bytes && !records.is_empty() {
+            if records.len() >= max_records || (bytes > max_bytes && !records.is_empty()) {
+                scanned_to = Some(record.offset);
                 break;
             }
             records.push(record.clone());
         }
-        let PartitionWatermarks { low, high } = self.watermarks();
         FetchResponse {
             records,
             low: Some(low),
             high: Some(high),
             truncated,
             incarnation: Some(self.incarnation),
-            ..FetchResponse::default()
+            scanned_to,
         }
     }
 

@@ -169,6 +169,13 @@ impl Topic {
         self.trimmed(partition, |partition| partition.offset_at(timestamp))
     }
 
+    /// Offsets that no record gets, behind the last record.
+    pub(crate) fn trailing_gap(&self, partition: PartitionId, count: u64) {
+        let high = self.with_partition(partition, |partition| partition.trailing_gap(count));
+        self.high[partition.0 as usize].store(high.0, Ordering::Release);
+        self.arrivals.changed();
+    }
+
     pub(crate) fn purge(&self) {
         self.partitions.iter().for_each(|partition| partition.lock().purge());
         self.arrivals.changed();

@@ -94,6 +94,10 @@ impl Transport for MemoryTransport {
     }
 
     async fn connect(&self, _: Connect) -> Result<MemoryProducerConnection, Error> {
+        let slow = self.topic.faults.slow_connects();
+        if !slow.is_zero() {
+            tokio::time::sleep(slow).await;
+        }
         Ok(MemoryProducerConnection { connection: self.connection()? })
     }
 
@@ -241,7 +245,7 @@ impl GroupMember for MemoryMember {
     ) -> Vec<Result<(), CommitErrorKind>> {
         let commit = |&(partition, next): &(PartitionId, Offset)| {
             let topic = self.connection.check().map_err(CommitErrorKind::Failed)?;
-            if topic.faults.commit_fails(partition) {
+            if mode == CommitMode::Replace && topic.faults.commit_fails(partition) {
                 return Err(CommitErrorKind::Failed(injected()));
             }
             let stored = match mode {

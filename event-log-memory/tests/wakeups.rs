@@ -26,7 +26,7 @@ async fn no_wake_up_is_lost_between_looking_and_waiting() {
                 let start = Instant::now();
                 let batch = receiver.poll(1, 2 * LOST).await.unwrap();
                 assert!(start.elapsed() < LOST, "a wake-up was lost");
-                back.append_all(batch.into_events()).await.unwrap();
+                back.append_all(&mut batch.into_events()).await.unwrap();
             }
         })
     };

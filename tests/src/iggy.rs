@@ -129,6 +129,8 @@ impl Harness for IggyHarness {
         const SHARED: &str = "all tests of a process share the server; iggy_crash.rs kills one of its own";
         &[
             ("SkipOffsets", "no way is known to have a server leave a gap"),
+            ("SlowConnects", "the proxy delays no connection"),
+            ("TrailingGap", "no way is known to have a server leave a gap"),
             ("SlowFetches", "the proxy delays no answer"),
             ("Restart", SHARED),
             ("Crash", SHARED),

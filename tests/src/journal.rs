@@ -16,6 +16,7 @@ mod server;
 mod transport;
 
 pub use self::harness::JournalHarness;
+pub use self::transport::{JournalMember, JournalProducer, JournalTransport};
 
 /// A mistake in the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,4 @@ pub enum JournalBug {
     FetchSkipsOne,
     /// A fetch that is told what was read before does not look whether it is there.
     LandmarkIgnored,
-    /// Time goes back with the clock, and the time of a record is that of the last opening.
-    TimesForgotten,
 }

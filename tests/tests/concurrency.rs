@@ -64,7 +64,7 @@ async fn nothing_is_lost_or_repeated_while_connections_break() {
         seen.iter().map(|record| (record.position, number(record))).collect();
     assert_eq!(delivered, placed, "every receipt names the record that is delivered");
     check_order(&seen);
-    assert_eq!(log.state().borrow().dropped, 0);
+    assert_eq!(log.state().current().dropped, 0);
     check_nothing_twice(&log).await;
     // Members read again what was not committed when a partition moved, and together they read everything.
     let last = read_rest(&log, "shared").await;

@@ -38,11 +38,11 @@ async fn open(config: &IggyConfig) -> IggyLog<Probe> {
 
 async fn until(log: &IggyLog<Probe>, mut reached: impl FnMut(Connection) -> bool) {
     let mut state = log.state();
-    let change = tokio::time::timeout(PATIENCE, state.wait_for(|state| reached(state.connection)));
-    drop(change.await.expect("the log notices").expect("the log is open"));
+    let change = tokio::time::timeout(PATIENCE, state.wait_for(|state| reached(&state.connection)));
+    drop(change.await.expect("the log notices"));
 }
 
-const fn is_away(connection: Connection) -> bool {
+const fn is_away(connection: &Connection) -> bool {
     matches!(connection, Connection::Reconnecting { .. })
 }
 
@@ -192,7 +192,7 @@ async fn what_is_appended_before_there_is_a_server_arrives_in_order() {
     server.kill().await.expect("the server is killed");
 
     let log = open(&config).await;
-    assert!(is_away(log.state().borrow().connection), "a server that is away is no error");
+    assert!(is_away(&log.state().current().connection), "a server that is away is no error");
     let tickets: Vec<Ticket<Probe>> = (0..200)
         .map(|number| log.submit(Probe::new(&format!("key-{}", number % 5), number)).expect("it is buffered"))
         .collect();

@@ -110,9 +110,8 @@ async fn several_partitions_are_written_over_several_connections_which_are_lost_
     // Many keys, so that every round has several partitions; until all connections are there.
     let mut number = 1;
     while proxy.counts().accepted < alone + CONNECTIONS as u64 - 1 {
-        let batch =
-            (number..number + 64).map(|number| Probe::new(&format!("key-{number}"), number)).collect();
-        log.append_all::<Vec<_>>(batch).await.expect("they are appended");
+        let mut batch = (number..number + 64).map(|number| Probe::new(&format!("key-{number}"), number));
+        log.append_all(&mut batch).await.expect("they are appended");
         number += 64;
     }
     proxy.lose_replies(1);
@@ -334,8 +333,8 @@ async fn whoever_is_behind_asks_ahead_and_for_more_each_time() {
 
     let Some(harness) = harness() else { return };
     let log = open(&harness.config().await).await;
-    let events = (0..EVENTS as u64).map(|number| Probe::new("k", number)).collect();
-    log.append_all::<Vec<_>>(events).await.expect("they are appended");
+    let mut events = (0..EVENTS as u64).map(|number| Probe::new("k", number));
+    log.append_all(&mut events).await.expect("they are appended");
     let mut reader = log.consumer("readers").await.expect("a consumer opens");
     let proxy = harness.proxy().await;
     read(&mut reader, 128).await;

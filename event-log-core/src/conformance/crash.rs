@@ -144,8 +144,7 @@ pub(super) async fn l11_a_torn_record_is_cut_off(harness: &dyn Harness) -> CaseR
     Ok(())
 }
 
-pub(super) async fn l11_groups_stand_where_their_last_commit_left_them(harness: &dyn Harness) -> CaseResult {
-    claim(harness)?;
+async fn places_survive(harness: &dyn Harness, fault: Fault) -> CaseResult {
     let log = open_with(harness, &partitions(1)).await;
     for number in 0..10 {
         append(&log, Probe::new("k", number)).await;
@@ -164,7 +163,7 @@ pub(super) async fn l11_groups_stand_where_their_last_commit_left_them(harness: 
     back.commit(&three).await.expect("the commit succeeds");
     // Delivered, and not committed.
     read(&mut back, 2).await;
-    harness.inject(Fault::Crash).await?;
+    harness.inject(fault).await?;
     drop((ahead, back));
     let log = open_with(harness, &partitions(1)).await;
     for (group, cursor) in [("ahead", eight), ("back", three)] {
@@ -173,6 +172,73 @@ pub(super) async fn l11_groups_stand_where_their_last_commit_left_them(harness: 
         assert_eq!(stored, cursor.get(ONLY), "{group}");
     }
     assert_eq!(numbers(&read(&mut reader(&log, "back").await, 7).await), (3..10).collect::<Vec<_>>());
+    Ok(())
+}
+
+pub(super) async fn l11_groups_stand_where_their_last_commit_left_them(harness: &dyn Harness) -> CaseResult {
+    claim(harness)?;
+    places_survive(harness, Fault::Crash).await
+}
+
+pub(super) async fn l11_committed_places_survive_a_power_failure(harness: &dyn Harness) -> CaseResult {
+    if claim(harness)? == Durability::Power {
+        return places_survive(harness, Fault::PowerLoss).await;
+    }
+    let log = open_with(harness, &partitions(1)).await;
+    fill(&log, 0..10).await;
+    let mut member = reader(&log, "readers").await;
+    read(&mut member, 8).await;
+    let eight = member.position().clone();
+    member.commit(&eight).await.expect("the commit succeeds");
+    harness.inject(Fault::PowerLoss).await?;
+    drop(member);
+    let log = open_with(harness, &partitions(1)).await;
+    let stored =
+        log.lag("readers").await.expect("the lag is known").get(ONLY).expect("a partition").committed;
+    assert!(stored <= eight.get(ONLY), "{stored:?} was never committed");
+    Ok(())
+}
+
+pub(super) async fn l11_a_request_that_a_crash_left_unanswered_is_there_once(
+    harness: &dyn Harness,
+) -> CaseResult {
+    claim(harness)?;
+    let log = open_with(harness, &partitions(1)).await;
+    append(&log, Probe::new("k", 0)).await;
+    for number in 1..4 {
+        harness.inject(Fault::LoseReplies(1)).await?;
+        let ticket = log.submit(Probe::new("k", number)).expect("it is taken");
+        until_connected(&log, false).await;
+        harness.inject(Fault::Crash).await?;
+        let ack = tokio::time::timeout(4 * PATIENCE, ticket).await.expect("it is found");
+        let position = ack.expect("it is appended").position().expect("reading back has shown its position");
+        assert_eq!(position.offset, Offset(number));
+    }
+    assert_eq!(numbers(&all_of(&log, "readers", 4).await), [0, 1, 2, 3]);
+    let high = log.watermarks().await.expect("the watermarks are known").high();
+    assert_eq!(high.get(ONLY), Some(Offset(4)), "each event is in the log once");
+    Ok(())
+}
+
+pub(super) async fn l11_what_was_purged_stays_purged(harness: &dyn Harness) -> CaseResult {
+    claim(harness)?;
+    let log = open_with(harness, &partitions(1)).await;
+    append_all(&log, 0..10).await;
+    harness.inject(Fault::Purge).await?;
+    for number in [10, 11] {
+        append(&log, Probe::new("k", number)).await;
+    }
+    let before = log.watermarks().await.expect("the watermarks are known");
+    harness.inject(Fault::Crash).await?;
+    until_connected(&log, true).await;
+    let log = open_with(harness, &partitions(1)).await;
+    assert_eq!(log.watermarks().await.expect("the watermarks are known"), before);
+    let ack = append(&log, Probe::new("k", 12)).await;
+    assert!(
+        ack.position().is_none_or(|position| Some(position.offset) >= before.high().get(ONLY)),
+        "{ack:?}"
+    );
+    assert_eq!(numbers(&all_of(&log, "readers", 3).await), [10, 11, 12]);
     Ok(())
 }
 
@@ -241,7 +307,7 @@ pub(super) async fn l11_offsets_go_on_behind_what_was_there(harness: &dyn Harnes
         until_connected(&log, true).await;
     }
     let events = (100..103).map(|number| Probe::new(&keys[0], number)).collect::<Vec<_>>();
-    log.append_all(events).await.expect("they are appended");
+    log.append_all(&mut events.into_iter()).await.expect("they are appended");
     assert_eq!(all_of(&log, "readers", 23).await.len(), 23);
     Ok(())
 }

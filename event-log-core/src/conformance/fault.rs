@@ -35,6 +35,10 @@ pub enum Fault {
     SlowAppends(Duration),
     /// Have every fetch of a consumer take this long; zero ends it.
     SlowFetches(Duration),
+    /// Have every connection take this long to be made; zero ends it.
+    SlowConnects(Duration),
+    /// Use up this many offsets behind the last record, which no record gets: the high watermark is behind them.
+    TrailingGap(PartitionId, u64),
     /// Leave a gap of this many offsets before the next record.
     SkipOffsets(PartitionId, u64),
     /// Answer the next fetches as if there were no records.
@@ -76,6 +80,8 @@ impl Fault {
             Self::DeliverHeld => "DeliverHeld",
             Self::SlowAppends(_) => "SlowAppends",
             Self::SlowFetches(_) => "SlowFetches",
+            Self::SlowConnects(_) => "SlowConnects",
+            Self::TrailingGap(..) => "TrailingGap",
             Self::SkipOffsets(..) => "SkipOffsets",
             Self::EmptyFetches(_) => "EmptyFetches",
             Self::FailFetches(..) => "FailFetches",
@@ -101,6 +107,8 @@ impl Fault {
         "DeliverHeld",
         "SlowAppends",
         "SlowFetches",
+        "SlowConnects",
+        "TrailingGap",
         "SkipOffsets",
         "EmptyFetches",
         "FailFetches",

@@ -43,6 +43,10 @@ pub enum Defect {
     Unencodable,
     /// Encoding it panics.
     PanicsInEncoding,
+    /// Encoding it succeeds, and decoding that panics.
+    PanicsInDecoding,
+    /// It has a number that JSON has not.
+    NotANumber,
     /// It is encoded as something that is not a [`Probe`].
     DecodeError,
 }
@@ -107,6 +111,9 @@ impl Partitionable for Probe {
     }
 }
 
+/// The padding of an event whose decoding panics.
+const BOOBY_TRAP: &str = "this probe panics as it is decoded";
+
 /// What a probe looks like in the log.
 #[derive(Serialize, Deserialize)]
 struct Encoded {
@@ -121,6 +128,11 @@ impl Serialize for Probe {
         match self.defect {
             Some(Defect::Unencodable) => Err(ser::Error::custom("this probe cannot be encoded")),
             Some(Defect::PanicsInEncoding) => panic!("this probe panics as it is encoded"),
+            Some(Defect::PanicsInDecoding) => {
+                let Self { key, number, id, .. } = self.clone();
+                Encoded { key, number, padding: BOOBY_TRAP.to_owned(), id }.serialize(serializer)
+            }
+            Some(Defect::NotANumber) => serializer.serialize_f64(f64::NAN),
             Some(Defect::DecodeError) => serializer.serialize_str("not a probe"),
             None => {
                 let Self { key, number, padding, id, .. } = self.clone();
@@ -133,6 +145,7 @@ impl Serialize for Probe {
 impl<'de> Deserialize<'de> for Probe {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Encoded { key, number, padding, id } = Encoded::deserialize(deserializer)?;
+        assert!(padding != BOOBY_TRAP, "this probe panics as it is decoded");
         Ok(Self { key, number, padding, id, headers: Headers::new(), defect: None })
     }
 }
@@ -172,14 +185,14 @@ pub(super) async fn append(log: &Log, event: Probe) -> AppendAck {
 
 /// The state of the log, now.
 pub(super) fn state_of(log: &Log) -> LogState {
-    log.state().borrow().clone()
+    log.state().current()
 }
 
 /// Waits until the state is so.
 pub(super) async fn until_state(log: &Log, is_so: impl FnMut(&LogState) -> bool) -> LogState {
     let mut state = log.state();
     let change = tokio::time::timeout(4 * PATIENCE, state.wait_for(is_so));
-    change.await.expect("the state changes").expect("the log is open").clone()
+    change.await.expect("the state changes")
 }
 
 /// Waits until the log has noticed that it is away, or that it is back.

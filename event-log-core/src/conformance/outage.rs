@@ -321,7 +321,7 @@ pub(super) async fn a8_whoever_takes_over_knows_a_second_copy(harness: &dyn Harn
     let log = open_with(harness, &partitions(1)).await;
     let fill = async |numbers: std::ops::Range<u64>| {
         let events = numbers.map(|number| Probe::new("k", number)).collect::<Vec<_>>();
-        log.append_all(events).await.expect("they are appended");
+        log.append_all(&mut events.into_iter()).await.expect("they are appended");
     };
     fill(0..BEFORE).await;
     harness.inject(Fault::HoldRequests(1)).await?;

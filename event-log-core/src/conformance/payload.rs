@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::fixture::{
     PATIENCE, Probe, append, assert_dry, fill, numbers, open, open_with, partitions, poll, read, reader,
+    state_of, until_connected,
 };
-use super::{CaseResult, Harness};
-use crate::error::Error;
+use super::{CaseResult, Defect, Fault, Harness, Spec};
+use crate::config::Overflow;
+use crate::error::{Error, SubmitErrorKind};
 use crate::limits;
 use crate::position::{Offset, PartitionId, Position, SeekPosition};
 use crate::record::Notice;
@@ -134,5 +136,71 @@ pub(super) async fn l10_ids_are_unique_over_handles(harness: &dyn Harness) -> Ca
         seen.extend(numbers(&batch));
     }
     assert_eq!(seen, (0..20).collect::<Vec<_>>());
+    Ok(())
+}
+
+pub(super) async fn a18_a_number_that_json_has_not_is_refused(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(1)).await;
+    let unreadable = Probe::new("k", 1).with_defect(Defect::NotANumber);
+    let refused = log.submit(unreadable.clone()).expect_err("it would be read as something else");
+    assert!(matches!(refused.kind, SubmitErrorKind::Encode(_)), "{refused:?}");
+    assert_eq!(refused.event, unreadable, "the event comes back");
+    assert!(
+        log.append_batch(vec![Probe::new("k", 2), unreadable]).await.is_err(),
+        "a batch is taken whole or not"
+    );
+    append(&log, Probe::new("k", 3)).await;
+    let mut reader = reader(&log, "readers").await;
+    assert_eq!(numbers(&read(&mut reader, 1).await), [3]);
+    assert_dry(&mut reader).await;
+    Ok(())
+}
+
+pub(super) async fn l8_a_batch_beyond_the_buffer_is_refused(harness: &dyn Harness) -> CaseResult {
+    for overflow in [Overflow::Reject, Overflow::DropOldest] {
+        let mut spec = partitions(1);
+        (spec.config.buffer_events, spec.config.overflow) = (10, overflow);
+        let log = open_with(harness, &spec).await;
+        harness.inject(Fault::Disconnect).await?;
+        until_connected(&log, false).await;
+        let before = log.submit(Probe::new("k", 0)).expect("it is buffered");
+        let batch = (1..101).map(|number| Probe::new("k", number)).collect();
+        let refused = log.append_batch(batch).await;
+        assert!(refused.is_err(), "a batch of 100 fits no buffer for 10 ({overflow:?})");
+        let state = state_of(&log);
+        assert_eq!((state.buffered, state.dropped), (1, 0), "what others have buffered stays ({overflow:?})");
+        harness.inject(Fault::Reconnect).await?;
+        before.await.expect("it is appended");
+    }
+    Ok(())
+}
+
+pub(super) async fn l10_ids_are_unique_with_one_seed(harness: &dyn Harness) -> CaseResult {
+    let spec = Spec { seed: Some(7), ..partitions(1) };
+    let (one, two) = (open_with(harness, &spec).await, open_with(harness, &spec).await);
+    let mut ids = BTreeSet::new();
+    for (log, number) in [&one, &two, &one, &two].into_iter().zip(0..) {
+        assert!(ids.insert(append(log, Probe::new("k", number)).await.id), "an id is used twice");
+    }
+    assert_eq!(numbers(&read(&mut reader(&one, "readers").await, 4).await), [0, 1, 2, 3]);
+    Ok(())
+}
+
+pub(super) async fn a3_a_gap_behind_the_last_record_is_passed(harness: &dyn Harness) -> CaseResult {
+    let only = PartitionId(0);
+    let log = open_with(harness, &partitions(1)).await;
+    for number in 0..5 {
+        append(&log, Probe::new("k", number)).await;
+    }
+    harness.inject(Fault::TrailingGap(only, 3)).await?;
+    let mut reader = reader(&log, "readers").await;
+    assert_eq!(numbers(&read(&mut reader, 5).await), [0, 1, 2, 3, 4]);
+    assert_dry(&mut reader).await;
+    assert_eq!(reader.position().get(only), Some(Offset(8)), "the reader has passed the gap");
+    let position = reader.position().clone();
+    reader.commit(&position).await.expect("the commit succeeds");
+    assert_eq!(log.lag("readers").await.expect("the lag is known").total(), 0, "nothing is left to read");
+    append(&log, Probe::new("k", 5)).await;
+    assert_eq!(numbers(&read(&mut reader, 1).await), [5]);
     Ok(())
 }

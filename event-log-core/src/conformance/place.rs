@@ -9,7 +9,8 @@ use super::fixture::{
 };
 use super::{CaseResult, Fault, Harness};
 use crate::consumer::ConsumerOptions;
-use crate::position::{Cursor, Offset, PartitionId, SeekPosition};
+use crate::error::Error;
+use crate::position::{Cursor, Offset, PartitionId, Position, SeekPosition};
 use crate::record::Notice;
 
 const ONLY: PartitionId = PartitionId(0);
@@ -84,6 +85,48 @@ pub(super) async fn c8_a_partition_that_was_away_goes_on_at_the_groups_place(
     let position = one.position().clone();
     let _ = one.commit(&position).await;
     assert_eq!(stored(&log, "readers", lost).await, Some(Offset(30)), "the group's place went back");
+    Ok(())
+}
+
+pub(super) async fn c8_a_member_that_looked_away_moves_no_place_back(harness: &dyn Harness) -> CaseResult {
+    let keys = keys_of_two_partitions();
+    let log = open_with(harness, &partitions(2)).await;
+    for number in 0..30 {
+        append(&log, Probe::new(&keys[0], number)).await;
+        append(&log, Probe::new(&keys[1], 100 + number)).await;
+    }
+    let mut one = reader(&log, "readers").await;
+    while one.position().iter().any(|(_, next)| next < Offset(10)) {
+        poll(&mut one, 1, PATIENCE).await;
+    }
+    let read_by_one = one.position().clone();
+    // The other takes a partition, reads it, commits and leaves while the first does not poll. Where a member has to agree,
+    // it does so once.
+    let mut two = reader(&log, "readers").await;
+    for _ in 0..20 {
+        poll(&mut two, 1, Duration::from_millis(200)).await;
+        if !two.position().is_empty() {
+            break;
+        }
+    }
+    while two.position().is_empty() {
+        poll(&mut one, 1, Duration::from_millis(20)).await;
+        poll(&mut two, 1, Duration::from_millis(200)).await;
+    }
+    let (taken, _) = two.position().iter().next().expect("it has one");
+    while two.position().get(taken) < Some(Offset(30)) {
+        poll(&mut two, 10, PATIENCE).await;
+    }
+    let position = two.position().clone();
+    two.commit(&position).await.expect("the commit succeeds");
+    assert_eq!(stored(&log, "readers", taken).await, Some(Offset(30)));
+    two.leave().await.expect("it leaves");
+    // What the first has read is less, and comes from before the other had the partition.
+    let _ = one.commit(&read_by_one).await;
+    assert_eq!(stored(&log, "readers", taken).await, Some(Offset(30)), "the group's place went back");
+    until_it_has(&mut one, 2).await;
+    let _ = one.commit(&read_by_one).await;
+    assert_eq!(stored(&log, "readers", taken).await, Some(Offset(30)), "the group's place went back");
     Ok(())
 }
 
@@ -205,5 +248,201 @@ pub(super) async fn c14_a_committed_place_beyond_the_end_is_told(harness: &dyn H
     let told = notices.iter().any(|notice| matches!(notice, Notice::Truncated { partition: ONLY, .. }));
     assert!(told, "reading goes on elsewhere, and that is not told: {notices:?}");
     assert_dry(&mut first).await;
+    Ok(())
+}
+
+fn at_the_end() -> ConsumerOptions {
+    ConsumerOptions::starting_at(SeekPosition::End)
+}
+
+pub(super) async fn c12_the_start_is_the_groups_place(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(3)).await;
+    fill(&log, 0..30).await;
+    let high = log.watermarks().await.expect("the watermarks are known").high();
+    let first = reader_with(&log, "readers", at_the_end()).await;
+    for (partition, end) in high.iter() {
+        assert_eq!(stored(&log, "readers", partition).await, Some(end), "{partition} has no place");
+    }
+    assert_eq!(first.committed(), &high);
+    let beginning = reader(&log, "others").await;
+    assert!(beginning.committed().iter().all(|(_, next)| next == Offset::ZERO));
+    assert_eq!(beginning.committed().len(), 3, "the beginning is a place too");
+    Ok(())
+}
+
+pub(super) async fn c12_a_start_at_the_end_survives_a_restart(harness: &dyn Harness) -> CaseResult {
+    let keys = keys_of_two_partitions();
+    let log = open_with(harness, &partitions(2)).await;
+    append(&log, Probe::new(&keys[0], 0)).await;
+    let mut first = reader_with(&log, "readers", at_the_end()).await;
+    append(&log, Probe::new(&keys[0], 1)).await;
+    let batch = poll(&mut first, 10, PATIENCE).await;
+    assert_eq!(numbers(&batch), [1]);
+    first.commit(batch.cursor()).await.expect("the commit succeeds");
+    first.leave().await.expect("it leaves");
+    // The first event ever of the other partition comes while no member is there.
+    append(&log, Probe::new(&keys[1], 2)).await;
+    let mut second = reader_with(&log, "readers", at_the_end()).await;
+    assert_eq!(numbers(&read(&mut second, 1).await), [2]);
+    assert_dry(&mut second).await;
+    Ok(())
+}
+
+pub(super) async fn c12_a_start_at_the_end_holds_for_later_members(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(2)).await;
+    fill(&log, 0..10).await;
+    let mut one = reader_with(&log, "readers", at_the_end()).await;
+    fill(&log, 10..30).await;
+    let mut two = reader_with(&log, "readers", at_the_end()).await;
+    let mut seen = BTreeSet::new();
+    let reading = async {
+        while seen.len() < 20 {
+            seen.extend(numbers(&poll(&mut one, 5, Duration::from_millis(50)).await));
+            seen.extend(numbers(&poll(&mut two, 5, Duration::from_millis(50)).await));
+        }
+    };
+    let all = tokio::time::timeout(PATIENCE, reading).await;
+    assert!(all.is_ok(), "only {seen:?} came of what was appended behind the group's start");
+    assert_eq!(seen, (10..30).collect());
+    Ok(())
+}
+
+pub(super) async fn c12_a_death_before_the_first_commit_loses_nothing(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(2)).await;
+    fill(&log, 0..10).await;
+    let mut first = reader_with(&log, "readers", at_the_end()).await;
+    fill(&log, 10..20).await;
+    read(&mut first, 10).await;
+    drop(first);
+    let mut second = reader_with(&log, "readers", at_the_end()).await;
+    let seen: BTreeSet<_> = numbers(&read(&mut second, 10).await).into_iter().collect();
+    assert_eq!(seen, (10..20).collect());
+    Ok(())
+}
+
+pub(super) async fn c13_a_place_that_was_sought_is_stored(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(1)).await;
+    for number in 0..10 {
+        append(&log, Probe::new("k", number)).await;
+    }
+    let mut reader = reader(&log, "readers").await;
+    read(&mut reader, 2).await;
+    for to in [7, 3] {
+        reader
+            .seek(SeekPosition::Position(Position::new(ONLY, Offset(to))))
+            .await
+            .expect("the seek succeeds");
+        let position = reader.position().clone();
+        reader.commit(&position).await.expect("the commit succeeds");
+        assert_eq!(stored(&log, "readers", ONLY).await, Some(Offset(to)), "Ok means that it is stored");
+    }
+    Ok(())
+}
+
+pub(super) async fn c13_a_seek_concerns_its_partition_alone(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(2)).await;
+    fill(&log, 0..40).await;
+    let mut reader = reader(&log, "readers").await;
+    read(&mut reader, 40).await;
+    let before = reader.position().clone();
+    reader.seek(SeekPosition::Position(Position::new(ONLY, Offset(1)))).await.expect("the seek succeeds");
+    let committed = reader.commit(&before).await;
+    let other = PartitionId(1);
+    assert_eq!(stored(&log, "readers", other).await, before.get(other), "the other partition is stored");
+    match committed {
+        Ok(()) => assert_eq!(stored(&log, "readers", ONLY).await, before.get(ONLY)),
+        Err(error) => assert!(error.failures().iter().all(|(partition, _)| *partition == ONLY), "{error:?}"),
+    }
+    Ok(())
+}
+
+pub(super) async fn c13_a_cursor_of_another_consumer_is_an_error(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(1)).await;
+    for number in 0..10 {
+        append(&log, Probe::new("k", number)).await;
+    }
+    let (mut one, mut two) = (reader(&log, "one").await, reader(&log, "two").await);
+    let of_one = poll(&mut one, 3, PATIENCE).await;
+    read(&mut two, 8).await;
+    two.commit(of_one.cursor()).await.expect_err("it is the cursor of another consumer");
+    assert_eq!(stored(&log, "two", ONLY).await.unwrap_or_default(), Offset::ZERO, "nothing is stored");
+    let unknown: Cursor = [(PartitionId(99), Offset(1))].into_iter().collect();
+    let error = two.commit(&unknown).await.expect_err("there is no such partition");
+    assert!(matches!(error.failures(), [(PartitionId(99), _)]), "{error:?}");
+    Ok(())
+}
+
+pub(super) async fn c13_a_partition_that_came_back_is_committed(harness: &dyn Harness) -> CaseResult {
+    let keys = keys_of_two_partitions();
+    let log = open_with(harness, &partitions(2)).await;
+    for number in 0..10 {
+        append(&log, Probe::new(&keys[0], number)).await;
+        append(&log, Probe::new(&keys[1], 100 + number)).await;
+    }
+    let mut one = reader(&log, "readers").await;
+    read(&mut one, 20).await;
+    let (mut two, kept) = two_members(&log, &mut one).await;
+    let lost = PartitionId(1 - kept.0);
+    while two.position().get(lost) < Some(Offset(10)) {
+        poll(&mut two, 10, PATIENCE).await;
+    }
+    let position = two.position().clone();
+    two.commit(&position).await.expect("the commit succeeds");
+    two.leave().await.expect("it leaves");
+    until_it_has(&mut one, 2).await;
+    append(&log, Probe::new(&keys[kept.0 as usize], 200)).await;
+    let batch = poll(&mut one, 10, PATIENCE).await;
+    assert_eq!(numbers(&batch), [200]);
+    one.commit(batch.cursor()).await.expect("both partitions are its own, and at the group's place");
+    assert_eq!(log.lag("readers").await.expect("the lag is known").total(), 0);
+    Ok(())
+}
+
+/// Reads behind a move beyond the end, which must have been an error, or is told by the next poll.
+async fn assert_told(reader: &mut Reader, moved: Result<(), Error>) {
+    match moved {
+        Err(error) => assert!(!error.is_retryable(), "{error:?}"),
+        Ok(()) => {
+            let batch = tokio::time::timeout(PATIENCE, reader.poll(10, Duration::from_secs(5))).await;
+            let batch = batch.expect("a notice ends a poll").expect("the poll succeeds");
+            assert!(
+                batch.notices.iter().any(|notice| matches!(notice, Notice::Truncated { .. })),
+                "reading goes on elsewhere, and that is not told: {batch:?}"
+            );
+        }
+    }
+}
+
+pub(super) async fn c14_a_seek_beyond_the_end_is_not_silent(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(1)).await;
+    for number in 0..10 {
+        append(&log, Probe::new("k", number)).await;
+    }
+    let beyond: Cursor = [(ONLY, Offset(100))].into_iter().collect();
+    for to in [SeekPosition::Cursor(beyond.clone()), SeekPosition::Position(Position::new(ONLY, Offset(100)))]
+    {
+        let mut reader = reader(&log, "readers").await;
+        let moved = reader.seek(to).await;
+        assert_told(&mut reader, moved).await;
+    }
+    // The end itself is not beyond it.
+    let mut reader = reader(&log, "readers").await;
+    reader.seek(SeekPosition::Position(Position::new(ONLY, Offset(10)))).await.expect("it is the end");
+    append(&log, Probe::new("k", 10)).await;
+    assert_eq!(numbers(&read(&mut reader, 1).await), [10]);
+    Ok(())
+}
+
+pub(super) async fn c14_a_start_beyond_the_end_is_not_silent(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(1)).await;
+    for number in 0..10 {
+        append(&log, Probe::new("k", number)).await;
+    }
+    let beyond: Cursor = [(ONLY, Offset(100))].into_iter().collect();
+    let options = ConsumerOptions::starting_at(SeekPosition::Cursor(beyond));
+    match log.consumer_with("readers", options).await {
+        Err(error) => assert!(!error.is_retryable(), "{error:?}"),
+        Ok(mut reader) => assert_told(&mut reader, Ok(())).await,
+    }
     Ok(())
 }

@@ -127,7 +127,8 @@ pub(super) async fn c6_a_foreign_message_stops_nothing(harness: &dyn Harness) ->
 }
 
 /// A dead-letter log that keeps its letters in a vector and fails when it is told to.
-mod parking {
+
+pub(super) mod parking {
     use std::sync::Mutex;
 
     use super::{Arc, AtomicBool, Duration, Ordering, async_trait};
@@ -138,22 +139,22 @@ mod parking {
     use crate::log::{CloseError, EventLog};
     use crate::position::PartitionId;
     use crate::receipt::{AppendAck, Receipt};
-    use crate::state::LogState;
+    use crate::state::{StateReceiver, StateSender};
     use crate::ticket::Ticket;
     use crate::watermark::{Lag, Watermarks};
 
     #[derive(Default)]
-    pub(super) struct Letters {
+    pub(in super::super) struct Letters {
         letters: Mutex<Vec<DeadLetter>>,
         fails: AtomicBool,
     }
 
     impl Letters {
-        pub(super) fn fail(&self, fails: bool) {
+        pub(in super::super) fn fail(&self, fails: bool) {
             self.fails.store(fails, Ordering::SeqCst);
         }
 
-        pub(super) fn take(self: &Arc<Self>) -> Vec<DeadLetter> {
+        pub(in super::super) fn take(self: &Arc<Self>) -> Vec<DeadLetter> {
             std::mem::take(&mut self.letters.lock().expect("nobody panics here"))
         }
     }
@@ -200,8 +201,8 @@ mod parking {
             Ok(())
         }
 
-        fn state(&self) -> tokio::sync::watch::Receiver<LogState> {
-            tokio::sync::watch::channel(LogState::default()).1
+        fn state(&self) -> StateReceiver {
+            StateSender::default().subscribe()
         }
 
         async fn flush(&self) -> Result<(), Error> {

@@ -70,7 +70,7 @@ pub fn list_not_run<H: Harness>(harness: impl FnOnce() -> H) {
     });
 }
 
-fn within_a_runtime<T>(work: impl Future<Output = T>) -> T {
+pub(super) fn within_a_runtime<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.unwrap_or_else(|error| panic!("no runtime: {error}")).block_on(work)
 }
@@ -89,7 +89,7 @@ async fn run_on(case: &Case, harness: &dyn Harness) -> Ending {
 }
 
 /// Not through the captured output of the test, which is not shown when the test passes.
-fn announce(line: &str) {
+pub(super) fn announce(line: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("conformance: {line}\n").as_bytes());
 }
 

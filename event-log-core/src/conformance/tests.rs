@@ -35,6 +35,11 @@ fn every_clause_has_a_case_and_every_case_a_clause() {
     assert!(without_clause.is_empty(), "the contract has no {without_clause:?}");
     let names: BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
     assert_eq!(names.len(), CASES.len(), "a name is used twice");
+    #[cfg(feature = "engine")]
+    for case in TRANSPORT_CASES {
+        let clause = case.split('_').next().expect("a name has a beginning");
+        assert!(known.contains(clause), "the contract has no {clause}, of which {case} is a case");
+    }
 }
 
 /// A backend that opens nothing: its cases end where they ask for a fault, or before.

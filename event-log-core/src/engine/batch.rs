@@ -11,6 +11,7 @@ use super::transport::{Message, Transport};
 use crate::error::{AppendError, BatchError, SubmitError, SubmitErrorKind};
 use crate::event::{EventId, Partitionable};
 use crate::headers::Headers;
+use crate::limits;
 use crate::position::{Offset, PartitionId, Timestamp};
 use crate::receipt::{AppendAck, Receipt};
 use crate::ticket::Ticket;
@@ -133,7 +134,9 @@ impl Payloads {
             });
             if at == 0 {
                 // Events of a batch are most often alike; a tenth more saves growing for the last of them.
-                block.reserve(block.len() * (events.len() - 1) * 11 / 10);
+                let rest = block.len().saturating_mul(events.len() - 1);
+                // No more than a request, should the first be much longer than the others.
+                block.reserve((rest.saturating_add(rest / 10)).min(limits::REQUEST_BYTES));
             }
         }
         // The log may retain it for long.

@@ -101,6 +101,12 @@ impl Chance {
     }
 }
 
+/// The seed of one of the handles that were opened with `seed`.
+pub(crate) fn seed_of_handle(seed: u64, handle: u64) -> u64 {
+    // The factor is odd and the mixing a bijection: no two handles of a seed have the same.
+    Chance::new(seed ^ handle.wrapping_mul(0xd1b5_4a32_d192_ed03)).next_u64()
+}
+
 /// A seed from the operating system's randomness.
 pub(crate) fn random_seed() -> u64 {
     let (high, low) = Uuid::new_v4().as_u64_pair();

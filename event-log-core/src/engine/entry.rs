@@ -1,5 +1,7 @@
 //! One accepted event on its way to its one outcome.
 
+use std::task::Waker;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -10,7 +12,10 @@ use crate::headers::Headers;
 use crate::log::CloseError;
 use crate::position::{Offset, PartitionId};
 use crate::receipt::AppendAck;
-use crate::ticket::{Promise, Ticket};
+use crate::ticket::{Promise, Ticket, contain};
+
+/// The sequence number of an event that is not accepted.
+pub(super) const NOT_ACCEPTED: u64 = u64::MAX;
 
 /// The failure of an event whose log went away for good while its fate was open.
 pub(super) const fn unknown() -> AppendErrorKind {
@@ -45,7 +50,7 @@ impl<E> Entry<E> {
         partition: PartitionId,
         accepted_at: Instant,
     ) -> (Self, Ticket<E>) {
-        let (promise, ticket) = Ticket::holding(event);
+        let (promise, ticket) = Ticket::pending(event);
         let Message { id, headers, payload } = message;
         (
             Self {
@@ -54,7 +59,7 @@ impl<E> Entry<E> {
                 payload,
                 headers,
                 accepted_at,
-                sequence: 0,
+                sequence: NOT_ACCEPTED,
                 may_be_under_way: false,
                 promise,
             },
@@ -91,15 +96,27 @@ impl<E> Entry<E> {
     /// Resolves the ticket with the failure. If nobody holds it, the event is dropped, and no failure made for it.
     pub(super) fn fail(mut self, failure: AppendErrorKind) {
         if self.promise.is_orphaned() {
-            drop(self.promise.withdraw());
+            let event = self.promise.withdraw();
+            contain(move || drop(event));
         } else {
             self.promise.fail(self.id, failure);
         }
     }
 
+    /// Drops an event that was never accepted.
+    pub(super) fn discard(mut self) {
+        let event = self.promise.withdraw();
+        contain(move || drop(event));
+    }
+
     /// Takes the event back out: the entry was never accepted.
     pub(super) fn into_event(mut self) -> Option<E> {
         self.promise.withdraw()
+    }
+
+    /// Notes that the event is in the reconnect buffer. The waker of the `append` that waits is the caller's to wake.
+    pub(super) fn mark_buffered(&mut self) -> Option<Waker> {
+        self.promise.mark_buffered()
     }
 
     /// Tells a waiting `append` that its event is in the reconnect buffer.

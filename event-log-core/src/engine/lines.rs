@@ -2,6 +2,7 @@
 //! looking at anything else, and all in the order in which they were accepted, where that matters.
 
 use std::collections::VecDeque;
+use std::task::Waker;
 
 use tokio::time::Instant;
 
@@ -100,8 +101,8 @@ impl<E> Lines<E> {
         self.lines.iter().filter_map(|line| line.front()).map(|entry| entry.accepted_at).min()
     }
 
-    pub(super) fn tell_buffered(&mut self) {
-        self.lines.iter_mut().flatten().for_each(Entry::tell_buffered);
+    pub(super) fn mark_buffered(&mut self, wakers: &mut Vec<Waker>) {
+        wakers.extend(self.lines.iter_mut().flatten().filter_map(Entry::mark_buffered));
     }
 
     fn take_front(&mut self, at: usize, count: usize) -> Vec<Entry<E>> {

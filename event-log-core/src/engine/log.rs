@@ -1,18 +1,21 @@
 //! The handle: hands encoded events to the log or to the queue.
 
 use std::fmt;
+use std::panic::catch_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::clock::{Clock, IdGenerator, SystemClock, random_seed};
+use super::clock::{Clock, IdGenerator, SystemClock, random_seed, seed_of_handle};
 use super::consumer::Consumer;
 use super::encode::{Encoder, Prepared};
 use super::entry::Entry;
@@ -28,7 +31,7 @@ use crate::event::Partitionable;
 use crate::limits;
 use crate::log::{CloseError, EventLog};
 use crate::receipt::{AppendAck, Receipt};
-use crate::state::{Connection, LogState};
+use crate::state::{Connection, StateReceiver};
 use crate::ticket::Ticket;
 use crate::watermark::{Lag, PartitionLag, Watermarks};
 
@@ -38,12 +41,22 @@ pub struct LogBuilder<E> {
     config: ProducerConfig,
     clock: Arc<dyn Clock>,
     seed: Option<u64>,
+    handle: Option<u64>,
 }
+
+/// Handles that this process has opened without a number.
+static HANDLES: AtomicU64 = AtomicU64::new(0);
 
 impl<E> LogBuilder<E> {
     /// With this codec and the default settings.
     pub fn new(codec: Arc<dyn Codec<E>>) -> Self {
-        Self { codec, config: ProducerConfig::default(), clock: Arc::new(SystemClock), seed: None }
+        Self {
+            codec,
+            config: ProducerConfig::default(),
+            clock: Arc::new(SystemClock),
+            seed: None,
+            handle: None,
+        }
     }
 
     /// Settings of the producing side.
@@ -60,11 +73,20 @@ impl<E> LogBuilder<E> {
         self
     }
 
-    /// The seed of everything that is left to chance: event ids and jitter. The default is random; with a
-    /// fixed seed two logs make the same ids.
+    /// The seed of everything that is left to chance: event ids and jitter. The default is random. Two handles with one
+    /// seed make different ids, see [`handle`](Self::handle).
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
+        self
+    }
+
+    /// The number of this handle among all that are opened with the same seed: no two may have the same one, because
+    /// their ids would be the same. The default counts the handles of the process; a backend that counts them itself
+    /// makes ids that are repeatable.
+    #[must_use]
+    pub fn handle(mut self, number: u64) -> Self {
+        self.handle = Some(number);
         self
     }
 
@@ -91,15 +113,18 @@ impl<E> LogBuilder<E> {
             may_have_taken_effect: false,
             error: Box::new(error),
         })?;
+        check_timer()?;
         let (session, connection) = match transport.connect(Connect::Only).await {
             Ok(session) => (Some(session), Connection::Connected),
             Err(error) if error.is_retryable() => {
                 let since = self.clock.now();
-                (None, Connection::Reconnecting { since, attempt: 0 })
+                let last_error = Some(Arc::new(error));
+                (None, Connection::Reconnecting { since, attempt: 0, next_attempt: None, last_error })
             }
             Err(error) => return Err(error),
         };
-        let seed = self.seed.unwrap_or_else(random_seed);
+        let handle = self.handle.unwrap_or_else(|| HANDLES.fetch_add(1, Ordering::Relaxed));
+        let seed = seed_of_handle(self.seed.unwrap_or_else(random_seed), handle);
         let partitions = transport.properties().partitions;
         let shared = Shared::new(self.config, partitions, Arc::clone(&self.clock), seed, connection);
         let shared = Arc::new(shared);
@@ -108,7 +133,7 @@ impl<E> LogBuilder<E> {
         let encoder = Encoder::new(self.codec, self.clock, ids, &*transport, limit);
         let writer = Writer::new(Arc::clone(&shared), Arc::clone(&transport));
         runtime.spawn(writer.run(session));
-        Ok(TransportLog { inner: Arc::new(Inner { shared, transport, encoder }) })
+        Ok(TransportLog { inner: Arc::new(Inner { shared, transport, encoder, runtime }) })
     }
 }
 
@@ -121,6 +146,8 @@ struct Inner<E, T: Transport> {
     shared: Arc<Shared<E>>,
     transport: Arc<T>,
     encoder: Encoder<E>,
+    /// The runtime that the log was opened on.
+    runtime: Handle,
 }
 
 impl<E, T: Transport> Clone for TransportLog<E, T> {
@@ -132,7 +159,7 @@ impl<E, T: Transport> Clone for TransportLog<E, T> {
 impl<E, T: Transport> fmt::Debug for TransportLog<E, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TransportLog")
-            .field("state", &*self.inner.shared.state().borrow())
+            .field("state", &self.inner.shared.state().current())
             .finish_non_exhaustive()
     }
 }
@@ -142,7 +169,7 @@ impl<E, T: Transport> Drop for Inner<E, T> {
         if self.shared.is_closed() {
             return;
         }
-        let buffered = self.shared.state().borrow().buffered;
+        let buffered = self.shared.buffered();
         if buffered > 0 {
             tracing::warn!(
                 buffered,
@@ -185,11 +212,16 @@ impl<E: Send + 'static, T: Transport> Inner<E, T> {
             Admission::Rejected(entries, reason) => reject(entries, &reason),
             Admission::Waiting { number, left } => {
                 let room = InRoom { shared: &self.shared, number };
-                let deadline = match self.shared.config.overflow {
-                    Overflow::Block { deadline } => deadline,
-                    Overflow::DropOldest | Overflow::Reject => Duration::MAX,
+                let Overflow::Block { deadline } = self.shared.config.overflow else {
+                    drop(left.await);
+                    return false;
                 };
-                if tokio::time::timeout(deadline, left).await.is_err() {
+                let timeout = {
+                    // The timer is that of the log's runtime: the caller may have none.
+                    let _runtime = self.runtime.enter();
+                    tokio::time::timeout(deadline, left)
+                };
+                if timeout.await.is_err() {
                     reject(room.leave(), &SubmitErrorKind::Full);
                 }
             }
@@ -249,7 +281,11 @@ where
     async fn append(&self, event: E) -> Result<Receipt<E>, AppendError<E>> {
         let inner = &*self.inner;
         let prepared = match inner.append_direct(inner.encoder.prepare(event)?) {
-            Ok(committed) => return Ok(Receipt::Acked(committed)),
+            Ok(committed) => {
+                // A loop of appends leaves others on its thread their turn.
+                consume_budget().await;
+                return Ok(Receipt::Acked(committed));
+            }
             Err(prepared) => prepared,
         };
         let (entry, ticket) = prepared.into_entry();
@@ -263,6 +299,7 @@ where
             batch.append_direct(&*inner.transport);
         }
         if let Some(receipts) = batch.receipts() {
+            consume_budget().await;
             return Ok(receipts);
         }
         let (entries, batch) = batch.into_queued();
@@ -316,7 +353,7 @@ where
         self.inner.transport.delete_group(group).await
     }
 
-    fn state(&self) -> watch::Receiver<LogState> {
+    fn state(&self) -> StateReceiver {
         self.inner.shared.state()
     }
 
@@ -333,6 +370,14 @@ where
         let leftover = shared.ended().await;
         if leftover.is_empty() { Ok(()) } else { Err(leftover) }
     }
+}
+
+/// The runtime must have a timer: without one the writer could not wait to reconnect.
+fn check_timer() -> Result<(), Error> {
+    let sleep = || tokio::time::sleep(Duration::ZERO).now_or_never();
+    catch_unwind(sleep)
+        .map(drop)
+        .map_err(|_| Error::invalid("runtime", "has no timer: build it with `enable_time`"))
 }
 
 fn check_group(group: &str) -> Result<(), Error> {

@@ -7,15 +7,16 @@
 //! Everything here is synchronous and under one lock that is held for a few instructions.
 
 use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::entry::Entry;
+use super::entry::{Entry, NOT_ACCEPTED};
 use super::lines::Lines;
 use crate::config::{Overflow, ProducerConfig};
 use crate::error::{AppendErrorKind, SubmitErrorKind};
-use crate::log::CloseError;
 use crate::position::PartitionId;
 
 /// Whether the log is there.
@@ -53,7 +54,7 @@ struct Waiting<E> {
     number: u64,
     entries: Vec<Entry<E>>,
     /// Dropped when the events leave the room, which is the signal.
-    _left: oneshot::Sender<()>,
+    left: oneshot::Sender<()>,
 }
 
 pub(super) struct Queue<E> {
@@ -70,11 +71,50 @@ pub(super) struct Queue<E> {
     /// Accepted in all; also the sequence number of the next one.
     accepted: u64,
     dropped: u64,
-    /// What was dropped by the change under way. It is told when the lock has been released.
-    evicted: Vec<Entry<E>>,
+    /// What the change under way has decided. It is carried out when the lock has been released.
+    effects: Effects<E>,
+    /// The first sequence number of each set of effects that is being carried out.
+    resolving: Vec<u64>,
+    version: u64,
     max_events: usize,
     max_bytes: usize,
     overflow: Overflow,
+}
+
+/// What is done after the lock has been released: all of it runs code of the application or of its executor.
+pub(super) struct Effects<E> {
+    pub(super) failed: Vec<(Entry<E>, AppendErrorKind)>,
+    /// Of events that are in the reconnect buffer now.
+    pub(super) wakers: Vec<Waker>,
+    /// Dropping one wakes the `append` that waited for space.
+    pub(super) released: Vec<oneshot::Sender<()>>,
+    /// Events of calls that were dropped while they waited.
+    pub(super) cancelled: Vec<Entry<E>>,
+    /// How many of those that failed were dropped by the overflow policy.
+    pub(super) dropped: u64,
+}
+
+impl<E> Default for Effects<E> {
+    fn default() -> Self {
+        let (failed, cancelled) = (Vec::new(), Vec::new());
+        Self { failed, wakers: Vec::new(), released: Vec::new(), cancelled, dropped: 0 }
+    }
+}
+
+impl<E> Effects<E> {
+    /// Of the accepted events among them.
+    pub(super) fn first_sequence(&self) -> Option<u64> {
+        let sequences = self.failed.iter().map(|(entry, _)| entry.sequence);
+        sequences.filter(|&sequence| sequence != NOT_ACCEPTED).min()
+    }
+}
+
+/// How many events there are.
+#[derive(Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) version: u64,
+    pub(super) buffered: usize,
+    pub(super) dropped: u64,
 }
 
 /// What the writer has of a partition.
@@ -106,7 +146,9 @@ impl<E> Queue<E> {
             phase,
             accepted: 0,
             dropped: 0,
-            evicted: Vec::new(),
+            effects: Effects::default(),
+            resolving: Vec::new(),
+            version: 0,
             max_events: config.buffer_events,
             max_bytes: config.buffer_bytes,
             overflow: config.overflow,
@@ -121,9 +163,31 @@ impl<E> Queue<E> {
         self.dropped
     }
 
-    /// What was dropped since this was asked for the last time, still to be resolved.
-    pub(super) fn take_evicted(&mut self) -> Vec<Entry<E>> {
-        std::mem::take(&mut self.evicted)
+    /// What changes have decided since this was asked for the last time. If events end with it, they count as not
+    /// [settled](Self::settled) until [`resolved`](Self::resolved) is called with the number.
+    pub(super) fn take_effects(&mut self) -> (Effects<E>, Option<u64>) {
+        let effects = std::mem::take(&mut self.effects);
+        let first = effects.first_sequence();
+        self.resolving.extend(first);
+        (effects, first)
+    }
+
+    /// The effects that begin with this number have been carried out.
+    pub(super) fn resolved(&mut self, first: u64) {
+        if let Some(at) = self.resolving.iter().position(|&resolving| resolving == first) {
+            self.resolving.swap_remove(at);
+        }
+    }
+
+    /// Nothing waits to be taken.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.events() == 0
+    }
+
+    /// What is published of the queue, later counts with a higher version.
+    pub(super) fn counts(&mut self) -> Counts {
+        self.version += 1;
+        Counts { version: self.version, buffered: self.buffered(), dropped: self.dropped }
     }
 
     /// Accepted and not resolved.
@@ -140,7 +204,8 @@ impl<E> Queue<E> {
     /// How many events from the beginning on are resolved, without exception.
     pub(super) fn settled(&self) -> u64 {
         let held = self.held.iter().filter(|held| held.events > 0).map(|held| held.from);
-        held.chain(self.lines.first_sequence()).min().unwrap_or(self.accepted)
+        let unresolved = held.chain(self.lines.first_sequence()).chain(self.resolving.iter().copied());
+        unresolved.min().unwrap_or(self.accepted)
     }
 
     /// Nothing queued, nothing in flight, nobody waiting: an event may pass the queue by.
@@ -156,6 +221,10 @@ impl<E> Queue<E> {
         match self.phase {
             Phase::Closing | Phase::Closed => {
                 return Admission::Rejected(entries.into(), SubmitErrorKind::Closed);
+            }
+            // Not even an empty queue has space for it.
+            _ if !self.can_hold(entries.as_ref()) => {
+                return Admission::Rejected(entries.into(), SubmitErrorKind::Full);
             }
             Phase::Away if self.overflow == Overflow::DropOldest => {
                 self.push(entries);
@@ -177,14 +246,17 @@ impl<E> Queue<E> {
         let number = self.next_number;
         self.next_number += 1;
         let (sender, left) = oneshot::channel();
-        self.room.push_back(Waiting { number, entries: entries.into(), _left: sender });
+        self.room.push_back(Waiting { number, entries: entries.into(), left: sender });
         Admission::Waiting { number, left }
     }
 
     /// Takes back what still waits for space under this number; `None` when it has left the room.
     pub(super) fn give_up_waiting(&mut self, number: u64) -> Option<Vec<Entry<E>>> {
         let at = self.room.binary_search_by_key(&number, |waiting| waiting.number).ok()?;
-        let given_up = self.room.remove(at).map(|waiting| waiting.entries);
+        let given_up = self.room.remove(at).map(|waiting| {
+            self.effects.released.push(waiting.left);
+            waiting.entries
+        });
         // It may have been what the others had to wait behind.
         self.admit_waiting();
         given_up
@@ -234,7 +306,7 @@ impl<E> Queue<E> {
             return;
         }
         self.phase = Phase::Away;
-        self.lines.tell_buffered();
+        self.lines.mark_buffered(&mut self.effects.wakers);
         match self.overflow {
             Overflow::DropOldest => {
                 for waiting in std::mem::take(&mut self.room) {
@@ -243,9 +315,7 @@ impl<E> Queue<E> {
                 self.drop_oldest();
             }
             Overflow::Reject => {
-                for entry in std::mem::take(&mut self.room).into_iter().flat_map(|waiting| waiting.entries) {
-                    entry.fail(AppendErrorKind::Rejected(SubmitErrorKind::Full));
-                }
+                self.turn_away(&SubmitErrorKind::Full);
             }
             // They go on waiting, each until its own deadline.
             Overflow::Block { .. } => {}
@@ -264,21 +334,27 @@ impl<E> Queue<E> {
             return;
         }
         self.phase = Phase::Closing;
-        for entry in std::mem::take(&mut self.room).into_iter().flat_map(|waiting| waiting.entries) {
-            entry.fail(AppendErrorKind::Rejected(SubmitErrorKind::Closed));
+        self.turn_away(&SubmitErrorKind::Closed);
+    }
+
+    fn turn_away(&mut self, reason: &SubmitErrorKind) {
+        for waiting in std::mem::take(&mut self.room) {
+            let failed = |entry| (entry, AppendErrorKind::Rejected(reason.clone()));
+            self.effects.failed.extend(waiting.entries.into_iter().map(failed));
+            self.effects.released.push(waiting.left);
         }
     }
 
     /// Ends it: what is still queued is not appended, what the writer could not resolve is for it to say.
-    pub(super) fn end(&mut self, leftover: &mut CloseError<E>) {
+    pub(super) fn end(&mut self) -> Vec<Entry<E>> {
         self.close();
         self.phase = Phase::Closed;
         self.held.fill(Held::default());
         self.in_flight = 0;
         self.ready.clear();
-        for entry in self.lines.take_all() {
-            leftover.fail(entry, AppendErrorKind::Closed);
-        }
+        let unsent = self.lines.take_all();
+        self.resolving.extend(unsent.first().map(|entry| entry.sequence));
+        unsent
     }
 
     /// When the oldest event was accepted.
@@ -286,18 +362,23 @@ impl<E> Queue<E> {
         self.lines.oldest()
     }
 
-    /// Takes the events that were accepted at `horizon` or before.
-    pub(super) fn take_accepted_by(&mut self, horizon: Instant) -> Vec<Entry<E>> {
-        let taken = self.lines.take_accepted_by(horizon);
+    /// Hands back the events that were accepted at `horizon` or before.
+    pub(super) fn expire(&mut self, horizon: Instant, expiry: Duration) {
+        let expired = self.lines.take_accepted_by(horizon);
+        self.effects
+            .failed
+            .extend(expired.into_iter().map(|entry| (entry, AppendErrorKind::Expired(expiry))));
         self.admit_waiting();
-        taken
+    }
+
+    /// Whether there is space when the queue is empty.
+    fn can_hold(&self, entries: &[Entry<E>]) -> bool {
+        entries.len() <= self.max_events && bytes_of(entries) <= self.max_bytes
     }
 
     fn has_space_for(&self, entries: &[Entry<E>]) -> bool {
-        let bytes: usize = entries.iter().map(Entry::bytes).sum();
-        let (events, bytes) = (self.lines.events() + entries.len(), self.lines.bytes() + bytes);
-        // A batch that is larger than the whole queue would never fit: it gets an empty one to itself.
-        events <= self.max_events && bytes <= self.max_bytes || self.lines.events() == 0
+        let events = self.lines.events().saturating_add(entries.len());
+        events <= self.max_events && self.lines.bytes().saturating_add(bytes_of(entries)) <= self.max_bytes
     }
 
     fn push(&mut self, entries: impl IntoIterator<Item = Entry<E>>) {
@@ -305,6 +386,9 @@ impl<E> Queue<E> {
             entry.sequence = self.accepted;
             self.accepted += 1;
             let partition = entry.partition;
+            if self.phase == Phase::Away {
+                self.effects.wakers.extend(entry.mark_buffered());
+            }
             self.lines.push(entry);
             self.check_ready(partition);
         }
@@ -324,12 +408,13 @@ impl<E> Queue<E> {
     }
 
     fn admit(&mut self, mut waiting: Waiting<E>) {
-        if waiting.is_cancelled() {
+        self.effects.released.push(waiting.left);
+        if waiting.entries.iter().all(Entry::is_orphaned) {
+            self.effects.cancelled.extend(waiting.entries);
             return;
         }
-        if self.phase == Phase::Away {
-            waiting.entries.iter_mut().for_each(Entry::tell_buffered);
-        }
+        let now = Instant::now();
+        waiting.entries.iter_mut().for_each(|entry| entry.accepted_at = now);
         self.push(waiting.entries);
     }
 
@@ -337,7 +422,12 @@ impl<E> Queue<E> {
         while self.lines.events() > self.max_events || self.lines.bytes() > self.max_bytes {
             let Some(entry) = self.lines.pop_oldest() else { return };
             self.dropped += 1;
-            self.evicted.push(entry);
+            self.effects.dropped += 1;
+            self.effects.failed.push((entry, AppendErrorKind::Dropped));
         }
     }
+}
+
+fn bytes_of<E>(entries: &[Entry<E>]) -> usize {
+    entries.iter().fold(0, |bytes, entry| bytes.saturating_add(entry.bytes()))
 }

@@ -1,7 +1,7 @@
 //! What the handles, the writer and the supervisor of one log have in common, and who may change what.
 //!
 //! * The **queue** is changed by everybody, under its lock.
-//! * The **state** is published by whoever changed the queue, while it still holds the lock.
+//! * The **state** is published by what changed the queue, after it has released the lock.
 //! * `direct` is set by the writer when it finds the queue idle, and cleared by whoever queues something.
 
 use std::sync::Arc;
@@ -13,13 +13,15 @@ use tokio::time::Instant;
 
 use super::clock::{Chance, Clock};
 use super::entry::Entry;
-use super::queue::{Admission, Phase, Queue, WhenFull};
+use super::queue::{Admission, Counts, Effects, Phase, Queue, WhenFull};
 use super::warn::DropWarning;
 use crate::config::ProducerConfig;
 use crate::error::AppendErrorKind;
+use crate::error::Error;
 use crate::log::CloseError;
-use crate::position::PartitionId;
-use crate::state::{Connection, LogState, Recovered};
+use crate::position::{PartitionId, Timestamp};
+use crate::state::{Connection, LogState, Recovered, StateReceiver, StateSender};
+use crate::ticket::contain;
 
 pub(super) struct Shared<E> {
     pub(super) config: ProducerConfig,
@@ -28,7 +30,13 @@ pub(super) struct Shared<E> {
     queue: Mutex<Queue<E>>,
     /// Events may pass the queue by, because nothing is in it that they could overtake.
     direct: AtomicBool,
-    state: watch::Sender<LogState>,
+    state: StateSender,
+    /// The queue was idle since the writer asked for this last: events may have passed it by.
+    was_direct: AtomicBool,
+    /// The first event waits in the queue, so that there is one that may expire.
+    begins_to_wait: Notify,
+    /// The next attempt to connect is to be made at once.
+    hurry: Notify,
     /// There is something to take, or the log is closing.
     work: Notify,
     /// How many events are resolved, from the first on without exception.
@@ -60,7 +68,10 @@ impl<E> Shared<E> {
             chance: Chance::new(seed),
             queue,
             direct: AtomicBool::new(connected),
-            state: watch::Sender::new(state),
+            state: StateSender::new(state),
+            was_direct: AtomicBool::new(true),
+            begins_to_wait: Notify::new(),
+            hurry: Notify::new(),
             work: Notify::new(),
             settled: watch::Sender::new(0),
             closing: watch::Sender::new(None),
@@ -79,14 +90,12 @@ impl<E> Shared<E> {
         self.direct.load(Ordering::Acquire)
     }
 
-    pub(super) fn state(&self) -> watch::Receiver<LogState> {
-        let queue = self.queue.lock();
-        if self.state.receiver_count() == 0 {
-            // Nobody was told as long as nobody listened. With others it is up to date, and must not be written: the caller
-            // may be looking at it.
-            self.publish_state(&queue);
-        }
-        self.state.subscribe()
+    pub(super) fn state(&self) -> StateReceiver {
+        // Nothing is published as long as there is no receiver: first it is one, then it is told what it missed.
+        let receiver = self.state.subscribe();
+        let counts = self.queue.lock().counts();
+        self.publish_counts(Some(counts));
+        receiver
     }
 
     pub(super) fn offer<G>(&self, entries: G, when_full: WhenFull) -> Admission<E>
@@ -94,7 +103,9 @@ impl<E> Shared<E> {
         G: AsRef<[Entry<E>]> + IntoIterator<Item = Entry<E>> + Into<Vec<Entry<E>>>,
     {
         self.with_work(|queue| {
-            self.direct.store(false, Ordering::Release);
+            if self.direct.swap(false, Ordering::AcqRel) {
+                self.was_direct.store(true, Ordering::Release);
+            }
             queue.offer(entries, when_full)
         })
     }
@@ -137,36 +148,56 @@ impl<E> Shared<E> {
     }
 
     pub(super) fn connected(&self) {
-        self.with_queue(|queue| {
-            queue.connected();
-            self.state.send_modify(|state| {
+        let publish = || {
+            self.state.modify(|state| {
                 if matches!(state.connection, Connection::Reconnecting { .. }) {
                     state.reconnects += 1;
                     state.connection = Connection::Connected;
                 }
             });
-        });
+        };
+        self.with_queue_and(Queue::connected, publish);
         self.work.notify_one();
     }
 
-    /// Published before anybody is told, so that whoever learns that an event is buffered sees why.
-    pub(super) fn away(&self) {
-        let since = self.clock.now();
-        self.with_queue(|queue| {
-            self.direct.store(false, Ordering::Release);
-            self.state.send_modify(|state| {
-                if state.is_connected() {
-                    state.connection = Connection::Reconnecting { since, attempt: 0 };
+    /// The connection is lost, or of no use. It is published before events are told, so that the reason is known
+    /// when an event turns out to be buffered.
+    pub(super) fn away(&self, error: Error) {
+        let now = self.clock.now();
+        let error = Some(Arc::new(error));
+        let publish = || {
+            self.state.modify(|state| match &mut state.connection {
+                Connection::Connected => {
+                    state.connection = Connection::Reconnecting {
+                        since: now,
+                        attempt: 0,
+                        next_attempt: None,
+                        last_error: error,
+                    };
                 }
+                Connection::Reconnecting { attempt, last_error, .. } => {
+                    *attempt = attempt.saturating_add(1);
+                    *last_error = error;
+                }
+                Connection::Closed => {}
             });
+        };
+        let change = |queue: &mut Queue<E>| {
+            self.direct.store(false, Ordering::Release);
             queue.away();
-        });
+        };
+        self.with_queue_and(change, publish);
+    }
+
+    /// Whether events may have passed the queue by since this was asked last.
+    pub(super) fn take_was_direct(&self) -> bool {
+        self.was_direct.swap(false, Ordering::AcqRel)
     }
 
     /// Counts what reading back has shown.
     pub(super) fn recovered(&self, one: Recovered) {
         if one != Recovered::default() {
-            self.state.send_modify(|state| {
+            self.state.modify(|state| {
                 state.recovered.found += one.found;
                 state.recovered.sent_again += one.sent_again;
                 state.recovered.unknown += one.unknown;
@@ -174,10 +205,22 @@ impl<E> Shared<E> {
         }
     }
 
-    pub(super) fn attempt_failed(&self) {
-        self.state.send_modify(|state| {
-            if let Connection::Reconnecting { attempt, .. } = &mut state.connection {
+    /// When the next attempt to connect begins, `None` while one is under way.
+    pub(super) fn next_attempt(&self, next: Option<Timestamp>) {
+        self.state.modify(|state| {
+            if let Connection::Reconnecting { next_attempt, .. } = &mut state.connection {
+                *next_attempt = next;
+            }
+        });
+    }
+
+    pub(super) fn attempt_failed(&self, error: Error, next: Timestamp) {
+        let error = Some(Arc::new(error));
+        self.state.modify(|state| {
+            if let Connection::Reconnecting { attempt, next_attempt, last_error, .. } = &mut state.connection
+            {
                 *attempt = attempt.saturating_add(1);
+                (*next_attempt, *last_error) = (Some(next), error);
             }
         });
     }
@@ -187,23 +230,27 @@ impl<E> Shared<E> {
         self.queue.lock().oldest()?.checked_add(self.config.expiry?)
     }
 
-    /// Hands back the queued events that have waited too long.
-    pub(super) fn expire(&self) {
-        let Some(expiry) = self.config.expiry else { return };
-        let Some(horizon) = Instant::now().checked_sub(expiry) else {
-            return;
-        };
-        self.with_queue(|queue| {
-            for entry in queue.take_accepted_by(horizon) {
-                entry.fail(AppendErrorKind::Expired(expiry));
+    /// Hands back events that have waited in the queue for too long, whatever the state of the connection. It never ends.
+    pub(super) async fn expiring(&self) {
+        let Some(expiry) = self.config.expiry else { return std::future::pending().await };
+        loop {
+            if let Some(horizon) = Instant::now().checked_sub(expiry) {
+                self.with_work(|queue| queue.expire(horizon, expiry));
             }
-        });
+            match self.next_expiry() {
+                Some(next) => tokio::time::sleep_until(next).await,
+                None => self.begins_to_wait.notified().await,
+            }
+        }
     }
 
     /// Waits until everything that was accepted before the call is resolved.
     pub(super) async fn flush(&self) {
         let mut settled = self.settled.subscribe();
-        let mark = self.with_queue(|queue| queue.accepted());
+        let (mark, is_away) = self.with_queue(|queue| (queue.accepted(), queue.phase() == Phase::Away));
+        if is_away {
+            self.hurry.notify_one();
+        }
         // The sender lives as long as `self`.
         let _ = settled.wait_for(|&settled| settled >= mark).await;
     }
@@ -220,10 +267,29 @@ impl<E> Shared<E> {
             first
         });
         self.work.notify_one();
+        self.hurry.notify_one();
     }
 
-    pub(super) fn is_closing(&self) -> bool {
-        self.closing.borrow().is_some()
+    /// Completes when the next attempt to connect is to be made before its time.
+    pub(super) async fn hurry(&self) {
+        self.hurry.notified().await;
+    }
+
+    /// When closing ends; `None` while the log is open.
+    pub(super) fn closing_at(&self) -> Option<Instant> {
+        *self.closing.borrow()
+    }
+
+    /// Completes when the log is closing and nothing is left to send.
+    pub(super) async fn finished(&self) {
+        self.closing().await;
+        let mut settled = self.settled.subscribe();
+        while !self.is_finished() && settled.changed().await.is_ok() {}
+    }
+
+    /// How many events are accepted and not resolved.
+    pub(super) fn buffered(&self) -> usize {
+        self.queue.lock().buffered()
     }
 
     /// Completes when the log is closing.
@@ -240,11 +306,19 @@ impl<E> Shared<E> {
 
     /// Ends the log, with what the writer has in its hands and could not resolve.
     pub(super) fn end(&self, mut leftover: CloseError<E>) {
-        self.with_queue(|queue| {
+        let end = |queue: &mut Queue<E>| {
             self.direct.store(false, Ordering::Release);
-            queue.end(&mut leftover);
-            self.state.send_modify(|state| state.connection = Connection::Closed);
-        });
+            queue.end()
+        };
+        let unsent =
+            self.with_queue_and(end, || self.state.modify(|state| state.connection = Connection::Closed));
+        let first = unsent.first().map(|entry| entry.sequence);
+        for entry in unsent {
+            leftover.fail(entry, AppendErrorKind::Closed);
+        }
+        if let Some(first) = first {
+            self.with_queue(|queue| queue.resolved(first));
+        }
         *self.leftover.lock() = Some(leftover);
         self.ended.send_replace(true);
     }
@@ -273,33 +347,72 @@ impl<E> Shared<E> {
         result
     }
 
-    /// Changes the queue and tells those who listen what changed: that costs more than the change, and most of the time
-    /// nobody does. Whoever begins to listen sees to it that nothing was missed, under the same lock.
     fn with_queue<T>(&self, change: impl FnOnce(&mut Queue<E>) -> T) -> T {
+        self.with_queue_and(change, || ())
+    }
+
+    /// Changes the queue. Everything that follows from the change is done once the lock has been released, in this order:
+    /// the state is published, events are resolved, `settled` is published. The latter two are only worth it
+    /// while there are receivers; a new one sees to it that it missed nothing.
+    fn with_queue_and<T>(&self, change: impl FnOnce(&mut Queue<E>) -> T, publish: impl FnOnce()) -> T {
         let mut queue = self.queue.lock();
+        let was_empty = queue.is_empty();
         let result = change(&mut queue);
-        let (evicted, dropped) = (queue.take_evicted(), queue.dropped());
-        if self.state.receiver_count() > 0 {
-            self.publish_state(&queue);
-        }
-        if self.settled.receiver_count() > 0 {
-            let settled = queue.settled();
-            self.settled.send_if_modified(|known| std::mem::replace(known, settled) != settled);
-        }
+        let (effects, first) = queue.take_effects();
+        let begins_to_wait = was_empty && !queue.is_empty();
+        let counts = (!self.state.is_idle()).then(|| queue.counts());
+        let settled = self.settled_of(&queue);
+        let dropped = queue.dropped();
         drop(queue);
-        if !evicted.is_empty() {
-            self.warning.dropped(evicted.len() as u64, dropped);
-            evicted.into_iter().for_each(|entry| entry.fail(AppendErrorKind::Dropped));
+        publish();
+        self.publish_counts(counts);
+        if begins_to_wait && self.config.expiry.is_some() {
+            self.begins_to_wait.notify_one();
         }
+        self.carry_out(effects, dropped);
+        let settled = match first {
+            Some(first) => {
+                let mut queue = self.queue.lock();
+                queue.resolved(first);
+                self.settled_of(&queue)
+            }
+            None => settled,
+        };
+        self.publish_settled(settled);
         result
     }
 
-    fn publish_state(&self, queue: &Queue<E>) {
-        let (buffered, dropped) = (queue.buffered(), queue.dropped());
-        self.state.send_if_modified(|state| {
-            let changed = (state.buffered, state.dropped) != (buffered, dropped);
-            (state.buffered, state.dropped) = (buffered, dropped);
-            changed
-        });
+    fn carry_out(&self, effects: Effects<E>, dropped_total: u64) {
+        let Effects { failed, wakers, released, cancelled, dropped } = effects;
+        for (entry, failure) in failed {
+            entry.fail(failure);
+        }
+        wakers.into_iter().for_each(|waker| contain(|| waker.wake()));
+        released.into_iter().for_each(|left| contain(|| drop(left)));
+        cancelled.into_iter().for_each(Entry::discard);
+        if dropped > 0 {
+            self.warning.dropped(dropped, dropped_total);
+        }
+    }
+
+    fn settled_of(&self, queue: &Queue<E>) -> Option<u64> {
+        (self.settled.receiver_count() > 0).then(|| queue.settled())
+    }
+
+    fn publish_settled(&self, settled: Option<u64>) {
+        if let Some(settled) = settled {
+            self.settled.send_if_modified(|known| {
+                let is_news = settled > *known;
+                *known = settled.max(*known);
+                is_news
+            });
+        }
+    }
+
+    fn publish_counts(&self, counts: Option<Counts>) {
+        if let Some(Counts { version, buffered, dropped }) = counts {
+            let change = |state: &mut LogState| (state.buffered, state.dropped) = (buffered, dropped);
+            self.state.modify_version(Some(version), change);
+        }
     }
 }

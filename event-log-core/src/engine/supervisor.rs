@@ -6,39 +6,82 @@ use tokio::time::Instant;
 
 use super::shared::Shared;
 use super::transport::{Connect, Transport};
+use crate::position::Timestamp;
 
 /// Attempts to reconnect, each after a longer wait, without an end.
-///
-/// It remembers where it is, so that waiting can be interrupted and taken up again.
 pub(super) struct Attempts<'a, E> {
     shared: &'a Shared<E>,
-    failed: u32,
+    /// Attempts since a connection was of use for the last time.
+    pub(super) failed: u32,
+    /// When the last attempt ended.
+    last: Instant,
     next: Instant,
 }
 
+/// While the log is closing there is no attempt so shortly before the deadline.
+const LAST_CHANCE: Duration = Duration::from_millis(20);
+
 impl<'a, E> Attempts<'a, E> {
-    pub(super) fn new(shared: &'a Shared<E>) -> Self {
-        let mut attempts = Self { shared, failed: 0, next: Instant::now() };
-        attempts.next += attempts.wait();
+    /// So many have failed.
+    pub(super) fn new(shared: &'a Shared<E>, failed: u32) -> Self {
+        let now = Instant::now();
+        let mut attempts = Self { shared, failed, last: now, next: now };
+        attempts.schedule();
         attempts
     }
 
-    fn wait(&self) -> Duration {
-        self.shared.config.reconnect.wait(self.failed, self.shared.chance.next_u32())
+    fn schedule(&mut self) {
+        self.last = Instant::now();
+        let mut wait = self.shared.config.reconnect.wait(self.failed, self.shared.chance.next_u32());
+        // Closing does not wait for its turn: each attempt is half way to the deadline, so that one is shortly before.
+        if let Some(deadline) = self.shared.closing_at() {
+            let left = deadline.saturating_duration_since(self.last);
+            if left >= LAST_CHANCE {
+                wait = wait.min(left / 2);
+            }
+        }
+        self.next = self.last + wait;
     }
 
-    /// Completes with a connection. Cancel safe, but for an attempt under way, which is made again.
-    pub(super) async fn connect<T: Transport>(&mut self, transport: &T) -> T::Producer {
+    /// When the next attempt begins, on the clock of the log.
+    fn next_attempt(&self) -> Timestamp {
+        let wait = self.next.saturating_duration_since(Instant::now());
+        let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+        Timestamp(self.shared.clock.now().0.saturating_add(micros))
+    }
+
+    /// Waits for its time, or until `close` or `flush` asks for an attempt.
+    async fn wait(&mut self) {
         loop {
-            tokio::time::sleep_until(self.next).await;
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(self.next) => return,
+                () = self.shared.hurry() => {
+                    let earliest = match self.shared.closing_at() {
+                        Some(_) => self.last,
+                        // Not more often than after the shortest wait, however often it is flushed.
+                        None => self.last + self.shared.config.reconnect.initial,
+                    };
+                    self.next = self.next.min(earliest);
+                }
+            }
+        }
+    }
+
+    /// Completes with a connection. Dropping it gives up the attempt under way: its owner keeps it until then.
+    pub(super) async fn connect<T: Transport>(&mut self, transport: &T) -> T::Producer {
+        self.shared.next_attempt(Some(self.next_attempt()));
+        loop {
+            self.wait().await;
+            self.shared.next_attempt(None);
             match transport.connect(Connect::Only).await {
                 Ok(session) => return session,
                 Err(error) => {
                     self.failed = self.failed.saturating_add(1);
-                    self.next = Instant::now() + self.wait();
-                    self.shared.attempt_failed();
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, attempt = self.failed, "could not reconnect to the log");
+                    self.schedule();
+                    let source = &error as &dyn std::error::Error;
+                    tracing::warn!(error = source, attempt = self.failed, "could not reconnect to the log");
+                    self.shared.attempt_failed(error, self.next_attempt());
                 }
             }
         }

@@ -12,9 +12,12 @@ mod request;
 mod sessions;
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::Either;
 use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 
@@ -36,12 +39,28 @@ pub(super) struct Writer<E, T: Transport> {
     flows: Vec<Flow<E>>,
     /// Partitions of which a request is left over from before, and none is under way.
     again: VecDeque<PartitionId>,
+    /// Attempts to connect since a connection was of use for the last time.
+    failed_attempts: u32,
+    /// When the watermarks were asked for the last time.
+    marked_at: Instant,
 }
+
+/// A log that is asked over a network is asked where it ends at most this often, when the writer was idle before; and, as
+/// some partitions may be idle while others are not, at least every minute that something is sent in.
+const MARK_INTERVAL: Duration = Duration::from_secs(1);
+const LONGEST_MARK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl<E: Send + 'static, T: Transport> Writer<E, T> {
     pub(super) fn new(shared: Arc<Shared<E>>, transport: Arc<T>) -> Self {
         let flows = (0..transport.properties().partitions).map(|_| Flow::default()).collect();
-        Self { shared, transport, flows, again: VecDeque::new() }
+        Self {
+            shared,
+            transport,
+            flows,
+            again: VecDeque::new(),
+            failed_attempts: 0,
+            marked_at: Instant::now(),
+        }
     }
 
     /// Sends until the log is closed and everything is sent, or the deadline of closing has passed. Ending,
@@ -51,6 +70,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         tokio::select! {
             biased;
             () = self.serve(session) => {}
+            () = shared.expiring() => {}
             () = shared.closing_deadline() => {}
         }
     }
@@ -62,46 +82,69 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 None => self.reconnect().await,
             };
             let Some(mut session) = connected else { return };
-            let error = match self.recover(&mut session).await {
+            match self.recover(&mut session).await {
                 Ok(()) => {
+                    self.failed_attempts = 0;
                     self.shared.connected();
-                    match self.drain(session).await {
-                        Ok(()) => return,
-                        Err(error) => error,
+                    if self.drain(session).await {
+                        return;
                     }
                 }
-                Err(error) => error,
-            };
-            tracing::warn!(error = &error as &dyn std::error::Error, "the connection to the log was lost");
-            self.shared.away();
-            self.flows.iter_mut().for_each(Flow::tell_buffered);
+                Err(error) => self.lost(error),
+            }
         }
+    }
+
+    /// The connection is of no use any more: that is told before anything else is waited for.
+    fn lost(&mut self, error: Error) {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the connection to the log was lost");
+        self.shared.away(error);
+        self.flows.iter_mut().for_each(Flow::tell_buffered);
     }
 
     /// A new connection; `None` when the log is closing and there is nothing left to send.
     async fn reconnect(&mut self) -> Option<T::Producer> {
         let (shared, transport) = (Arc::clone(&self.shared), Arc::clone(&self.transport));
-        let mut attempts = supervisor::Attempts::new(&shared);
-        loop {
-            self.expire();
-            let expiry = self.next_expiry();
-            tokio::select! {
-                biased;
-                () = shared.closing(), if shared.is_finished() => return None,
-                session = attempts.connect(&*transport) => return Some(session),
-                () = sleep_until(expiry) => {}
-                // Closing changes what to wait for.
-                () = shared.closing(), if !shared.is_closing() => {}
+        let mut attempts = supervisor::Attempts::new(&shared, self.failed_attempts);
+        let session = {
+            // An attempt goes on whatever else happens meanwhile.
+            let connect = pin!(attempts.connect(&*transport));
+            let finished = pin!(shared.finished());
+            let mut both = pin!(futures::future::select(connect, finished));
+            loop {
+                self.expire();
+                let expiry = self.next_expiry();
+                tokio::select! {
+                    biased;
+                    either = &mut both => match either {
+                        Either::Left((session, _)) => break session,
+                        Either::Right(_) => return None,
+                    },
+                    () = sleep_until(expiry) => {}
+                }
             }
-        }
+        };
+        // Until it has been of use, this one counts as well.
+        self.failed_attempts = attempts.failed.saturating_add(1);
+        Some(session)
     }
 
-    /// Sends all there is, as it comes. Returns when the log is closing and nothing is left.
-    async fn drain(&mut self, session: T::Producer) -> Result<(), Error> {
+    /// Sends all there is, as it comes. Returns true when the log is closing and nothing is left, false when the connection
+    /// is lost.
+    async fn drain(&mut self, session: T::Producer) -> bool {
         let mut sessions = Sessions::new(Arc::clone(&self.transport), session);
         let mut under_way = FuturesUnordered::new();
         self.again = self.partitions().filter(|&partition| !self.flow(partition).is_empty()).collect();
         loop {
+            if self.has_next() && self.is_mark_due() {
+                if let Err(error) = self.mark().await {
+                    self.lost(error);
+                    while let Some(sent) = under_way.next().await {
+                        drop(self.answered(sent));
+                    }
+                    return false;
+                }
+            }
             while sessions.has_idle() {
                 let Some((partition, messages)) = self.next() else { break };
                 under_way.extend(sessions.take().map(|session| send(session, partition, messages)));
@@ -110,24 +153,48 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 sessions.widen();
             }
             if under_way.is_empty() && self.shared.is_finished() {
-                return Ok(());
+                return true;
             }
             tokio::select! {
                 biased;
                 Some(sent) = under_way.next() => match self.answered(sent) {
                     Ok(session) => sessions.give_back(session),
                     Err(error) => {
+                        self.lost(error);
                         // What the others have sent is answered all the same.
                         while let Some(sent) = under_way.next().await {
                             drop(self.answered(sent));
                         }
-                        return Err(error);
+                        return false;
                     }
                 },
                 () = self.shared.work(), if sessions.has_idle() || sessions.may_widen() => {}
-                changed = sessions.changed() => changed?,
+                changed = sessions.changed() => if let Err(error) = changed {
+                    self.lost(error);
+                    return false;
+                },
             }
         }
+    }
+
+    /// Whether what is known of the ends of the partitions is so old that reading back from there could take long.
+    fn is_mark_due(&mut self) -> bool {
+        let age = self.marked_at.elapsed();
+        let is_cheap = !self.transport.properties().reads_ahead;
+        let was_idle = self.shared.take_was_direct();
+        was_idle && (is_cheap || age >= MARK_INTERVAL) || age >= LONGEST_MARK_INTERVAL
+    }
+
+    /// Asks where the partitions end: what is sent from now on is behind that.
+    async fn mark(&mut self) -> Result<(), Error> {
+        let watermarks = self.transport.watermarks().await?;
+        self.marked_at = Instant::now();
+        for (partition, marks) in watermarks.iter() {
+            if let Some(flow) = self.flows.get_mut(partition.0 as usize).filter(|flow| flow.is_empty()) {
+                flow.begins_at(marks.high);
+            }
+        }
+        Ok(())
     }
 
     /// The next request, which is under way from now on.
@@ -172,14 +239,13 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         self.shared.hold(partition, events, from);
     }
 
+    /// When the next event of a request that is left over expires.
     fn next_expiry(&self) -> Option<Instant> {
-        let expiry = self.shared.config.expiry?;
         let oldest = self.flows.iter().filter_map(Flow::oldest).min();
-        let in_flows = oldest.and_then(|oldest| oldest.checked_add(expiry));
-        in_flows.into_iter().chain(self.shared.next_expiry()).min()
+        oldest?.checked_add(self.shared.config.expiry?)
     }
 
-    /// Hands back what has waited too long: as unknown what was sent, as expired what was not.
+    /// Hands back what is left over and has waited too long: as unknown what was sent, as expired what was not.
     fn expire(&mut self) {
         let Some(expiry) = self.shared.config.expiry else { return };
         let now = Instant::now();
@@ -190,7 +256,6 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 self.hold(partition);
             }
         }
-        self.shared.expire();
     }
 
     fn partitions(&self) -> impl Iterator<Item = PartitionId> + use<E, T> {

@@ -24,7 +24,7 @@ pub enum SubmitErrorKind {
         limit: usize,
     },
     /// It could not be encoded.
-    #[error("the event cannot be encoded: {0}")]
+    #[error("the event cannot be encoded")]
     Encode(#[source] CodecError),
     /// The queue is full: the log is slower than its producers, or away with a policy that says so.
     #[error("the queue of the log is full")]
@@ -121,6 +121,13 @@ impl<E> AppendError<E> {
     #[must_use]
     pub fn new(event: E, id: EventId, failure: AppendErrorKind) -> Self {
         Self { inner: Box::new(AppendErrorInner { event, id: Some(id), failure }) }
+    }
+
+    /// The failure of an event whose log is gone without a word about it.
+    pub(crate) fn abandoned(event: E) -> Self {
+        Self {
+            inner: Box::new(AppendErrorInner { event, id: None, failure: AppendErrorKind::Unknown(None) }),
+        }
     }
 
     /// Why.

@@ -8,10 +8,9 @@ use async_trait::async_trait;
 use event_log_core::conformance::Probe;
 use event_log_core::{
     AppendAck, AppendError, AppendErrorKind, BatchError, CloseError, ConsumerOptions, Error, EventConsumer,
-    EventId, EventLog, Lag, LogState, Offset, Outcome, PartitionId, Promise, Receipt, SubmitError, Ticket,
-    Watermarks,
+    EventId, EventLog, Lag, LogState, Offset, Outcome, PartitionId, Promise, Receipt, StateReceiver,
+    SubmitError, Ticket, Watermarks,
 };
-use tokio::sync::watch;
 
 use super::Break;
 use super::consumer::BrokenConsumer;
@@ -47,7 +46,7 @@ impl BrokenLog {
     }
 
     fn is_away(&self) -> bool {
-        !self.inner.state().borrow().is_connected()
+        !self.inner.state().current().is_connected()
     }
 
     /// What becomes of the event before it gets to the real log: `Err` when it does not.
@@ -103,7 +102,8 @@ impl BrokenLog {
             Err(ticket) if !twists => return ticket,
             Err(ticket) => ticket,
         };
-        let (promise, twisted) = Ticket::pending();
+        // Never handed back: every outcome of it comes from the ticket inside.
+        let (promise, twisted) = Ticket::pending(Probe::new("stand-in", 0));
         if self.fault == Break::ForgetsTickets {
             std::mem::forget(promise);
             return twisted;
@@ -120,7 +120,7 @@ impl BrokenLog {
     fn submit_reordered(&self, event: Probe) -> Result<Ticket<Probe>, SubmitError<Probe>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((earlier, promise)) = held.take() else {
-            let (promise, ticket) = Ticket::pending();
+            let (promise, ticket) = Ticket::pending(event.clone());
             *held = Some((event, promise));
             return Ok(ticket);
         };
@@ -202,7 +202,7 @@ impl EventLog<Probe> for BrokenLog {
         self.inner.delete_group(group).await
     }
 
-    fn state(&self) -> watch::Receiver<LogState> {
+    fn state(&self) -> StateReceiver {
         self.inner.state()
     }
 

@@ -254,7 +254,7 @@ impl World {
     }
 
     fn tell(&self, handle: u64, log: &Log) {
-        let told = Told::from(&*log.state().borrow());
+        let told = Told::from(&log.state().current());
         self.recorder.saw(Saw::Told { handle, told });
     }
 
@@ -291,7 +291,7 @@ impl World {
             let (handle, log) = self.handle(slot);
             let mut state = log.state();
             let settled = async {
-                let connected = state.wait_for(LogState::is_connected).await.is_ok();
+                let connected = state.wait_for(LogState::is_connected).await.is_connected();
                 connected && log.flush().await.is_ok()
             };
             if !tokio::time::timeout(PATIENCE, settled).await.unwrap_or(false) {

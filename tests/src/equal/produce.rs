@@ -56,8 +56,8 @@ impl World<'_> {
     async fn until_connected(&self, connected: bool) {
         let mut state = self.log.state();
         let change = state.wait_for(|state| state.is_connected() == connected);
-        let change = tokio::time::timeout(PATIENCE, change).await.expect("the log notices");
-        drop(change.expect("the log is open"));
+        let state = tokio::time::timeout(PATIENCE, change).await.expect("the log notices");
+        assert!(!state.is_closed(), "the log is open");
     }
 }
 

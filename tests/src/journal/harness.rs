@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use event_log_core::conformance::{Capabilities, Fault, Harness, NotRun, Probe, Spec, Tear};
+use event_log_core::conformance::{
+    Capabilities, Fault, Harness, NotRun, Probe, Spec, Tear, TransportHarness,
+};
 use event_log_core::engine::{LogBuilder, TokioClock};
 use event_log_core::{Error, EventLog, JsonCodec, PartitionId, Timestamp, limits};
 
@@ -45,6 +47,19 @@ impl JournalHarness {
 impl Default for JournalHarness {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl TransportHarness for JournalHarness {
+    type Transport = JournalTransport;
+
+    async fn transport(&self, partitions: u32) -> Result<Arc<JournalTransport>, Error> {
+        self.server.topic(partitions)?;
+        Ok(Arc::new(JournalTransport::new(Arc::clone(&self.server), self.bug)))
+    }
+
+    fn virtual_time(&self) -> bool {
+        true
     }
 }
 
@@ -111,6 +126,12 @@ impl JournalHarness {
                 Fault::LoseRequests(count) => plan.lose_requests = count,
                 Fault::HoldRequests(count) => plan.hold_requests = count,
                 Fault::SlowAppends(each) => plan.slow_appends = each,
+                Fault::SlowConnects(each) => plan.slow_connects = each,
+                Fault::TrailingGap(partition, count) => {
+                    if let Some((partition, disk)) = state.partition(partition) {
+                        return partition.trailing_gap(disk, count);
+                    }
+                }
                 Fault::SlowFetches(each) => plan.slow_fetches = each,
                 Fault::EmptyFetches(count) => plan.empty_fetches = count,
                 Fault::StallFetches(stalled) => plan.stalled = stalled,

@@ -12,6 +12,7 @@ use super::frame::{self, Parts};
 const RECORD: u8 = 0;
 const PURGED: u8 = 1;
 const BEGAN_AGAIN: u8 = 2;
+const NOTHING: u8 = 3;
 
 #[derive(Debug)]
 pub(super) struct Partition {
@@ -72,6 +73,7 @@ impl Partition {
                     self.index(&garbage, at, body.len());
                 }
             }
+            Some(NOTHING) => self.next += parts.u64().unwrap_or_default(),
             Some(PURGED) => self.forget(),
             Some(BEGAN_AGAIN) => self.forget_all(),
             _ => {}
@@ -186,6 +188,15 @@ impl Partition {
         self.gap += count;
     }
 
+    /// Uses up offsets behind the last record.
+    pub(super) fn trailing_gap(&mut self, disk: &mut Disk, count: u64) -> io::Result<()> {
+        self.next += count;
+        let mut body = vec![NOTHING];
+        body.extend(count.to_le_bytes());
+        disk.append(&self.file, &frame::frame(&body))?;
+        disk.sync(&self.file)
+    }
+
     /// Removes all records; the offsets go on.
     pub(super) fn purge(&mut self, disk: &mut Disk) -> io::Result<()> {
         self.forget();
@@ -238,11 +249,13 @@ impl Partition {
             first += 1;
         }
         let (mut records, mut bytes) = (Vec::new(), 0_usize);
+        let mut scanned_to = self.next.max(from.0);
         for place in self.records.iter().skip(first) {
             bytes = bytes.saturating_add(place.bytes);
             let too_many = records.len() >= max_records && self.bug != Some(JournalBug::FetchIgnoresRecords);
             let too_long = bytes > max_bytes && self.bug != Some(JournalBug::FetchIgnoresBytes);
             if too_many || (too_long && !records.is_empty()) {
+                scanned_to = place.offset;
                 break;
             }
             records.push(self.read(disk, place)?);
@@ -253,7 +266,7 @@ impl Partition {
             high: Some(Offset(self.next)),
             truncated,
             incarnation: Some(self.incarnation),
-            ..FetchResponse::default()
+            scanned_to: Some(Offset(scanned_to)),
         })
     }
 

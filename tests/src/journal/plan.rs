@@ -14,6 +14,7 @@ pub(super) struct Plan {
     pub(super) held: Vec<(PartitionId, Vec<Message>)>,
     pub(super) slow_appends: Duration,
     pub(super) slow_fetches: Duration,
+    pub(super) slow_connects: Duration,
     pub(super) empty_fetches: usize,
     pub(super) fail_fetches: BTreeMap<PartitionId, usize>,
     pub(super) fail_commits: BTreeMap<PartitionId, usize>,

@@ -152,7 +152,7 @@ impl State {
         let (partition, disk) = self.partition(request.partition).ok_or_else(injected)?;
         let mut answer = partition.fetch(disk, request).map_err(failed)?;
         if empty {
-            answer.records.clear();
+            (answer.records, answer.scanned_to) = (Vec::new(), None);
         }
         Ok(answer)
     }

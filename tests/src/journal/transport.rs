@@ -16,6 +16,7 @@ use super::JournalBug;
 use super::plan;
 use super::server::{Server, State, failed, injected};
 
+/// Reaches the folder of a [`JournalHarness`](super::JournalHarness).
 #[derive(Clone)]
 pub struct JournalTransport {
     server: Arc<Server>,
@@ -80,6 +81,10 @@ impl Transport for JournalTransport {
     }
 
     async fn connect(&self, _: Connect) -> Result<JournalProducer, Error> {
+        let slow = self.server.look(|state| state.plan.slow_connects);
+        if slow > Duration::ZERO {
+            tokio::time::sleep(slow).await;
+        }
         Ok(JournalProducer { connection: self.connection()? })
     }
 

@@ -121,7 +121,7 @@ impl World {
     /// Notes what can be seen at any time.
     async fn look(&mut self) {
         self.collect();
-        let state = self.log.state().borrow().clone();
+        let state = self.log.state().current();
         self.saw(What::State {
             handle: self.handle,
             connection: state.connection,

@@ -307,6 +307,10 @@ pub struct Committing {
     pub beyond: Vec<(PartitionId, Offset, Offset)>,
     /// Partitions that belong to others.
     pub revoked: Vec<PartitionId>,
+    /// Partitions whose offsets are from before a seek.
+    pub superseded: Vec<PartitionId>,
+    /// Partitions whose offsets the consumer does not know to be its own.
+    pub foreign: Vec<PartitionId>,
     /// Partitions where the log failed; `true` when it was not reachable.
     pub failed: Vec<(PartitionId, bool)>,
 }
@@ -315,7 +319,11 @@ impl Committing {
     /// Whether the commit returned `Ok`.
     #[must_use]
     pub fn is_ok(&self) -> bool {
-        self.beyond.is_empty() && self.revoked.is_empty() && self.failed.is_empty()
+        self.beyond.is_empty()
+            && self.revoked.is_empty()
+            && self.superseded.is_empty()
+            && self.foreign.is_empty()
+            && self.failed.is_empty()
     }
 }
 

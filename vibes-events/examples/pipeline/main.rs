@@ -105,7 +105,7 @@ async fn through(args: &Args, log: &EventsLog) -> Result<Report, Failure> {
     for group in ["firehose", "notifications", "assessment"] {
         lags.push(GroupLag { group, offsets: log.lag(group).await?.total() });
     }
-    let dropped = log.state().borrow().dropped;
+    let dropped = log.state().current().dropped;
     let report =
         Report::new(produced, appended_in, elapsed, dropped, lags, &firehose, notifications, &assessment);
     if args.json {

@@ -4,9 +4,12 @@
 //! the last confirmed offset of that partition. The writer reads from there to the high watermark, looks for
 //! the ids of its own events, resolves what it finds and sends only the rest.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
+
+use tokio::task::coop::consume_budget;
+use tokio::time::Instant;
 
 use super::Writer;
 use super::flow::Flow;
@@ -34,6 +37,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 flow.ends_at(marks.high);
             }
         }
+        self.marked_at = Instant::now();
         Ok(())
     }
 }
@@ -62,17 +66,18 @@ impl<E> Flow<E> {
             self.unconfirmed_from = Some(from);
             self.confirmed = None;
         }
-        Ok(Some(self.settle(&seen)))
+        Ok(Some(self.settle(seen)))
     }
 
     /// Resolves what was seen of the first request, and keeps what is to be sent again.
-    fn settle(&mut self, seen: &ReadBack) -> Recovered {
+    fn settle(&mut self, seen: ReadBack) -> Recovered {
         let Self { requests, unconfirmed_from, confirmed } = self;
         let mut recovered = Recovered::default();
         let Some(request) = requests.front_mut() else { return recovered };
         request.may_have_arrived = false;
-        request.filter(|mut entry| match seen.found.get(&entry.id) {
-            Some(&offset) => {
+        let ReadBack { mut found, incomplete } = seen;
+        request.filter(|mut entry| match found.get_mut(&entry.id).and_then(VecDeque::pop_front) {
+            Some(offset) => {
                 if *unconfirmed_from < Some(offset.next()) {
                     *unconfirmed_from = Some(offset.next());
                     *confirmed = Some((offset, entry.id));
@@ -82,7 +87,7 @@ impl<E> Flow<E> {
                 None
             }
             // It may have been appended and then removed by retention before anybody could look.
-            None if seen.incomplete => {
+            None if incomplete => {
                 entry.fail(unknown());
                 recovered.unknown += 1;
                 None
@@ -95,6 +100,14 @@ impl<E> Flow<E> {
         });
         requests.retain(|request| !request.is_empty());
         recovered
+    }
+
+    /// Nothing of ours is unconfirmed, and the partition ends here.
+    pub(super) fn begins_at(&mut self, high: Offset) {
+        if self.unconfirmed_from.is_some_and(|from| high < from) {
+            self.confirmed = None;
+        }
+        self.unconfirmed_from = Some(high);
     }
 
     /// The partition ends here: nothing that is unconfirmed is behind it.
@@ -122,7 +135,8 @@ async fn is_known_again<S: ProducerConnection>(
 
 /// What reading back has shown.
 struct ReadBack {
-    found: HashMap<EventId, Offset>,
+    /// By id: an event that was handed in twice with an id of its own is there twice.
+    found: HashMap<EventId, VecDeque<Offset>>,
     /// Part of what had to be read was no longer retained.
     incomplete: bool,
 }
@@ -141,6 +155,7 @@ async fn read_back<S: ProducerConnection>(
     let mut seen = ReadBack { found: HashMap::with_capacity(ours.len()), incomplete: false };
     let (mut next, mut empty) = (offsets.start, 0);
     while next < offsets.end {
+        consume_budget().await;
         let fetched = session.fetch(FetchRequest::new(partition, next)).await?;
         if let Some(low) = fetched.low.filter(|&low| low > next) {
             seen.incomplete = true;
@@ -160,8 +175,8 @@ async fn read_back<S: ProducerConnection>(
         next = next.max(read_to);
         let found = fetched.records.iter().filter(|record| ours.contains(&record.id));
         for record in found {
-            // The first copy is the one that consumers deliver.
-            seen.found.entry(record.id).or_insert(record.offset);
+            // The first copies are ours in the order of the request; the first is the one that consumers deliver.
+            seen.found.entry(record.id).or_default().push_back(record.offset);
         }
     }
     Ok(seen)

@@ -79,15 +79,15 @@ async fn one(bench: &Bench, burst: &Burst, round: usize) -> Result<Sample, Failu
     let log: IggyLog<Event> = event_log_iggy::builder(config).open().await?;
     server.kill().await?;
     let mut state = log.state();
-    state.wait_for(|state| !state.is_connected()).await?;
+    state.wait_for(|state| !state.is_connected()).await;
 
     let total = burst.buffer + burst.more;
     let events: Vec<Event> = (0..total as u64).map(|number| bench.events.event(number)).collect();
     let mut events = events.into_iter();
     let filling = submit(&log, events.by_ref().take(burst.buffer).collect(), burst.threads).await?;
-    let buffered = log.state().borrow().buffered;
+    let buffered = log.state().current().buffered;
     let dropping = submit(&log, events.collect(), burst.threads).await?;
-    let dropped = log.state().borrow().dropped;
+    let dropped = log.state().current().dropped;
     if buffered != burst.buffer || dropped != burst.more as u64 {
         return Err(format!("failed audit: {buffered} were buffered, and {dropped} dropped").into());
     }

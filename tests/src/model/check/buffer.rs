@@ -106,7 +106,7 @@ fn outage_of(called: &What) -> Option<u64> {
 
 fn connection(what: &What) -> Option<Connection> {
     match what {
-        What::State { connection, .. } => Some(*connection),
+        What::State { connection, .. } => Some(connection.clone()),
         _ => None,
     }
 }

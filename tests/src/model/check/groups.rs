@@ -16,8 +16,10 @@ use crate::model::op::{GROUPS, Settings};
 
 /// A group, as the broker should have it.
 struct Group {
-    /// What is committed, per partition.
+    /// The group's place, per partition; `None` while no member has started it.
     stored: Vec<Option<Offset>>,
+    /// An attempt to open a consumer failed, and may have started the group.
+    doubtful: bool,
     /// Consumers that are open.
     members: BTreeSet<usize>,
     /// Partitions that members have shown to have, since the membership last changed.
@@ -76,6 +78,7 @@ pub(super) fn check(history: &History, ledger: &Ledger) -> Verdict {
     let partitions = history.settings.partitions as usize;
     let group = || Group {
         stored: vec![None; partitions],
+        doubtful: false,
         members: BTreeSet::new(),
         claims: BTreeMap::new(),
         delivered: BTreeSet::new(),
@@ -149,6 +152,7 @@ impl Groups<'_> {
         if let Err(unavailable) = seen.result {
             let excused = if unavailable { !self.link_up } else { self.lookup_may_fail(start) };
             ensure!(excused, "errors", "consumer {consumer} could not be opened");
+            self.groups[group].doubtful |= self.groups[group].stored.contains(&None);
             if !unavailable {
                 // It was a member for a moment, and the others felt it.
                 self.membership_changed(group);
@@ -165,10 +169,17 @@ impl Groups<'_> {
         let mut reader =
             Reader { group, solo, cut: 0, start: resolved, lanes: BTreeMap::new(), lost: BTreeMap::new() };
         for (partition, next) in seen.position.iter() {
+            let at = partition.0 as usize;
+            let shown = seen.committed.get(partition);
+            ensure!(shown.is_some(), "one start", "the group has no place in partition {partition}");
+            if self.groups[group].doubtful && self.groups[group].stored[at].is_none() {
+                self.groups[group].stored[at] = shown;
+            }
             let start = self.check_start(&reader, partition, next, seen)?;
             ensure!(start == next, "resumes", "at {partition}@{next} instead of {start}");
-            let committed = self.groups[group].stored[partition.0 as usize];
-            reader.lanes.insert(partition, Lane::new(next, committed));
+            // The first member determines where the group stands, for all that come.
+            let committed = *self.groups[group].stored[at].get_or_insert(next);
+            reader.lanes.insert(partition, Lane::new(next, Some(committed)));
         }
         let count = reader.lanes.len();
         ensure!(!solo || count == all.len(), "ownership", "the only member has {count} partitions");
@@ -310,13 +321,15 @@ impl Groups<'_> {
         ensure!(done == (members == 0), "delete_group", "with {members} members: {done}");
         if done {
             group.stored.fill(None);
+            group.doubtful = false;
         }
         Ok(())
     }
 
     fn lag(&mut self, group: usize, lag: &[(Option<Offset>, Offset, Offset, u64)]) -> Verdict {
         for (at, &(committed, low, high, offsets)) in lag.iter().enumerate() {
-            let stored = self.groups[group].stored[at];
+            let is_doubtful = self.groups[group].doubtful;
+            let stored = self.groups[group].stored[at].or(committed.filter(|_| is_doubtful));
             ensure!(
                 committed == stored,
                 "commit",

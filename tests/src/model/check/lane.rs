@@ -58,13 +58,11 @@ impl Lane {
 
     /// What committing up to `asked` does.
     pub(super) fn store(&self, asked: Offset) -> Store {
-        match (self.delivered, self.committed) {
-            (None, _) => Store::Nothing,
-            (Some(delivered), _) if asked > delivered => Store::Beyond,
-            // Nothing of what was delivered is before it.
-            _ if asked <= self.since => Store::Nothing,
-            (_, Some(committed)) if asked <= committed && !self.rewound => Store::Nothing,
-            (_, Some(committed)) if asked == committed => Store::Nothing,
+        match self.committed {
+            _ if asked > self.shown => Store::Beyond,
+            Some(committed) if asked == committed => Store::Nothing,
+            // Back only to what was delivered since a seek that went back.
+            Some(committed) if asked < committed && !(self.rewound && asked > self.since) => Store::Nothing,
             _ => Store::Advance,
         }
     }

@@ -215,6 +215,8 @@ fn committing(error: &CommitError) -> Committing {
                 committing.beyond.push((*partition, *asked, *delivered));
             }
             CommitErrorKind::Revoked => committing.revoked.push(*partition),
+            CommitErrorKind::Superseded => committing.superseded.push(*partition),
+            CommitErrorKind::Foreign => committing.foreign.push(*partition),
             CommitErrorKind::Failed(error) => committing.failed.push((*partition, is_unavailable(error))),
             _ => committing.failed.push((*partition, false)),
         }

@@ -56,7 +56,7 @@ impl World {
         probe.key.clone_from(&key);
         probe.defect = event.defect;
         let partitions = self.history.settings.partitions;
-        let state = self.log.state().borrow().clone();
+        let state = self.log.state().current();
         self.saw(What::Called {
             event: number,
             handle: self.handle,

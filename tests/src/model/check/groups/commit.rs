@@ -19,7 +19,16 @@ impl Groups<'_> {
         let Ok(result) = &seen.result else { return Ok(()) };
         let told = stored.unwrap_or(&self.groups[reader.group].stored);
         self.settle_doubts(&mut reader, up_to, result, told);
-        let (asked, beyond) = expected(&reader, up_to, result);
+        if !result.foreign.is_empty() {
+            // An epoch that is long over is not remembered: the cursor counts as another consumer's.
+            let excused = |partition| reader.lanes.get(partition).is_none_or(|lane| lane.sought) || !reader.solo;
+            ensure!(result.foreign.iter().all(excused), "commit", "of {up_to}: {result:?}");
+            ensure!(result.stored.is_empty(), "commit", "of a mixed-up cursor stored {}", result.stored);
+            self.sync(&mut reader, seen)?;
+            self.readers.insert(consumer, reader);
+            return Ok(());
+        }
+        let (asked, beyond) = expected(&reader, up_to, result, told);
         let reported: Vec<_> =
             result.beyond.iter().map(|&(partition, asked, _)| (partition, asked)).collect();
         ensure!(
@@ -130,12 +139,23 @@ fn check_revoked(reader: &Reader, up_to: &Cursor, result: &Committing) -> Verdic
 type Offsets = Vec<(PartitionId, Offset)>;
 
 /// What a commit stores, and what it cannot.
-fn expected(reader: &Reader, up_to: &Cursor, result: &Committing) -> (Offsets, Offsets) {
+fn expected(
+    reader: &Reader,
+    up_to: &Cursor,
+    result: &Committing,
+    told: &[Option<Offset>],
+) -> (Offsets, Offsets) {
     let (mut asked, mut beyond) = (Vec::new(), Vec::new());
     for (&partition, lane) in &reader.lanes {
         let Some(next) = up_to.get(partition) else { continue };
+        // A cursor from before a seek: of no consequence, and if it names more than is stored, that is said.
+        if lane.sought && result.superseded.contains(&partition) {
+            continue;
+        }
+        let is_stored = told[partition.0 as usize] == Some(next);
         match lane.store(next) {
             Store::Nothing => {}
+            Store::Advance if lane.committed > Some(next) && !is_stored && result.is_ok() => {}
             Store::Advance => asked.push((partition, next)),
             // A cursor from when it had the partition before; nobody outside can see how far it had come then.
             Store::Beyond if !reader.solo && result.revoked.contains(&partition) => {}

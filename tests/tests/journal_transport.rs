@@ -1,0 +1,3 @@
+//! The transport of the log in files does what the engine relies on.
+
+event_log_core::transport_conformance!(event_log_tests::journal::JournalHarness::new());

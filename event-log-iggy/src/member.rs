@@ -49,7 +49,7 @@ struct State {
     generation: u64,
 }
 
-/// Tells the server now and then that its member is alive, also while nobody polls. Ends with its member.
+/// Tells the server now and then that its member is alive, also while it is not polled. Ends with its member.
 #[derive(Debug)]
 struct KeepAlive(JoinHandle<()>);
 

@@ -166,7 +166,7 @@ async fn store_start(
         }
         let store = |client: Arc<Client>| async move {
             match client.store(group, Stored::Copy, partition, next).await {
-                // The partition has no record: it was purged meanwhile, or retention has taken all of it. Then the group
+                // The partition has no record: it was purged in the meantime, or retention has taken all of it. Then the group
                 // begins where the partition does.
                 Err(error) if error.class() == ErrorClass::Refused => Ok(()),
                 stored => stored,

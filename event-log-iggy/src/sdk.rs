@@ -10,6 +10,7 @@ mod groups;
 mod headers;
 mod messages;
 mod offsets;
+mod quirks;
 mod stale_members;
 mod start;
 mod topics;

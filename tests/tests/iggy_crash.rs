@@ -36,7 +36,7 @@ async fn open(config: &IggyConfig) -> IggyLog<Probe> {
     event_log_iggy::builder(config.clone()).open().await.expect("the log opens")
 }
 
-async fn until(log: &IggyLog<Probe>, mut reached: impl FnMut(Connection) -> bool) {
+async fn until(log: &IggyLog<Probe>, mut reached: impl FnMut(&Connection) -> bool) {
     let mut state = log.state();
     let change = tokio::time::timeout(PATIENCE, state.wait_for(|state| reached(&state.connection)));
     drop(change.await.expect("the log notices"));

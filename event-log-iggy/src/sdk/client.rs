@@ -44,7 +44,7 @@ impl Topic {
     }
 }
 
-/// A connection that is signed in. The SDK's own reconnecting is off: whoever has a client replaces it when a call
+/// A connection that is signed in. The SDK's own reconnecting is off: the owner of a client replaces it when a call
 /// says that the connection is lost.
 ///
 /// Calls queue behind one another, since the protocol has one request under way. Dropping a call does not take the
@@ -56,7 +56,7 @@ pub(crate) struct Client {
     /// Held by the request under way. The SDK has a lock of its own; but those that wait for it there count as asked: their
     /// time runs, and each of the first offsets that are stored together asks for the cluster's nodes.
     turn: Mutex<()>,
-    /// A reply is overdue. Until it comes the connection is blocked, and waiting for it again would help nobody.
+    /// A reply is overdue. Until it comes the connection is blocked, and waiting for it again would not help.
     is_stuck: AtomicBool,
 }
 
@@ -67,7 +67,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Dials the addresses in turn until one lets us in. The error is the last address's.
+    /// Dials the addresses in turn until one accepts the connection. The error is the last address's.
     pub(crate) async fn connect(
         endpoint: &Endpoint,
         topic: Arc<Topic>,
@@ -130,7 +130,7 @@ impl Client {
     }
 }
 
-/// Whether somebody at this endpoint lets us in.
+/// Checks that a server at this endpoint accepts the credentials.
 #[cfg(feature = "server")]
 pub(crate) async fn probe(
     endpoint: &Endpoint,

@@ -1,13 +1,11 @@
 //! What a group has committed.
 //!
-//! The server stores the offset of the last message that was processed; everywhere else it is the next one to read.
+//! The server stores the offset of the last record that was processed; everywhere else it is the next one to read.
 //!
-//! It is stored twice: as the group's, which the server only takes from the member that has the partition, and then as
-//! that of a consumer on its own, the copy. The copy survives a group that has to be [made anew](super::stale_members), and a crash
-//! in the middle of storing: the server (0.9.0-edge.5) empties the file of an offset before it writes the new one, so that
-//! one killed in between has forgotten the offset when it comes back. Of the two files only one is being written at a time.
-//!
-//! Nor is *no offset* believed at once: the server says so too when it could not ask the part of it that has the partition.
+//! It is stored twice: as the group's, which the server takes only from the member that has the partition, and then as that
+//! of a consumer without a group, the copy. The copy survives a group that has to be [created
+//! again](super::stale_members), and a crash while an offset is stored (see [`quirks`]): only one of the two is being
+//! stored at a time. The start of a group is stored as the copy alone, also by members that do not have the partition.
 
 use event_log_core::{Offset, PartitionId};
 use iggy::prelude::{Consumer, ConsumerOffsetClient as _, IggyError};
@@ -16,6 +14,7 @@ use super::client::Client;
 use super::failure::CallError;
 use super::groups::{GroupId, is_missing_group};
 use super::messages::ReadFrom;
+use super::quirks;
 use super::topics::PartitionStats;
 
 /// Whose offset.
@@ -31,15 +30,14 @@ pub(crate) enum Stored {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StoredOffset {
     last: Offset,
-    /// It is the first offset and the end of the partition.
-    is_first: bool,
+    /// Where the partition ends, as the server says with the offset.
+    end: Offset,
 }
 
 impl StoredOffset {
-    /// The next offset to read of a partition that is like this. A server that has lost a whole partition puts the offsets
-    /// of its groups to 0, as if the first record had been processed, where there is none: that is no offset.
+    /// The next offset to read of a partition that is like this.
     pub(crate) fn next_in(self, stats: PartitionStats) -> Option<Offset> {
-        (!self.is_first || stats.high > Offset::ZERO).then(|| self.last.next())
+        (!quirks::is_of_lost_partition(self.last, self.end, stats)).then(|| self.last.next())
     }
 }
 
@@ -95,7 +93,7 @@ impl Client {
         };
         Ok(stored.map(|stored| StoredOffset {
             last: Offset(stored.stored_offset),
-            is_first: (stored.stored_offset, stored.current_offset) == (0, 0),
+            end: Offset(stored.current_offset),
         }))
     }
 

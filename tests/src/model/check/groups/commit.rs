@@ -21,7 +21,8 @@ impl Groups<'_> {
         self.settle_doubts(&mut reader, up_to, result, told);
         if !result.foreign.is_empty() {
             // An epoch that is long over is not remembered: the cursor counts as another consumer's.
-            let excused = |partition| reader.lanes.get(partition).is_none_or(|lane| lane.sought) || !reader.solo;
+            let excused =
+                |partition| reader.lanes.get(partition).is_none_or(|lane| lane.sought) || !reader.solo;
             ensure!(result.foreign.iter().all(excused), "commit", "of {up_to}: {result:?}");
             ensure!(result.stored.is_empty(), "commit", "of a mixed-up cursor stored {}", result.stored);
             self.sync(&mut reader, seen)?;

@@ -45,7 +45,7 @@ pub trait EventConsumer<E>: Send {
     ///
     /// It stores, partition by partition, any place that this consumer has reached since it got the partition, or that it
     /// sought. `Ok` means that each is stored, or that the group is farther already: committing twice, or an older cursor,
-    /// changes nothing. The stored place moves back only after the consumer has sought back and delivered something.
+    /// changes nothing. The stored place moves back only after the consumer has sought back.
     ///
     /// # Errors
     ///

@@ -59,7 +59,7 @@ pub enum Connection {
 }
 
 impl PartialEq for Connection {
-    /// Errors are compared by identity: they have no equality of their own.
+    /// Errors have no equality of their own: they are the same if they say the same.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Connected, Self::Connected) | (Self::Closed, Self::Closed) => true,
@@ -68,7 +68,9 @@ impl PartialEq for Connection {
                 Self::Reconnecting { since: s, attempt: a, next_attempt: n, last_error: e },
             ) => {
                 let same_error = match (last_error, e) {
-                    (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                    (Some(one), Some(other)) => {
+                        Arc::ptr_eq(one, other) || one.to_string() == other.to_string()
+                    }
                     (None, None) => true,
                     _ => false,
                 };

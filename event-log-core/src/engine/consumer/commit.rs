@@ -155,17 +155,9 @@ fn verdict_of(reader: &PartitionReader, next: Offset) -> Verdict {
     }
     match reader.committed() {
         Some(committed) if next == committed && !reader.commit_in_doubt => Verdict::Nothing,
-        // Back only on purpose: to what was delivered since a seek that went back.
-        Some(committed) if next < committed => {
-            if reader.since() < next
-                && next <= reader.next()
-                && reader.since() < committed
-                && reader.is_rewound()
-            {
-                Verdict::Store
-            } else {
-                Verdict::Nothing
-            }
+        // Back only on purpose: to where a seek went back, or to what was delivered since.
+        Some(committed) if next < committed && !(reader.is_rewound() && reader.since() <= next) => {
+            Verdict::Nothing
         }
         _ => Verdict::Store,
     }

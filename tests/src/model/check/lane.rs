@@ -61,8 +61,8 @@ impl Lane {
         match self.committed {
             _ if asked > self.shown => Store::Beyond,
             Some(committed) if asked == committed => Store::Nothing,
-            // Back only to what was delivered since a seek that went back.
-            Some(committed) if asked < committed && !(self.rewound && asked > self.since) => Store::Nothing,
+            // Back only to where a seek went back, or to what was delivered since.
+            Some(committed) if asked < committed && !(self.rewound && asked >= self.since) => Store::Nothing,
             _ => Store::Advance,
         }
     }

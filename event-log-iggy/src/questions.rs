@@ -71,8 +71,8 @@ pub(crate) struct Questions {
     connections: Mutex<Vec<Arc<Connection>>>,
     /// Held while the first connection is opened.
     opening_first: tokio::sync::Mutex<()>,
-    /// The task that opens a further connection.
-    opening_another: Mutex<Option<AbortHandle>>,
+    /// The tasks that open further connections.
+    opening: Mutex<Vec<AbortHandle>>,
     /// The last answer took long.
     is_slow: AtomicBool,
 }
@@ -83,7 +83,7 @@ impl Questions {
             dialer,
             connections: Mutex::default(),
             opening_first: tokio::sync::Mutex::default(),
-            opening_another: Mutex::default(),
+            opening: Mutex::default(),
             is_slow: AtomicBool::new(false),
         })
     }
@@ -149,10 +149,11 @@ impl Questions {
         Some(lease)
     }
 
-    /// Opens a further connection in a task, unless one is being opened.
+    /// Opens a further connection in a task, unless as many are being opened as there may be.
     fn open_another(self: &Arc<Self>) {
-        let mut opening = self.opening_another.lock();
-        if opening.as_ref().is_some_and(|task| !task.is_finished()) {
+        let mut opening = self.opening.lock();
+        opening.retain(|task| !task.is_finished());
+        if opening.len() + self.connections.lock().len() >= limits::QUESTION_CONNECTIONS {
             return;
         }
         let (dialer, questions): (_, Weak<Self>) = (Arc::clone(&self.dialer), Arc::downgrade(self));
@@ -162,14 +163,12 @@ impl Questions {
                 questions.add(client);
             }
         });
-        *opening = Some(task.abort_handle());
+        opening.push(task.abort_handle());
     }
 }
 
 impl Drop for Questions {
     fn drop(&mut self) {
-        if let Some(task) = &*self.opening_another.lock() {
-            task.abort();
-        }
+        self.opening.lock().iter().for_each(AbortHandle::abort);
     }
 }

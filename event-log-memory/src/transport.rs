@@ -89,7 +89,7 @@ impl Transport for MemoryTransport {
     fn properties(&self) -> TransportProperties {
         let mut properties = TransportProperties::new(self.topic.partitions());
         (properties.keeps_payloads, properties.reads_ahead) = (true, false);
-        properties.topic = self.topic.name();
+        properties.topic = Some(self.topic.name());
         properties
     }
 

@@ -13,6 +13,7 @@ use iggy::prelude::{
     TcpClient, TcpClientConfig, TcpClientReconnectionConfig,
 };
 use iggy_binary_protocol::WireIdentifier;
+use tokio::sync::Mutex;
 
 use super::failure::CallError;
 use crate::config::{Credentials, Endpoint};
@@ -21,6 +22,8 @@ use crate::limits;
 /// The names of a stream and of one of its topics, in the forms that the SDK wants.
 #[derive(Debug)]
 pub(crate) struct Topic {
+    /// Both, by which one log is told from another.
+    pub(crate) name: Arc<str>,
     pub(super) stream_name: String,
     pub(super) topic_name: String,
     pub(super) stream: Identifier,
@@ -33,6 +36,7 @@ impl Topic {
     pub(crate) fn new(stream: &str, topic: &str) -> Result<Self, CallError> {
         let wire = |name| WireIdentifier::named(name).map_err(|_| IggyError::InvalidIdentifier);
         Ok(Self {
+            name: format!("{stream}/{topic}").into(),
             stream_name: stream.to_owned(),
             topic_name: topic.to_owned(),
             stream: Identifier::named(stream)?,
@@ -43,7 +47,7 @@ impl Topic {
     }
 }
 
-/// A connection that is signed in. The SDK's own reconnecting is off: whoever has a client replaces it when a call
+/// A connection that is signed in. The SDK's own reconnecting is off: the owner of a client replaces it when a call
 /// says that the connection is lost.
 ///
 /// Calls queue behind one another, since the protocol has one request under way. Dropping a call does not take the
@@ -52,7 +56,10 @@ pub(crate) struct Client {
     pub(super) tcp: TcpClient,
     pub(super) topic: Arc<Topic>,
     request_timeout: Duration,
-    /// A reply is overdue. Until it comes the connection is blocked, and waiting for it again would help nobody.
+    /// Held by the request under way. The SDK has a lock of its own; but those that wait for it there count as asked: their
+    /// time runs, and each of the first offsets that are stored together asks for the cluster's nodes.
+    turn: Mutex<()>,
+    /// A reply is overdue. Until it comes the connection is blocked, and waiting for it again would not help.
     is_stuck: AtomicBool,
 }
 
@@ -63,7 +70,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Dials the addresses in turn until one lets us in. The error is the last address's.
+    /// Dials the addresses in turn until one accepts the connection. The error is the last address's.
     pub(crate) async fn connect(
         endpoint: &Endpoint,
         topic: Arc<Topic>,
@@ -74,7 +81,15 @@ impl Client {
         for address in &endpoint.addresses {
             let tcp = TcpClient::create(Arc::new(sdk_config(endpoint, address)))?;
             match bounded(connect_timeout, tcp.connect()).await {
-                Ok(()) => return Ok(Self { tcp, topic, request_timeout, is_stuck: AtomicBool::new(false) }),
+                Ok(()) => {
+                    return Ok(Self {
+                        tcp,
+                        topic,
+                        request_timeout,
+                        turn: Mutex::default(),
+                        is_stuck: AtomicBool::new(false),
+                    });
+                }
                 Err(error) => failure = error,
             }
         }
@@ -106,6 +121,7 @@ impl Client {
     where
         F: Future<Output = Result<T, IggyError>>,
     {
+        let _turn = self.turn.lock().await;
         if self.is_stuck() {
             return Err(IggyError::NotConnected.into());
         }
@@ -117,7 +133,7 @@ impl Client {
     }
 }
 
-/// Whether somebody at this endpoint lets us in.
+/// Checks that a server at this endpoint accepts the credentials.
 #[cfg(feature = "server")]
 pub(crate) async fn probe(
     endpoint: &Endpoint,

@@ -26,6 +26,11 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
+    /// What tells this log from others.
+    pub(crate) fn log_name(&self) -> Arc<str> {
+        Arc::clone(&self.topic.name)
+    }
+
     pub(crate) fn new(config: IggyConfig) -> Result<Self, Error> {
         let topic = Topic::new(&config.stream, &config.topic).map_err(CallError::into_error)?;
         Ok(Self { config, topic: Arc::new(topic) })

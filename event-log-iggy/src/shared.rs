@@ -75,7 +75,7 @@ impl Shared {
 
     /// What tells this log from others.
     pub(crate) fn log_name(&self) -> Arc<str> {
-        Arc::clone(&self.topic.name)
+        self.dialer.log_name()
     }
 
     pub(crate) fn config(&self) -> &IggyConfig {

@@ -50,6 +50,10 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The shortest pause between two such looks, right after something has come: more is likely to follow.
 pub const POLL_INTERVAL_BUSY: Duration = Duration::from_millis(1);
 
+/// How late a look at the ends may be until another waiting consumer makes it: the consumer that leads is not polled. Each
+/// of the others looks at the clock so often.
+pub const WATCH_GRACE: Duration = Duration::from_millis(200);
+
 /// How long a waiting consumer relies on being woken before it looks for itself.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 

@@ -272,12 +272,8 @@ impl GroupMember for IggyMember {
                         return self.look_at_last(ends, began).await;
                     }
                 }
-                () = tokio::time::sleep_until(asked_at + limits::ASSIGNMENT_INTERVAL) => {
-                    // An error here is found again by the next question, and reported there.
-                    if self.sync().await.is_err() {
-                        return Vec::new();
-                    }
-                }
+                // The engine asks for the assignment when waiting is over. Asking here would hold a lock that it waits for.
+                () = tokio::time::sleep_until(asked_at + limits::ASSIGNMENT_INTERVAL) => return Vec::new(),
             }
         }
     }

@@ -91,12 +91,17 @@ pub(crate) async fn replace(
     {
         return all_failed(places, error);
     }
-    each(places, |&(partition, next)| async move {
+    let store = |&(partition, next): &(PartitionId, Offset)| async move {
         let stored = client.store(group, Stored::Group, partition, next).await;
         stored.map_err(CallError::into_commit_failure)?;
         store_copy(shared, group, partition, next).await.map_err(CommitErrorKind::Failed)
-    })
-    .await
+    };
+    // Before the first offset that it stores over a connection the SDK asks for the cluster's nodes, and so it does for each
+    // that waits for its turn behind that.
+    let alone = if client.is_first_store() { places.len().min(1) } else { 0 };
+    let mut stored = each(&places[..alone], store).await;
+    stored.extend(each(&places[alone..], store).await);
+    stored
 }
 
 async fn store_copy(

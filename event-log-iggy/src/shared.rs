@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use event_log_core::{Error, PartitionId};
 use futures::future::join_all;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::config::IggyConfig;
@@ -21,7 +20,7 @@ use crate::member_state::MemberStates;
 use crate::questions::{Dialer, Questions};
 use crate::sdk::{CallError, Client, TopicDetails};
 use crate::sizes::RecordSizes;
-use crate::watch::PollInterval;
+use crate::watch::Watch;
 
 /// The owner of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +48,7 @@ pub(crate) struct Shared {
     /// When the last look at all ends that was answered began.
     last_look: parking_lot::Mutex<Option<Instant>>,
     pub(crate) members: MemberStates,
-    /// Held by the one consumer that asks for all that wait.
-    pub(crate) watching: Mutex<PollInterval>,
+    pub(crate) watch: Watch,
     /// Connections that were given up while a reply was overdue.
     stuck: parking_lot::Mutex<Vec<Stuck>>,
 }
@@ -68,7 +66,7 @@ impl Shared {
             sizes: RecordSizes::new(partitions),
             last_look: parking_lot::Mutex::default(),
             members: MemberStates::default(),
-            watching: Mutex::new(PollInterval::new(poll_interval)),
+            watch: Watch::new(poll_interval),
             stuck: parking_lot::Mutex::default(),
         })
     }

@@ -1,6 +1,7 @@
 //! The place of a group in each partition: asked for and stored for all of them at once, in round trips that overlap.
 
 use std::future::Future;
+use std::iter;
 use std::sync::Arc;
 
 use event_log_core::{CommitErrorKind, Error, Offset, PartitionId};
@@ -91,17 +92,23 @@ pub(crate) async fn replace(
     {
         return all_failed(places, error);
     }
-    let store = |&(partition, next): &(PartitionId, Offset)| async move {
-        let stored = client.store(group, Stored::Group, partition, next).await;
-        stored.map_err(CallError::into_commit_failure)?;
-        store_copy(shared, group, partition, next).await.map_err(CommitErrorKind::Failed)
-    };
+    let store = |partition, next| client.store(group, Stored::Group, partition, next);
     // Before the first offset that it stores over a connection the SDK asks for the cluster's nodes, and so it does for each
     // that waits for its turn behind that.
-    let alone = if client.is_first_store() { places.len().min(1) } else { 0 };
-    let mut stored = each(&places[..alone], store).await;
-    stored.extend(each(&places[alone..], store).await);
-    stored
+    let first = match places.first() {
+        Some(&(partition, next)) if client.is_first_store() => Some(store(partition, next).await),
+        _ => None,
+    };
+    let stored = iter::once(first).chain(iter::repeat_with(|| None));
+    each(places.iter().zip(stored), |(&(partition, next), stored)| async move {
+        let stored = match stored {
+            Some(stored) => stored,
+            None => store(partition, next).await,
+        };
+        stored.map_err(CallError::into_commit_failure)?;
+        store_copy(shared, group, partition, next).await.map_err(CommitErrorKind::Failed)
+    })
+    .await
 }
 
 async fn store_copy(

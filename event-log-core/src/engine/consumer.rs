@@ -387,7 +387,7 @@ where
             overtime: deadline + limits::POLL_OVERTIME,
             has_looked: false,
         };
-        self.membership.is_fresh = false;
+        self.membership.ask_now();
         if !self.transport.properties().reads_ahead {
             // Fetching costs no more than asking whether there is anything to fetch.
             self.readers.iter_mut().for_each(PartitionReader::look_again);

@@ -187,6 +187,8 @@ async fn commit(member: &mut Member, cursor: &Cursor) -> Seen {
         Err(error) => Seen::Failed(match error.failures().first() {
             Some((_, CommitErrorKind::BeyondDelivered { .. })) => "beyond",
             Some((_, CommitErrorKind::Revoked)) => "revoked",
+            Some((_, CommitErrorKind::Superseded)) => "superseded",
+            Some((_, CommitErrorKind::Foreign)) => "foreign",
             _ => "failed",
         }),
     }

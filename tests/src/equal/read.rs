@@ -202,7 +202,8 @@ async fn read(
     let mut records = Vec::new();
     while records.len() < max {
         let batch = consumer.poll(max - records.len(), Duration::ZERO).await?;
-        if batch.is_empty() {
+        // What it has to report comes at once, and records need not.
+        if batch.is_empty() && batch.notices.is_empty() {
             break;
         }
         records.extend(batch.records);

@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
-use super::Writer;
+use super::entry::unknown;
 use super::flow::Flow;
-use crate::engine::entry::unknown;
+use super::writer::Writer;
 use crate::engine::transport::{FetchRequest, ProducerConnection, Transport};
 use crate::error::Error;
 use crate::event::EventId;
@@ -23,11 +23,11 @@ use crate::watermark::PartitionWatermarks;
 
 impl<E: Send + 'static, T: Transport> Writer<E, T> {
     /// Finds out what became of the requests that may have arrived.
-    pub(super) async fn recover(&mut self, session: &mut T::Producer) -> Result<(), Error> {
+    pub(super) async fn recover(&mut self, connection: &mut T::Producer) -> Result<(), Error> {
         let watermarks = self.transport.watermarks().await?;
         for partition in self.partitions() {
             let flow = self.flow(partition);
-            if let Some(recovered) = flow.recover(session, partition, watermarks.get(partition)).await? {
+            if let Some(recovered) = flow.recover(connection, partition, watermarks.get(partition)).await? {
                 self.shared.recovered(recovered);
                 self.hold(partition);
             }
@@ -46,7 +46,7 @@ impl<E> Flow<E> {
     /// Finds out what became of the first request, if it may have arrived.
     async fn recover<S: ProducerConnection>(
         &mut self,
-        session: &mut S,
+        connection: &mut S,
         partition: PartitionId,
         marks: Option<PartitionWatermarks>,
     ) -> Result<Option<Recovered>, Error> {
@@ -58,9 +58,9 @@ impl<E> Flow<E> {
         let from = self.unconfirmed_from.unwrap_or(Offset::ZERO);
         let marks = marks.unwrap_or(PartitionWatermarks { low: from, high: from });
         // It was purged, or lost its tail: anything of ours may be anywhere in what is left, or gone.
-        let truncated = marks.high < from || !is_known_again(session, partition, self.confirmed).await?;
+        let truncated = marks.high < from || !is_known_again(connection, partition, self.confirmed).await?;
         let from = if truncated { marks.low } else { from };
-        let mut seen = read_back(session, partition, &ours, from..marks.high).await?;
+        let mut seen = read_back(connection, partition, &ours, from..marks.high).await?;
         if truncated {
             seen.incomplete = true;
             self.unconfirmed_from = Some(from);
@@ -122,13 +122,13 @@ impl<E> Flow<E> {
 /// Whether a partition still has the last event that was confirmed, where it was. One that was purged and has grown
 /// again has another there.
 async fn is_known_again<S: ProducerConnection>(
-    session: &mut S,
+    connection: &mut S,
     partition: PartitionId,
     confirmed: Option<(Offset, EventId)>,
 ) -> Result<bool, Error> {
     let Some((offset, id)) = confirmed else { return Ok(true) };
     let request = FetchRequest { max_records: 1, ..FetchRequest::new(partition, offset) };
-    let fetched = session.fetch(request).await?;
+    let fetched = connection.fetch(request).await?;
     // Nothing there is no sign of it: retention may have been there first.
     Ok(fetched.records.first().is_none_or(|record| record.offset != offset || record.id == id))
 }
@@ -147,7 +147,7 @@ pub(in crate::engine) const EMPTY_ANSWER_WAIT: Duration = Duration::from_millis(
 
 /// Looks for our events in these offsets of a partition.
 async fn read_back<S: ProducerConnection>(
-    session: &mut S,
+    connection: &mut S,
     partition: PartitionId,
     ours: &HashSet<EventId>,
     offsets: Range<Offset>,
@@ -156,7 +156,7 @@ async fn read_back<S: ProducerConnection>(
     let (mut next, mut empty) = (offsets.start, 0);
     while next < offsets.end {
         consume_budget().await;
-        let fetched = session.fetch(FetchRequest::new(partition, next)).await?;
+        let fetched = connection.fetch(FetchRequest::new(partition, next)).await?;
         if let Some(low) = fetched.low.filter(|&low| low > next) {
             seen.incomplete = true;
             next = low;

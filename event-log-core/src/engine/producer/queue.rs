@@ -1,7 +1,7 @@
 //! What is between producers and the writer, and the only owner of events that wait.
 //!
 //! The **queue** holds accepted events, those of each partition first in, first out: its bounds are the log's memory.
-//! The **waiting room** holds the events of `append` calls that wait for space in the queue; they are not
+//! The **waiters** hold the events of `append` calls that wait for space in the queue; they are not
 //! accepted yet, and each is a caller that stands still, so that it needs no bound of its own. First in, first out, too.
 //!
 //! Everything here is synchronous and under one lock that is held for a few instructions.
@@ -14,14 +14,14 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::entry::{Entry, NOT_ACCEPTED};
-use super::lines::Lines;
+use super::partition::Lines;
 use crate::config::{Overflow, ProducerConfig};
 use crate::error::{AppendErrorKind, SubmitErrorKind};
 use crate::position::PartitionId;
 
 /// Whether the log is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(in crate::engine) enum Phase {
     Connected,
     Away,
     /// Nothing is accepted any more; what is queued is still sent.
@@ -31,18 +31,18 @@ pub(super) enum Phase {
 
 /// How `submit` and `append` differ at a full queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WhenFull {
+pub(in crate::engine) enum WhenFull {
     Reject,
     Wait,
 }
 
 /// What became of events that were offered.
-pub(super) enum Admission<E> {
+pub(in crate::engine) enum Admission<E> {
     /// In the queue. `buffered` when the log is away, so that nobody should wait for the outcome.
     Queued {
         buffered: bool,
     },
-    /// In the waiting room, under this number; `left` completes when it has left the room.
+    /// In the list of waiters, under this number; `left` completes when it is let in or failed.
     Waiting {
         number: u64,
         left: oneshot::Receiver<()>,
@@ -50,14 +50,14 @@ pub(super) enum Admission<E> {
     Rejected(Vec<Entry<E>>, SubmitErrorKind),
 }
 
-struct Waiting<E> {
+struct Waiter<E> {
     number: u64,
     entries: Vec<Entry<E>>,
-    /// Dropped when the events leave the room, which is the signal.
+    /// Dropped when the events are let in, which is the signal.
     left: oneshot::Sender<()>,
 }
 
-pub(super) struct Queue<E> {
+pub(in crate::engine) struct Queue<E> {
     lines: Lines<E>,
     /// By partition: what the writer has taken and not resolved yet.
     held: Vec<Held>,
@@ -65,7 +65,7 @@ pub(super) struct Queue<E> {
     in_flight: usize,
     /// Partitions with something for the writer, which holds nothing of them: each once, in turn.
     ready: VecDeque<PartitionId>,
-    room: VecDeque<Waiting<E>>,
+    waiters: VecDeque<Waiter<E>>,
     next_number: u64,
     phase: Phase,
     /// Accepted in all; also the sequence number of the next one.
@@ -82,16 +82,16 @@ pub(super) struct Queue<E> {
 }
 
 /// What is done after the lock has been released: all of it runs code of the application or of its executor.
-pub(super) struct Effects<E> {
-    pub(super) failed: Vec<(Entry<E>, AppendErrorKind)>,
+pub(in crate::engine) struct Effects<E> {
+    pub(in crate::engine) failed: Vec<(Entry<E>, AppendErrorKind)>,
     /// Of events that are in the reconnect buffer now.
-    pub(super) wakers: Vec<Waker>,
+    pub(in crate::engine) wakers: Vec<Waker>,
     /// Dropping one wakes the `append` that waited for space.
-    pub(super) released: Vec<oneshot::Sender<()>>,
+    pub(in crate::engine) released: Vec<oneshot::Sender<()>>,
     /// Events of calls that were dropped while they waited.
-    pub(super) cancelled: Vec<Entry<E>>,
+    pub(in crate::engine) cancelled: Vec<Entry<E>>,
     /// How many of those that failed were dropped by the overflow policy.
-    pub(super) dropped: u64,
+    pub(in crate::engine) dropped: u64,
 }
 
 impl<E> Default for Effects<E> {
@@ -103,7 +103,7 @@ impl<E> Default for Effects<E> {
 
 impl<E> Effects<E> {
     /// Of the accepted events among them.
-    pub(super) fn first_sequence(&self) -> Option<u64> {
+    pub(in crate::engine) fn first_sequence(&self) -> Option<u64> {
         let sequences = self.failed.iter().map(|(entry, _)| entry.sequence);
         sequences.filter(|&sequence| sequence != NOT_ACCEPTED).min()
     }
@@ -111,10 +111,10 @@ impl<E> Effects<E> {
 
 /// How many events there are.
 #[derive(Clone, Copy)]
-pub(super) struct Counts {
-    pub(super) version: u64,
-    pub(super) buffered: usize,
-    pub(super) dropped: u64,
+pub(in crate::engine) struct Counts {
+    pub(in crate::engine) version: u64,
+    pub(in crate::engine) buffered: usize,
+    pub(in crate::engine) dropped: u64,
 }
 
 /// What the writer has of a partition.
@@ -127,7 +127,7 @@ struct Held {
     is_ready: bool,
 }
 
-impl<E> Waiting<E> {
+impl<E> Waiter<E> {
     /// Whether the `append` was dropped.
     fn is_cancelled(&self) -> bool {
         self.entries.iter().all(Entry::is_orphaned)
@@ -135,13 +135,13 @@ impl<E> Waiting<E> {
 }
 
 impl<E> Queue<E> {
-    pub(super) fn new(config: &ProducerConfig, partitions: u32, phase: Phase) -> Self {
+    pub(in crate::engine) fn new(config: &ProducerConfig, partitions: u32, phase: Phase) -> Self {
         Self {
             lines: Lines::new(partitions),
             held: vec![Held::default(); partitions as usize],
             in_flight: 0,
             ready: VecDeque::new(),
-            room: VecDeque::new(),
+            waiters: VecDeque::new(),
             next_number: 0,
             phase,
             accepted: 0,
@@ -155,17 +155,17 @@ impl<E> Queue<E> {
         }
     }
 
-    pub(super) const fn phase(&self) -> Phase {
+    pub(in crate::engine) const fn phase(&self) -> Phase {
         self.phase
     }
 
-    pub(super) const fn dropped(&self) -> u64 {
+    pub(in crate::engine) const fn dropped(&self) -> u64 {
         self.dropped
     }
 
     /// What changes have decided since this was asked for the last time. If events end with it, they count as not
     /// [settled](Self::settled) until [`resolved`](Self::resolved) is called with the number.
-    pub(super) fn take_effects(&mut self) -> (Effects<E>, Option<u64>) {
+    pub(in crate::engine) fn take_effects(&mut self) -> (Effects<E>, Option<u64>) {
         let effects = std::mem::take(&mut self.effects);
         let first = effects.first_sequence();
         self.resolving.extend(first);
@@ -173,48 +173,48 @@ impl<E> Queue<E> {
     }
 
     /// The effects that begin with this number have been carried out.
-    pub(super) fn resolved(&mut self, first: u64) {
+    pub(in crate::engine) fn resolved(&mut self, first: u64) {
         if let Some(at) = self.resolving.iter().position(|&resolving| resolving == first) {
             self.resolving.swap_remove(at);
         }
     }
 
     /// Nothing waits to be taken.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::engine) fn is_empty(&self) -> bool {
         self.lines.events() == 0
     }
 
     /// What is published of the queue, later counts with a higher version.
-    pub(super) fn counts(&mut self) -> Counts {
+    pub(in crate::engine) fn counts(&mut self) -> Counts {
         self.version += 1;
         Counts { version: self.version, buffered: self.buffered(), dropped: self.dropped }
     }
 
     /// Accepted and not resolved.
-    pub(super) fn buffered(&self) -> usize {
+    pub(in crate::engine) fn buffered(&self) -> usize {
         self.lines.events() + self.in_flight
     }
 
     /// How many events have been accepted so far: the mark that [`settled`](Self::settled) has to reach for
     /// a flush.
-    pub(super) const fn accepted(&self) -> u64 {
+    pub(in crate::engine) const fn accepted(&self) -> u64 {
         self.accepted
     }
 
     /// How many events from the beginning on are resolved, without exception.
-    pub(super) fn settled(&self) -> u64 {
+    pub(in crate::engine) fn settled(&self) -> u64 {
         let held = self.held.iter().filter(|held| held.events > 0).map(|held| held.from);
         let unresolved = held.chain(self.lines.first_sequence()).chain(self.resolving.iter().copied());
         unresolved.min().unwrap_or(self.accepted)
     }
 
     /// Nothing queued, nothing in flight, nobody waiting: an event may pass the queue by.
-    pub(super) fn is_idle(&self) -> bool {
-        self.phase == Phase::Connected && self.buffered() == 0 && self.room.is_empty()
+    pub(in crate::engine) fn is_idle(&self) -> bool {
+        self.phase == Phase::Connected && self.buffered() == 0 && self.waiters.is_empty()
     }
 
     /// Offers events that belong together: all are taken, or none. One alone is an array, which costs no allocation.
-    pub(super) fn offer<G>(&mut self, entries: G, when_full: WhenFull) -> Admission<E>
+    pub(in crate::engine) fn offer<G>(&mut self, entries: G, when_full: WhenFull) -> Admission<E>
     where
         G: AsRef<[Entry<E>]> + IntoIterator<Item = Entry<E>> + Into<Vec<Entry<E>>>,
     {
@@ -235,7 +235,7 @@ impl<E> Queue<E> {
         }
         // Nobody overtakes those who wait already, but whoever has gone away is not waiting.
         self.admit_waiting();
-        if self.room.is_empty() && self.has_space_for(entries.as_ref()) {
+        if self.waiters.is_empty() && self.has_space_for(entries.as_ref()) {
             self.push(entries);
             return Admission::Queued { buffered: self.phase == Phase::Away };
         }
@@ -246,14 +246,14 @@ impl<E> Queue<E> {
         let number = self.next_number;
         self.next_number += 1;
         let (sender, left) = oneshot::channel();
-        self.room.push_back(Waiting { number, entries: entries.into(), left: sender });
+        self.waiters.push_back(Waiter { number, entries: entries.into(), left: sender });
         Admission::Waiting { number, left }
     }
 
-    /// Takes back what still waits for space under this number; `None` when it has left the room.
-    pub(super) fn give_up_waiting(&mut self, number: u64) -> Option<Vec<Entry<E>>> {
-        let at = self.room.binary_search_by_key(&number, |waiting| waiting.number).ok()?;
-        let given_up = self.room.remove(at).map(|waiting| {
+    /// Takes back what still waits for space under this number; `None` when it is let in or failed.
+    pub(in crate::engine) fn give_up_waiting(&mut self, number: u64) -> Option<Vec<Entry<E>>> {
+        let at = self.waiters.binary_search_by_key(&number, |waiting| waiting.number).ok()?;
+        let given_up = self.waiters.remove(at).map(|waiting| {
             self.effects.released.push(waiting.left);
             waiting.entries
         });
@@ -263,7 +263,7 @@ impl<E> Queue<E> {
     }
 
     /// Takes the next events of a partition of which the writer holds nothing, as many as fit into a request.
-    pub(super) fn take(&mut self, events: usize, bytes: usize) -> Vec<Entry<E>> {
+    pub(in crate::engine) fn take(&mut self, events: usize, bytes: usize) -> Vec<Entry<E>> {
         while let Some(partition) = self.ready.pop_front() {
             let taken = self.lines.take(partition, events, bytes);
             let held = &mut self.held[partition.0 as usize];
@@ -279,12 +279,12 @@ impl<E> Queue<E> {
     }
 
     /// Of how many partitions there is something to take.
-    pub(super) fn ready(&self) -> usize {
+    pub(in crate::engine) fn ready(&self) -> usize {
         self.ready.len()
     }
 
     /// The writer holds so many of a partition, of which this is the sequence number of the first.
-    pub(super) fn hold(&mut self, partition: PartitionId, events: usize, from: u64) {
+    pub(in crate::engine) fn hold(&mut self, partition: PartitionId, events: usize, from: u64) {
         let held = &mut self.held[partition.0 as usize];
         self.in_flight = self.in_flight - held.events + events;
         (held.events, held.from) = (events, from);
@@ -301,7 +301,7 @@ impl<E> Queue<E> {
 
     /// The log went away: everybody who waits for an outcome learns that the event is buffered, and the
     /// overflow policy decides about those who wait for space.
-    pub(super) fn away(&mut self) {
+    pub(in crate::engine) fn away(&mut self) {
         if self.phase != Phase::Connected {
             return;
         }
@@ -309,7 +309,7 @@ impl<E> Queue<E> {
         self.lines.mark_buffered(&mut self.effects.wakers);
         match self.overflow {
             Overflow::DropOldest => {
-                for waiting in std::mem::take(&mut self.room) {
+                for waiting in std::mem::take(&mut self.waiters) {
                     self.admit(waiting);
                 }
                 self.drop_oldest();
@@ -322,14 +322,14 @@ impl<E> Queue<E> {
         }
     }
 
-    pub(super) fn connected(&mut self) {
+    pub(in crate::engine) fn connected(&mut self) {
         if self.phase == Phase::Away {
             self.phase = Phase::Connected;
         }
     }
 
     /// Accepts nothing more. Those who wait for space are turned away.
-    pub(super) fn close(&mut self) {
+    pub(in crate::engine) fn close(&mut self) {
         if self.phase == Phase::Closed {
             return;
         }
@@ -338,7 +338,7 @@ impl<E> Queue<E> {
     }
 
     fn turn_away(&mut self, reason: &SubmitErrorKind) {
-        for waiting in std::mem::take(&mut self.room) {
+        for waiting in std::mem::take(&mut self.waiters) {
             let failed = |entry| (entry, AppendErrorKind::Rejected(reason.clone()));
             self.effects.failed.extend(waiting.entries.into_iter().map(failed));
             self.effects.released.push(waiting.left);
@@ -346,7 +346,7 @@ impl<E> Queue<E> {
     }
 
     /// Ends it: what is still queued is not appended, what the writer could not resolve is for it to say.
-    pub(super) fn end(&mut self) -> Vec<Entry<E>> {
+    pub(in crate::engine) fn end(&mut self) -> Vec<Entry<E>> {
         self.close();
         self.phase = Phase::Closed;
         self.held.fill(Held::default());
@@ -358,12 +358,12 @@ impl<E> Queue<E> {
     }
 
     /// When the oldest event was accepted.
-    pub(super) fn oldest(&self) -> Option<Instant> {
+    pub(in crate::engine) fn oldest(&self) -> Option<Instant> {
         self.lines.oldest()
     }
 
     /// Hands back the events that were accepted at `horizon` or before.
-    pub(super) fn expire(&mut self, horizon: Instant, expiry: Duration) {
+    pub(in crate::engine) fn expire(&mut self, horizon: Instant, expiry: Duration) {
         let expired = self.lines.take_accepted_by(horizon);
         self.effects
             .failed
@@ -397,17 +397,17 @@ impl<E> Queue<E> {
     /// Lets in from the front whatever fits. An `append` that was dropped while it waited for space takes its
     /// events with it, so that nobody waits behind it.
     fn admit_waiting(&mut self) {
-        while let Some(waiting) = self.room.front() {
+        while let Some(waiting) = self.waiters.front() {
             if !waiting.is_cancelled() && !self.has_space_for(&waiting.entries) {
                 return;
             }
-            if let Some(waiting) = self.room.pop_front() {
+            if let Some(waiting) = self.waiters.pop_front() {
                 self.admit(waiting);
             }
         }
     }
 
-    fn admit(&mut self, mut waiting: Waiting<E>) {
+    fn admit(&mut self, mut waiting: Waiter<E>) {
         self.effects.released.push(waiting.left);
         if waiting.entries.iter().all(Entry::is_orphaned) {
             self.effects.cancelled.extend(waiting.entries);

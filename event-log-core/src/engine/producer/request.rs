@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::engine::entry::Entry;
+use super::entry::Entry;
 use crate::engine::transport::{Message, ProducerConnection, SendError};
 use crate::error::Error;
 use crate::event::EventId;
@@ -109,7 +109,7 @@ impl<E> Request<E> {
 
 /// A request that was sent, with everything that comes back.
 pub(super) struct Sent<S> {
-    pub(super) session: S,
+    pub(super) connection: S,
     pub(super) partition: PartitionId,
     pub(super) messages: Vec<Message>,
     pub(super) result: Result<Option<Offset>, SendError>,
@@ -117,10 +117,10 @@ pub(super) struct Sent<S> {
 
 /// Sends a request over a connection, and has both until it is answered.
 pub(super) async fn send<S: ProducerConnection>(
-    mut session: S,
+    mut connection: S,
     partition: PartitionId,
     messages: Vec<Message>,
 ) -> Sent<S> {
-    let result = session.send(partition, &messages).await;
-    Sent { session, partition, messages, result }
+    let result = connection.send(partition, &messages).await;
+    Sent { connection, partition, messages, result }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::entry::{Entry, unknown};
 use super::request::Request;
-use crate::engine::entry::{Entry, unknown};
 use crate::engine::transport::{Message, SendError};
 use crate::error::{AppendErrorKind, Error};
 use crate::event::EventId;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::shared::Shared;
-use super::transport::{Connect, Transport};
+use crate::engine::transport::{Connect, Transport};
 use crate::position::Timestamp;
 
 /// Attempts to reconnect, each after a longer wait, without an end.
@@ -75,7 +75,7 @@ impl<'a, E> Attempts<'a, E> {
             self.wait().await;
             self.shared.next_attempt(None);
             match transport.connect(Connect::Only).await {
-                Ok(session) => return session,
+                Ok(connection) => return connection,
                 Err(error) => {
                     self.failed = self.failed.saturating_add(1);
                     self.schedule();

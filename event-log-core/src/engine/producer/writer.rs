@@ -6,11 +6,6 @@
 //! them, and wait for nobody but themselves. A request leaves its flow when its events are resolved. When a connection is
 //! lost the flows stay, and [recovery] finds out, before anything is sent again, what of them has arrived.
 
-mod flow;
-mod recovery;
-mod request;
-mod sessions;
-
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,28 +16,28 @@ use futures::future::Either;
 use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 
-use self::flow::Flow;
-use self::request::{Request, Sent, send};
-use self::sessions::Sessions;
+use super::attempts;
+use super::connections::Connections;
 use super::entry::unknown;
+use super::flow::Flow;
+use super::request::{Request, Sent, send};
 use super::shared::Shared;
-use super::supervisor;
-use super::transport::{Message, Transport};
+use crate::engine::transport::{Message, Transport};
 use crate::error::{AppendErrorKind, Error};
 use crate::log::CloseError;
 use crate::position::PartitionId;
 
-pub(super) struct Writer<E, T: Transport> {
-    shared: Arc<Shared<E>>,
-    transport: Arc<T>,
+pub(in crate::engine) struct Writer<E, T: Transport> {
+    pub(super) shared: Arc<Shared<E>>,
+    pub(super) transport: Arc<T>,
     /// By partition.
-    flows: Vec<Flow<E>>,
+    pub(super) flows: Vec<Flow<E>>,
     /// Partitions of which a request is left over from before, and none is under way.
     again: VecDeque<PartitionId>,
     /// Attempts to connect since a connection was of use for the last time.
     failed_attempts: u32,
     /// When the watermarks were asked for the last time.
-    marked_at: Instant,
+    pub(super) marked_at: Instant,
 }
 
 /// A log that is asked over a network is asked where it ends at most this often, when the writer was idle before; and, as
@@ -51,7 +46,7 @@ const MARK_INTERVAL: Duration = Duration::from_secs(1);
 const LONGEST_MARK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl<E: Send + 'static, T: Transport> Writer<E, T> {
-    pub(super) fn new(shared: Arc<Shared<E>>, transport: Arc<T>) -> Self {
+    pub(in crate::engine) fn new(shared: Arc<Shared<E>>, transport: Arc<T>) -> Self {
         let flows = (0..transport.properties().partitions).map(|_| Flow::default()).collect();
         Self {
             shared,
@@ -65,28 +60,28 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
 
     /// Sends until the log is closed and everything is sent, or the deadline of closing has passed. Ending,
     /// in whatever way, resolves every ticket: see the `Drop` below.
-    pub(super) async fn run(mut self, session: Option<T::Producer>) {
+    pub(in crate::engine) async fn run(mut self, connection: Option<T::Producer>) {
         let shared = Arc::clone(&self.shared);
         tokio::select! {
             biased;
-            () = self.serve(session) => {}
+            () = self.serve(connection) => {}
             () = shared.expiring() => {}
             () = shared.closing_deadline() => {}
         }
     }
 
-    async fn serve(&mut self, mut session: Option<T::Producer>) {
+    async fn serve(&mut self, mut connection: Option<T::Producer>) {
         loop {
-            let connected = match session.take() {
-                Some(session) => Some(session),
+            let connected = match connection.take() {
+                Some(connection) => Some(connection),
                 None => self.reconnect().await,
             };
-            let Some(mut session) = connected else { return };
-            match self.recover(&mut session).await {
+            let Some(mut connection) = connected else { return };
+            match self.recover(&mut connection).await {
                 Ok(()) => {
                     self.failed_attempts = 0;
                     self.shared.connected();
-                    if self.drain(session).await {
+                    if self.drain(connection).await {
                         return;
                     }
                 }
@@ -105,8 +100,8 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
     /// A new connection; `None` when the log is closing and there is nothing left to send.
     async fn reconnect(&mut self) -> Option<T::Producer> {
         let (shared, transport) = (Arc::clone(&self.shared), Arc::clone(&self.transport));
-        let mut attempts = supervisor::Attempts::new(&shared, self.failed_attempts);
-        let session = {
+        let mut attempts = attempts::Attempts::new(&shared, self.failed_attempts);
+        let connection = {
             // An attempt goes on whatever else happens meanwhile.
             let connect = pin!(attempts.connect(&*transport));
             let finished = pin!(shared.finished());
@@ -117,7 +112,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 tokio::select! {
                     biased;
                     either = &mut both => match either {
-                        Either::Left((session, _)) => break session,
+                        Either::Left((connection, _)) => break connection,
                         Either::Right(_) => return None,
                     },
                     () = sleep_until(expiry) => {}
@@ -126,13 +121,13 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         };
         // Until it has been of use, this one counts as well.
         self.failed_attempts = attempts.failed.saturating_add(1);
-        Some(session)
+        Some(connection)
     }
 
     /// Sends all there is, as it comes. Returns true when the log is closing and nothing is left, false when the connection
     /// is lost.
-    async fn drain(&mut self, session: T::Producer) -> bool {
-        let mut sessions = Sessions::new(Arc::clone(&self.transport), session);
+    async fn drain(&mut self, connection: T::Producer) -> bool {
+        let mut connections = Connections::new(Arc::clone(&self.transport), connection);
         let mut under_way = FuturesUnordered::new();
         self.again = self.partitions().filter(|&partition| !self.flow(partition).is_empty()).collect();
         loop {
@@ -145,12 +140,12 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                     return false;
                 }
             }
-            while sessions.has_idle() {
+            while connections.has_idle() {
                 let Some((partition, messages)) = self.next() else { break };
-                under_way.extend(sessions.take().map(|session| send(session, partition, messages)));
+                under_way.extend(connections.take().map(|connection| send(connection, partition, messages)));
             }
-            if sessions.may_widen() && self.has_next() {
-                sessions.widen();
+            if connections.may_widen() && self.has_next() {
+                connections.widen();
             }
             if under_way.is_empty() && self.shared.is_finished() {
                 return true;
@@ -158,7 +153,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             tokio::select! {
                 biased;
                 Some(sent) = under_way.next() => match self.answered(sent) {
-                    Ok(session) => sessions.give_back(session),
+                    Ok(connection) => connections.give_back(connection),
                     Err(error) => {
                         self.lost(error);
                         // What the others have sent is answered all the same.
@@ -168,8 +163,8 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                         return false;
                     }
                 },
-                () = self.shared.work(), if sessions.has_idle() || sessions.may_widen() => {}
-                changed = sessions.changed() => if let Err(error) = changed {
+                () = self.shared.work(), if connections.has_idle() || connections.may_widen() => {}
+                changed = connections.changed() => if let Err(error) = changed {
                     self.lost(error);
                     return false;
                 },
@@ -181,7 +176,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
     fn is_mark_due(&mut self) -> bool {
         let age = self.marked_at.elapsed();
         let is_cheap = !self.transport.properties().reads_ahead;
-        let was_idle = self.shared.take_was_direct();
+        let was_idle = self.shared.take_was_fast();
         was_idle && (is_cheap || age >= MARK_INTERVAL) || age >= LONGEST_MARK_INTERVAL
     }
 
@@ -218,7 +213,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
 
     /// Takes the answer to a request. The connection, unless it is lost.
     fn answered(&mut self, sent: Sent<T::Producer>) -> Result<T::Producer, Error> {
-        let Sent { session, partition, messages, result } = sent;
+        let Sent { connection, partition, messages, result } = sent;
         let flow = self.flow(partition);
         let answered = flow.answered(messages, result);
         let is_left_over = !flow.is_empty();
@@ -226,15 +221,15 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         if is_left_over {
             self.again.push_back(partition);
         }
-        answered.map(|()| session)
+        answered.map(|()| connection)
     }
 
-    fn flow(&mut self, partition: PartitionId) -> &mut Flow<E> {
+    pub(super) fn flow(&mut self, partition: PartitionId) -> &mut Flow<E> {
         &mut self.flows[partition.0 as usize]
     }
 
     /// Tells the queue what there is still of a partition.
-    fn hold(&mut self, partition: PartitionId) {
+    pub(super) fn hold(&mut self, partition: PartitionId) {
         let (events, from) = self.flow(partition).held();
         self.shared.hold(partition, events, from);
     }
@@ -258,7 +253,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         }
     }
 
-    fn partitions(&self) -> impl Iterator<Item = PartitionId> + use<E, T> {
+    pub(super) fn partitions(&self) -> impl Iterator<Item = PartitionId> + use<E, T> {
         (0..self.transport.properties().partitions).map(PartitionId)
     }
 }

@@ -10,7 +10,6 @@ mod blocks;
 mod connections;
 pub(super) mod encode;
 pub(super) mod entry;
-mod flow;
 mod partition;
 pub(super) mod queue;
 mod recovery;

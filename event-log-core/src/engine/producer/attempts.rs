@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::shared::Shared;
 use crate::engine::transport::{Connect, Transport};
+use crate::limits;
 use crate::position::Timestamp;
 
 /// Attempts to reconnect, each after a longer wait, without an end.
@@ -59,8 +60,8 @@ impl<'a, E> Attempts<'a, E> {
                 () = self.shared.hurry() => {
                     let earliest = match self.shared.closing_at() {
                         Some(_) => self.last,
-                        // Not more often than after the shortest wait, however often it is flushed.
-                        None => self.last + self.shared.config.reconnect.initial,
+                        // At once, but no storm of attempts, however often it is flushed.
+                        None => self.last + self.shared.config.reconnect.initial.min(limits::FLUSH_ATTEMPT_INTERVAL),
                     };
                     self.next = self.next.min(earliest);
                 }

@@ -84,13 +84,12 @@ impl<E> Entry<E> {
         self.promise.commit(AppendAck::new(self.id, self.partition, offset));
     }
 
-    /// The log refused it, alone. What was sent before may be in the log all the same.
-    pub(in crate::engine) fn refuse(self, error: Error) {
-        let failure = match self.may_be_under_way {
+    /// How it fails when the log refuses it, alone. What was sent before may be in the log all the same.
+    pub(in crate::engine) const fn refusal(&self, error: Error) -> AppendErrorKind {
+        match self.may_be_under_way {
             true => AppendErrorKind::Unknown(Some(error)),
             false => AppendErrorKind::Refused(error),
-        };
-        self.fail(failure);
+        }
     }
 
     /// Resolves the ticket with the failure. If nobody holds it, the event is dropped, and no failure made for it.
@@ -117,11 +116,6 @@ impl<E> Entry<E> {
     /// Notes that the event is in the reconnect buffer. The waker of the `append` that waits is the caller's to wake.
     pub(in crate::engine) fn mark_buffered(&mut self) -> Option<Waker> {
         self.promise.mark_buffered()
-    }
-
-    /// Tells a waiting `append` that its event is in the reconnect buffer.
-    pub(in crate::engine) fn tell_buffered(&mut self) {
-        self.promise.tell_buffered();
     }
 
     /// Whether nobody waits for the outcome any more.

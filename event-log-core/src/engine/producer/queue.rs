@@ -7,6 +7,7 @@
 //! Everything here is synchronous and under one lock that is held for a few instructions.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -14,10 +15,14 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::entry::{Entry, NOT_ACCEPTED};
-use super::partition::Lines;
+use super::partition::PartitionQueue;
+use super::recovery::{ReadBack, Unresolved};
 use crate::config::{Overflow, ProducerConfig};
-use crate::error::{AppendErrorKind, SubmitErrorKind};
-use crate::position::PartitionId;
+use crate::engine::transport::{Message, SendError};
+use crate::error::{AppendErrorKind, Error, SubmitErrorKind};
+use crate::position::{Offset, PartitionId};
+use crate::state::Recovered;
+use crate::watermark::Watermarks;
 
 /// Whether the log is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +63,11 @@ struct Waiter<E> {
 }
 
 pub(in crate::engine) struct Queue<E> {
-    lines: Lines<E>,
-    /// By partition: what the writer has taken and not resolved yet.
-    held: Vec<Held>,
-    /// How many that are in all.
-    in_flight: usize,
-    /// Partitions with something for the writer, which holds nothing of them: each once, in turn.
+    partitions: Vec<PartitionQueue<E>>,
+    /// Events that wait to be taken, in all partitions, and their bytes.
+    waiting: usize,
+    waiting_bytes: usize,
+    /// Partitions with something for the writer, and nothing in flight: each once, in turn.
     ready: VecDeque<PartitionId>,
     waiters: VecDeque<Waiter<E>>,
     next_number: u64,
@@ -83,6 +87,10 @@ pub(in crate::engine) struct Queue<E> {
 
 /// What is done after the lock has been released: all of it runs code of the application or of its executor.
 pub(in crate::engine) struct Effects<E> {
+    /// A request that was acknowledged, and where its first event is.
+    pub(in crate::engine) acked: Option<(Vec<Entry<E>>, Option<Offset>)>,
+    /// Events that reading back has found.
+    pub(in crate::engine) found: Vec<(Entry<E>, Offset)>,
     pub(in crate::engine) failed: Vec<(Entry<E>, AppendErrorKind)>,
     /// Of events that are in the reconnect buffer now.
     pub(in crate::engine) wakers: Vec<Waker>,
@@ -92,20 +100,32 @@ pub(in crate::engine) struct Effects<E> {
     pub(in crate::engine) cancelled: Vec<Entry<E>>,
     /// How many of those that failed were dropped by the overflow policy.
     pub(in crate::engine) dropped: u64,
+    /// The first event that expires may be another one than before.
+    pub(in crate::engine) may_expire_sooner: bool,
 }
 
 impl<E> Default for Effects<E> {
     fn default() -> Self {
-        let (failed, cancelled) = (Vec::new(), Vec::new());
-        Self { failed, wakers: Vec::new(), released: Vec::new(), cancelled, dropped: 0 }
+        Self {
+            acked: None,
+            found: Vec::new(),
+            failed: Vec::new(),
+            wakers: Vec::new(),
+            released: Vec::new(),
+            cancelled: Vec::new(),
+            dropped: 0,
+            may_expire_sooner: false,
+        }
     }
 }
 
 impl<E> Effects<E> {
     /// Of the accepted events among them.
     pub(in crate::engine) fn first_sequence(&self) -> Option<u64> {
-        let sequences = self.failed.iter().map(|(entry, _)| entry.sequence);
-        sequences.filter(|&sequence| sequence != NOT_ACCEPTED).min()
+        let acked = self.acked.iter().flat_map(|(entries, _)| entries.first());
+        let found = self.found.iter().map(|(entry, _)| entry);
+        let entries = acked.chain(found).chain(self.failed.iter().map(|(entry, _)| entry));
+        entries.map(|entry| entry.sequence).filter(|&sequence| sequence != NOT_ACCEPTED).min()
     }
 }
 
@@ -115,16 +135,6 @@ pub(in crate::engine) struct Counts {
     pub(in crate::engine) version: u64,
     pub(in crate::engine) buffered: usize,
     pub(in crate::engine) dropped: u64,
-}
-
-/// What the writer has of a partition.
-#[derive(Clone, Copy, Default)]
-struct Held {
-    events: usize,
-    /// The sequence number of the first.
-    from: u64,
-    /// The partition is in `ready`.
-    is_ready: bool,
 }
 
 impl<E> Waiter<E> {
@@ -137,9 +147,9 @@ impl<E> Waiter<E> {
 impl<E> Queue<E> {
     pub(in crate::engine) fn new(config: &ProducerConfig, partitions: u32, phase: Phase) -> Self {
         Self {
-            lines: Lines::new(partitions),
-            held: vec![Held::default(); partitions as usize],
-            in_flight: 0,
+            partitions: (0..partitions).map(|_| PartitionQueue::default()).collect(),
+            waiting: 0,
+            waiting_bytes: 0,
             ready: VecDeque::new(),
             waiters: VecDeque::new(),
             next_number: 0,
@@ -179,11 +189,6 @@ impl<E> Queue<E> {
         }
     }
 
-    /// Nothing waits to be taken.
-    pub(in crate::engine) fn is_empty(&self) -> bool {
-        self.lines.events() == 0
-    }
-
     /// What is published of the queue, later counts with a higher version.
     pub(in crate::engine) fn counts(&mut self) -> Counts {
         self.version += 1;
@@ -192,7 +197,7 @@ impl<E> Queue<E> {
 
     /// Accepted and not resolved.
     pub(in crate::engine) fn buffered(&self) -> usize {
-        self.lines.events() + self.in_flight
+        self.waiting + self.partitions.iter().map(PartitionQueue::taken).sum::<usize>()
     }
 
     /// How many events have been accepted so far: the mark that [`settled`](Self::settled) has to reach for
@@ -203,9 +208,8 @@ impl<E> Queue<E> {
 
     /// How many events from the beginning on are resolved, without exception.
     pub(in crate::engine) fn settled(&self) -> u64 {
-        let held = self.held.iter().filter(|held| held.events > 0).map(|held| held.from);
-        let unresolved = held.chain(self.lines.first_sequence()).chain(self.resolving.iter().copied());
-        unresolved.min().unwrap_or(self.accepted)
+        let partitions = self.partitions.iter().filter_map(PartitionQueue::first_sequence);
+        partitions.chain(self.resolving.iter().copied()).min().unwrap_or(self.accepted)
     }
 
     /// Nothing queued, nothing in flight, nobody waiting: an event may pass the queue by.
@@ -262,20 +266,57 @@ impl<E> Queue<E> {
         given_up
     }
 
-    /// Takes the next events of a partition of which the writer holds nothing, as many as fit into a request.
-    pub(in crate::engine) fn take(&mut self, events: usize, bytes: usize) -> Vec<Entry<E>> {
+    /// Puts the next request in flight, of a partition that has none there. Its messages are shared with the queue.
+    pub(in crate::engine) fn take(
+        &mut self,
+        events: usize,
+        bytes: usize,
+    ) -> Option<(PartitionId, Arc<[Message]>)> {
         while let Some(partition) = self.ready.pop_front() {
-            let taken = self.lines.take(partition, events, bytes);
-            let held = &mut self.held[partition.0 as usize];
-            held.is_ready = false;
+            let queue = &mut self.partitions[partition.0 as usize];
+            queue.is_ready = false;
             // They may have been dropped, or have expired.
-            let Some(first) = taken.first() else { continue };
-            (held.events, held.from) = (taken.len(), first.sequence);
-            self.in_flight += taken.len();
-            self.admit_waiting();
-            return taken;
+            let Some((messages, events, bytes)) = queue.take(events, bytes) else { continue };
+            self.left(events, bytes);
+            return Some((partition, messages));
         }
-        Vec::new()
+        None
+    }
+
+    /// So many do not wait any more.
+    fn left(&mut self, events: usize, bytes: usize) {
+        self.waiting -= events;
+        self.waiting_bytes -= bytes;
+        self.admit_waiting();
+    }
+
+    /// Takes the answer to the request in flight. An error says that the connection is lost.
+    pub(in crate::engine) fn complete(
+        &mut self,
+        partition: PartitionId,
+        result: Result<Option<Offset>, SendError>,
+    ) -> Result<(), Error> {
+        let completed = self.partitions[partition.0 as usize].complete(result, &mut self.effects);
+        self.effects.may_expire_sooner = true;
+        self.check_ready(partition);
+        completed
+    }
+
+    /// What has to be read back before anything is sent.
+    pub(in crate::engine) fn unresolved(&self) -> Vec<Unresolved> {
+        (0..).map(PartitionId).zip(&self.partitions).filter_map(|(id, queue)| queue.unresolved(id)).collect()
+    }
+
+    /// Takes what reading back has shown of a partition.
+    pub(in crate::engine) fn recovered(&mut self, partition: PartitionId, seen: ReadBack) -> Recovered {
+        self.partitions[partition.0 as usize].recovered(seen, &mut self.effects)
+    }
+
+    /// The partitions end there.
+    pub(in crate::engine) fn ends_at(&mut self, watermarks: &Watermarks) {
+        for ((_, marks), queue) in watermarks.iter().zip(&mut self.partitions) {
+            queue.ends_at(marks.high);
+        }
     }
 
     /// Of how many partitions there is something to take.
@@ -283,18 +324,10 @@ impl<E> Queue<E> {
         self.ready.len()
     }
 
-    /// The writer holds so many of a partition, of which this is the sequence number of the first.
-    pub(in crate::engine) fn hold(&mut self, partition: PartitionId, events: usize, from: u64) {
-        let held = &mut self.held[partition.0 as usize];
-        self.in_flight = self.in_flight - held.events + events;
-        (held.events, held.from) = (events, from);
-        self.check_ready(partition);
-    }
-
     fn check_ready(&mut self, partition: PartitionId) {
-        let held = &mut self.held[partition.0 as usize];
-        if held.events == 0 && !held.is_ready && !self.lines.is_empty_of(partition) {
-            held.is_ready = true;
+        let queue = &mut self.partitions[partition.0 as usize];
+        if !queue.is_ready && queue.has_next() {
+            queue.is_ready = true;
             self.ready.push_back(partition);
         }
     }
@@ -302,11 +335,13 @@ impl<E> Queue<E> {
     /// The log went away: everybody who waits for an outcome learns that the event is buffered, and the
     /// overflow policy decides about those who wait for space.
     pub(in crate::engine) fn away(&mut self) {
+        let wakers = &mut self.effects.wakers;
+        self.partitions.iter_mut().for_each(|queue| queue.mark_taken_buffered(wakers));
         if self.phase != Phase::Connected {
             return;
         }
         self.phase = Phase::Away;
-        self.lines.mark_buffered(&mut self.effects.wakers);
+        self.partitions.iter_mut().for_each(|queue| queue.mark_waiting_buffered(wakers));
         match self.overflow {
             Overflow::DropOldest => {
                 for waiting in std::mem::take(&mut self.waiters) {
@@ -345,30 +380,34 @@ impl<E> Queue<E> {
         }
     }
 
-    /// Ends it: what is still queued is not appended, what the writer could not resolve is for it to say.
-    pub(in crate::engine) fn end(&mut self) -> Vec<Entry<E>> {
+    /// Ends it: what is not resolved comes back, oldest first, each with why it fails. It counts as not
+    /// [settled](Self::settled) until [`resolved`](Self::resolved) is called with the first sequence number.
+    pub(in crate::engine) fn end(&mut self) -> Vec<(Entry<E>, AppendErrorKind)> {
         self.close();
         self.phase = Phase::Closed;
-        self.held.fill(Held::default());
-        self.in_flight = 0;
         self.ready.clear();
-        let unsent = self.lines.take_all();
-        self.resolving.extend(unsent.first().map(|entry| entry.sequence));
-        unsent
+        (self.waiting, self.waiting_bytes) = (0, 0);
+        let mut unresolved: Vec<_> = self.partitions.iter_mut().flat_map(PartitionQueue::end).collect();
+        unresolved.sort_unstable_by_key(|(entry, _)| entry.sequence);
+        self.resolving.extend(unresolved.first().map(|(entry, _)| entry.sequence));
+        unresolved
     }
 
-    /// When the oldest event was accepted.
+    /// When the oldest event that is not in flight was accepted.
     pub(in crate::engine) fn oldest(&self) -> Option<Instant> {
-        self.lines.oldest()
+        self.partitions.iter().filter_map(PartitionQueue::oldest).min()
     }
 
-    /// Hands back the events that were accepted at `horizon` or before.
+    /// Fails the events that were accepted at `horizon` or before, unless they are in flight.
     pub(in crate::engine) fn expire(&mut self, horizon: Instant, expiry: Duration) {
-        let expired = self.lines.take_accepted_by(horizon);
-        self.effects
-            .failed
-            .extend(expired.into_iter().map(|entry| (entry, AppendErrorKind::Expired(expiry))));
-        self.admit_waiting();
+        let known = self.effects.failed.len();
+        let (mut events, mut bytes) = (0, 0);
+        for queue in &mut self.partitions {
+            let expired = queue.expire(horizon, expiry, &mut self.effects);
+            (events, bytes) = (events + expired.0, bytes + expired.1);
+        }
+        self.effects.failed[known..].sort_unstable_by_key(|(entry, _)| entry.sequence);
+        self.left(events, bytes);
     }
 
     /// Whether there is space when the queue is empty.
@@ -377,8 +416,8 @@ impl<E> Queue<E> {
     }
 
     fn has_space_for(&self, entries: &[Entry<E>]) -> bool {
-        let events = self.lines.events().saturating_add(entries.len());
-        events <= self.max_events && self.lines.bytes().saturating_add(bytes_of(entries)) <= self.max_bytes
+        let events = self.waiting.saturating_add(entries.len());
+        events <= self.max_events && self.waiting_bytes.saturating_add(bytes_of(entries)) <= self.max_bytes
     }
 
     fn push(&mut self, entries: impl IntoIterator<Item = Entry<E>>) {
@@ -389,7 +428,10 @@ impl<E> Queue<E> {
             if self.phase == Phase::Away {
                 self.effects.wakers.extend(entry.mark_buffered());
             }
-            self.lines.push(entry);
+            self.effects.may_expire_sooner |= self.waiting == 0;
+            self.waiting += 1;
+            self.waiting_bytes += entry.bytes();
+            self.partitions[partition.0 as usize].push(entry);
             self.check_ready(partition);
         }
     }
@@ -419,8 +461,12 @@ impl<E> Queue<E> {
     }
 
     fn drop_oldest(&mut self) {
-        while self.lines.events() > self.max_events || self.lines.bytes() > self.max_bytes {
-            let Some(entry) = self.lines.pop_oldest() else { return };
+        while self.waiting > self.max_events || self.waiting_bytes > self.max_bytes {
+            let first = |queue: &&mut PartitionQueue<E>| queue.first_waiting().unwrap_or(u64::MAX);
+            let oldest = self.partitions.iter_mut().min_by_key(first);
+            let Some(entry) = oldest.and_then(PartitionQueue::pop_waiting) else { return };
+            self.waiting -= 1;
+            self.waiting_bytes -= entry.bytes();
             self.dropped += 1;
             self.effects.dropped += 1;
             self.effects.failed.push((entry, AppendErrorKind::Dropped));

@@ -13,15 +13,17 @@ use tokio::time::Instant;
 
 use super::entry::Entry;
 use super::queue::{Admission, Counts, Effects, Phase, Queue, WhenFull};
+use super::recovery::{ReadBack, Unresolved};
 use super::warn::DropWarning;
 use crate::config::ProducerConfig;
 use crate::engine::clock::{Chance, Clock};
-use crate::error::AppendErrorKind;
+use crate::engine::transport::{Message, SendError};
 use crate::error::Error;
 use crate::log::CloseError;
-use crate::position::{PartitionId, Timestamp};
+use crate::position::{Offset, PartitionId, Timestamp};
 use crate::state::{Connection, LogState, Recovered, StateReceiver, StateSender};
 use crate::ticket::contain;
+use crate::watermark::Watermarks;
 
 pub(in crate::engine) struct Shared<E> {
     pub(in crate::engine) config: ProducerConfig,
@@ -120,11 +122,11 @@ impl<E> Shared<E> {
         self.work.notified().await;
     }
 
-    /// The next events of a partition of which the writer holds nothing: those that go out together.
-    pub(in crate::engine) fn take(&self) -> Vec<Entry<E>> {
+    /// Puts the next request in flight.
+    pub(in crate::engine) fn take(&self) -> Option<(PartitionId, Arc<[Message]>)> {
         self.with_queue(|queue| {
             let taken = queue.take(self.config.request_events, self.config.request_bytes);
-            if taken.is_empty() && queue.is_idle() {
+            if taken.is_none() && queue.is_idle() {
                 self.fast_path.store(true, Ordering::Release);
             }
             taken
@@ -136,9 +138,23 @@ impl<E> Shared<E> {
         self.queue.lock().ready() > 0
     }
 
-    /// The writer holds so many events of a partition, of which this is the sequence number of the first.
-    pub(in crate::engine) fn hold(&self, partition: PartitionId, events: usize, from: u64) {
-        self.with_queue(|queue| queue.hold(partition, events, from));
+    /// Takes the answer to a request. An error says that the connection is lost.
+    pub(in crate::engine) fn complete(
+        &self,
+        partition: PartitionId,
+        result: Result<Option<Offset>, SendError>,
+    ) -> Result<(), Error> {
+        self.with_queue(|queue| queue.complete(partition, result))
+    }
+
+    /// What has to be read back before anything is sent.
+    pub(in crate::engine) fn unresolved(&self) -> Vec<Unresolved> {
+        self.queue.lock().unresolved()
+    }
+
+    /// The partitions end there.
+    pub(in crate::engine) fn ends_at(&self, watermarks: &Watermarks) {
+        self.queue.lock().ends_at(watermarks);
     }
 
     /// Nothing will be accepted any more, and nothing is left.
@@ -194,8 +210,9 @@ impl<E> Shared<E> {
         self.was_fast.swap(false, Ordering::AcqRel)
     }
 
-    /// Counts what reading back has shown.
-    pub(in crate::engine) fn recovered(&self, one: Recovered) {
+    /// Takes what reading back has shown of a partition, and counts it.
+    pub(in crate::engine) fn recovered(&self, partition: PartitionId, seen: ReadBack) {
+        let one = self.with_queue(|queue| queue.recovered(partition, seen));
         if one != Recovered::default() {
             self.state.modify(|state| {
                 state.recovered.found += one.found;
@@ -237,9 +254,10 @@ impl<E> Shared<E> {
             if let Some(horizon) = Instant::now().checked_sub(expiry) {
                 self.with_work(|queue| queue.expire(horizon, expiry));
             }
-            match self.next_expiry() {
-                Some(next) => tokio::time::sleep_until(next).await,
-                None => self.begins_to_wait.notified().await,
+            let next = self.next_expiry();
+            tokio::select! {
+                () = sleep_until(next) => {}
+                () = self.begins_to_wait.notified() => {}
             }
         }
     }
@@ -304,17 +322,18 @@ impl<E> Shared<E> {
         tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)).await;
     }
 
-    /// Ends the log, with what the writer has in its hands and could not resolve.
-    pub(in crate::engine) fn end(&self, mut leftover: CloseError<E>) {
+    /// Ends the log: what is not resolved comes back.
+    pub(in crate::engine) fn end(&self) {
         let end = |queue: &mut Queue<E>| {
             self.fast_path.store(false, Ordering::Release);
             queue.end()
         };
-        let unsent =
+        let unresolved =
             self.with_queue_and(end, || self.state.modify(|state| state.connection = Connection::Closed));
-        let first = unsent.first().map(|entry| entry.sequence);
-        for entry in unsent {
-            leftover.fail(entry, AppendErrorKind::Closed);
+        let first = unresolved.first().map(|(entry, _)| entry.sequence);
+        let mut leftover = CloseError::default();
+        for (entry, failure) in unresolved {
+            leftover.fail(entry, failure);
         }
         if let Some(first) = first {
             self.with_queue(|queue| queue.resolved(first));
@@ -356,17 +375,15 @@ impl<E> Shared<E> {
     /// while there are receivers; a new one sees to it that it missed nothing.
     fn with_queue_and<T>(&self, change: impl FnOnce(&mut Queue<E>) -> T, publish: impl FnOnce()) -> T {
         let mut queue = self.queue.lock();
-        let was_empty = queue.is_empty();
         let result = change(&mut queue);
         let (effects, first) = queue.take_effects();
-        let begins_to_wait = was_empty && !queue.is_empty();
         let counts = (!self.state.is_idle()).then(|| queue.counts());
         let settled = self.settled_of(&queue);
         let dropped = queue.dropped();
         drop(queue);
         publish();
         self.publish_counts(counts);
-        if begins_to_wait && self.config.expiry.is_some() {
+        if effects.may_expire_sooner && self.config.expiry.is_some() {
             self.begins_to_wait.notify_one();
         }
         self.carry_out(effects, dropped);
@@ -383,7 +400,13 @@ impl<E> Shared<E> {
     }
 
     fn carry_out(&self, effects: Effects<E>, dropped_total: u64) {
-        let Effects { failed, wakers, released, cancelled, dropped } = effects;
+        let Effects { acked, found, failed, wakers, released, cancelled, dropped, .. } = effects;
+        if let Some((entries, base)) = acked {
+            for (entry, nth) in entries.into_iter().zip(0..) {
+                entry.commit(base.map(|base| Offset(base.0 + nth)));
+            }
+        }
+        found.into_iter().for_each(|(entry, offset)| entry.commit(Some(offset)));
         for (entry, failure) in failed {
             entry.fail(failure);
         }
@@ -414,5 +437,12 @@ impl<E> Shared<E> {
             let change = |state: &mut LogState| (state.buffered, state.dropped) = (buffered, dropped);
             self.state.modify_version(Some(version), change);
         }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }

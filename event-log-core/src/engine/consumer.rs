@@ -317,7 +317,8 @@ where
                 if !is_open && call.has_looked {
                     return Poll::Ready(Ok(self.batch(merge::Merged::default())));
                 }
-                if now >= call.overtime || self.membership.member().is_none() {
+                let is_down = self.membership.member().is_none() && !self.membership.is_joining();
+                if now >= call.overtime || is_down {
                     let lost = self.membership.take_lost();
                     return Poll::Ready(Err(lost.unwrap_or(Error::Timeout(call.timeout))));
                 }

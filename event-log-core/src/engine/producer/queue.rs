@@ -303,12 +303,12 @@ impl<E> Queue<E> {
     }
 
     /// What has to be read back before anything is sent.
-    pub(in crate::engine) fn unresolved(&self) -> Vec<Unresolved> {
+    pub(super) fn unresolved(&self) -> Vec<Unresolved> {
         (0..).map(PartitionId).zip(&self.partitions).filter_map(|(id, queue)| queue.unresolved(id)).collect()
     }
 
     /// Takes what reading back has shown of a partition.
-    pub(in crate::engine) fn recovered(&mut self, partition: PartitionId, seen: ReadBack) -> Recovered {
+    pub(super) fn recovered(&mut self, partition: PartitionId, seen: ReadBack) -> Recovered {
         self.partitions[partition.0 as usize].recovered(seen, &mut self.effects)
     }
 

@@ -148,7 +148,7 @@ impl<E> Shared<E> {
     }
 
     /// What has to be read back before anything is sent.
-    pub(in crate::engine) fn unresolved(&self) -> Vec<Unresolved> {
+    pub(super) fn unresolved(&self) -> Vec<Unresolved> {
         self.queue.lock().unresolved()
     }
 
@@ -211,7 +211,7 @@ impl<E> Shared<E> {
     }
 
     /// Takes what reading back has shown of a partition, and counts it.
-    pub(in crate::engine) fn recovered(&self, partition: PartitionId, seen: ReadBack) {
+    pub(super) fn recovered(&self, partition: PartitionId, seen: ReadBack) {
         let one = self.with_queue(|queue| queue.recovered(partition, seen));
         if one != Recovered::default() {
             self.state.modify(|state| {

@@ -9,6 +9,9 @@ use super::super::{Verdict, Violation, ensure};
 use super::{Groups, Reader, check_committed, reachable};
 use crate::model::history::{Batch, Marks, Noticed, Reading, Seen};
 
+/// Offsets from which reading went on elsewhere, and where.
+type Ranges<'a> = &'a [(Offset, Offset)];
+
 /// A batch, sorted out.
 #[derive(Default)]
 struct Sorted {
@@ -173,7 +176,7 @@ impl Groups<'_> {
         &self,
         reader: &mut Reader,
         brought: &Brought<'_>,
-        (missing, truncated): (&[(Offset, Offset)], &[(Offset, Offset)]),
+        (missing, truncated): (Ranges<'_>, Ranges<'_>),
         next: Offset,
         seen: &Reading<Option<Batch>>,
     ) -> Result<Lane, Violation> {

@@ -94,7 +94,10 @@ struct Entry {
     partition: PartitionId,
     next: Offset,
     /// `None` for an offset that no consumer has vouched for.
-    #[cfg_attr(not(feature = "engine"), allow(dead_code, reason = "only the engine's consumers draw epochs"))]
+    #[cfg_attr(
+        not(feature = "engine"),
+        allow(dead_code, reason = "only the engine's consumers draw epochs")
+    )]
     epoch: Option<Epoch>,
 }
 

@@ -294,8 +294,7 @@ where
 
     async fn append_batch(&self, events: Vec<E>) -> Result<Vec<Receipt<E>>, BatchError<E>> {
         let inner = &*self.inner;
-        let config = &inner.shared.config;
-        let mut batch = Batch::prepare(&inner.encoder, events)?.within(config)?;
+        let mut batch = Batch::prepare(&inner.encoder, events)?;
         if inner.shared.has_fast_path() {
             batch.append_fast(&*inner.transport);
         }

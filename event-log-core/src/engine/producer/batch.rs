@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::encode::{Encoder, own_id};
 use super::entry::Entry;
-use crate::config::ProducerConfig;
 use crate::engine::transport::{Message, Transport};
 use crate::error::{AppendError, BatchError, SubmitError, SubmitErrorKind};
 use crate::event::{EventId, Partitionable};
@@ -52,16 +51,6 @@ impl<E: Partitionable> Batch<E> {
         let partitions: Vec<_> = events.iter().map(|event| encoder.partition(event)).collect();
         let order = by_partition(&partitions, encoder.partitions());
         Ok(Self { ids, headers, payloads, partitions, order, now, offsets: vec![None; events.len()], events })
-    }
-
-    /// Refuses a batch that the buffer could never hold: on every way, so that it does not depend on the moment.
-    pub(in crate::engine) fn within(self, config: &ProducerConfig) -> Result<Self, BatchError<E>> {
-        let bytes = self.payloads.bytes() + self.headers.iter().map(Headers::bytes).sum::<usize>();
-        if self.events.len() <= config.buffer_events && bytes <= config.buffer_bytes {
-            return Ok(self);
-        }
-        let refuse = |event| Err(AppendError::from(SubmitError { event, kind: SubmitErrorKind::Full }));
-        Err(BatchError::new(self.events.into_iter().map(refuse).collect()))
     }
 
     /// Appends what the transport takes at once.
@@ -153,15 +142,6 @@ impl Payloads {
         // The log may retain it for long.
         block.shrink_to_fit();
         Ok(Self { block: block.into(), places })
-    }
-
-    /// How long they are together.
-    fn bytes(&self) -> usize {
-        let bytes = |payload: &Payload| match payload {
-            Payload::Block(range) => range.len(),
-            Payload::Shared(payload) => payload.len(),
-        };
-        self.places.iter().map(bytes).sum()
     }
 
     fn get(&self, at: usize) -> Bytes {

@@ -226,8 +226,8 @@ impl<E> Queue<E> {
             Phase::Closing | Phase::Closed => {
                 return Admission::Rejected(entries.into(), SubmitErrorKind::Closed);
             }
-            // Not even an empty queue has space for it.
-            _ if !self.can_hold(entries.as_ref()) => {
+            // Not even an empty buffer has space for it.
+            Phase::Away if !self.can_hold(entries.as_ref()) => {
                 return Admission::Rejected(entries.into(), SubmitErrorKind::Full);
             }
             Phase::Away if self.overflow == Overflow::DropOldest => {
@@ -344,7 +344,13 @@ impl<E> Queue<E> {
         self.partitions.iter_mut().for_each(|queue| queue.mark_waiting_buffered(wakers));
         match self.overflow {
             Overflow::DropOldest => {
-                for waiting in std::mem::take(&mut self.waiters) {
+                // A batch that can never fit is not let in to be dropped.
+                let (fit, large) = std::mem::take(&mut self.waiters)
+                    .into_iter()
+                    .partition::<VecDeque<_>, _>(|waiting| self.can_hold(&waiting.entries));
+                self.waiters = large;
+                self.turn_away(&SubmitErrorKind::Full);
+                for waiting in fit {
                     self.admit(waiting);
                 }
                 self.drop_oldest();
@@ -416,6 +422,11 @@ impl<E> Queue<E> {
     }
 
     fn has_space_for(&self, entries: &[Entry<E>]) -> bool {
+        // While connected, a batch that is larger than the whole queue has an empty one to itself: it holds no more than its
+        // caller has made already.
+        if self.phase == Phase::Connected && self.waiting == 0 {
+            return true;
+        }
         let events = self.waiting.saturating_add(entries.len());
         events <= self.max_events && self.waiting_bytes.saturating_add(bytes_of(entries)) <= self.max_bytes
     }

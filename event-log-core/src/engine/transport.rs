@@ -286,7 +286,9 @@ pub trait ProducerConnection: Send + 'static {
 
 /// A consumer's connection: one member of one group. Dropping it leaves the group.
 ///
-/// The engine has several calls in flight at the same time, at most one fetch a partition among them.
+/// The engine has several calls in flight at the same time, at most one fetch a partition among them. It may leave one
+/// unpolled (a [`wait`](Self::wait), while its consumer is not polled) and make others meanwhile: no lock may be held across
+/// an await that another call needs.
 /// [`Error::Unavailable`] from any call means that the connection is lost; the engine joins again.
 pub trait GroupMember: Send + Sync + 'static {
     /// The partitions of this member, unless they are still those of the generation `known`. Cheap, since it is asked

@@ -100,6 +100,27 @@ impl IggyMember {
         Ok(member)
     }
 
+    /// Whether the partition is in the same epoch as it was when the engine was told, as the server has it now. A member that
+    /// looked away for less than [`limits::ASSIGNMENT_AGE`] may have lost a partition to another one, which has committed
+    /// and left: the server would take an older place for it without a word.
+    async fn still_has(&self, places: &[(PartitionId, Offset)]) -> Result<Vec<bool>, Error> {
+        let numbers = || {
+            let epochs = self.epochs.lock();
+            places.iter().map(|(one, _)| epochs.get(one).map(|epoch| epoch.number)).collect::<Vec<_>>()
+        };
+        let before = numbers();
+        self.ask_again();
+        self.sync().await?;
+        Ok(before.iter().zip(numbers()).map(|(before, now)| now.is_some() && *before == now).collect())
+    }
+
+    /// What is known of the group is out of date: the server is asked before the next fetch.
+    fn ask_again(&self) {
+        let mut state = self.state.lock();
+        let long_ago = Instant::now().checked_sub(limits::ASSIGNMENT_AGE);
+        state.asked_at = long_ago.unwrap_or(state.asked_at);
+    }
+
     fn is_out_of_date(&self) -> bool {
         self.state.lock().asked_at.elapsed() >= limits::ASSIGNMENT_AGE
     }
@@ -185,6 +206,13 @@ impl IggyMember {
     }
 }
 
+/// Nothing is stored. The first answer has the reason.
+fn fail_all(count: usize, error: Error) -> Vec<Result<(), CommitErrorKind>> {
+    let first = std::iter::once(error);
+    let others = std::iter::repeat_with(|| Error::Unavailable(None));
+    first.chain(others).take(count).map(|error| Err(CommitErrorKind::Failed(error))).collect()
+}
+
 impl Drop for IggyMember {
     fn drop(&mut self) {
         self.shared.members.disconnect(self.instance, std::mem::take(&mut *self.epochs.lock()));
@@ -220,12 +248,21 @@ impl GroupMember for IggyMember {
         places: &[(PartitionId, Offset)],
         mode: CommitMode,
     ) -> Vec<Result<(), CommitErrorKind>> {
-        self.note_asked(places);
         if mode == CommitMode::Initialise {
+            self.note_asked(places);
             return places::initialise(&self.shared, &self.group, places).await;
         }
-        let stored = places::replace(&self.shared, &self.client, &self.group, places).await;
-        let mut state = self.state.lock();
+        let has = match self.still_has(places).await {
+            Ok(has) => has,
+            Err(error) => return fail_all(places.len(), error),
+        };
+        let ours: Vec<_> =
+            places.iter().zip(&has).filter(|(_, has)| **has).map(|(place, _)| *place).collect();
+        self.note_asked(&ours);
+        let mut answers = places::replace(&self.shared, &self.client, &self.group, &ours).await.into_iter();
+        let revoked = || Err(CommitErrorKind::Revoked);
+        let answer = |has: bool| if has { answers.next().unwrap_or_else(revoked) } else { revoked() };
+        let stored: Vec<_> = has.into_iter().map(answer).collect();
         for ((partition, next), stored) in places.iter().zip(&stored) {
             match stored {
                 Ok(()) => {
@@ -233,11 +270,7 @@ impl GroupMember for IggyMember {
                         (epoch.committed, epoch.asked) = (Some(*next), None);
                     }
                 }
-                // What is known of the group is out of date: the server is asked before the next fetch.
-                Err(CommitErrorKind::Revoked) => {
-                    let long_ago = Instant::now().checked_sub(limits::ASSIGNMENT_AGE);
-                    state.asked_at = long_ago.unwrap_or(state.asked_at);
-                }
+                Err(CommitErrorKind::Revoked) => self.ask_again(),
                 Err(_) => {}
             }
         }

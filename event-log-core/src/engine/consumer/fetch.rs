@@ -148,6 +148,11 @@ impl Fetch {
         self.high = self.high.max(offset);
     }
 
+    /// Reading is to begin behind the end, which is there: as if the partition had been truncated since.
+    pub(super) const fn ends_before(&mut self, high: Offset) {
+        self.truncated = Some(high);
+    }
+
     pub(super) fn forget_incarnation(&mut self) {
         self.incarnation = None;
         self.high = self.from;

@@ -324,6 +324,7 @@ impl PartitionReader {
         if next > high {
             // Reading will go on at the beginning, and all of it is wanted again.
             self.window = DedupWindow::default();
+            self.fetch.ends_before(high);
         } else if next > low {
             self.fetch.look_back(next);
         }

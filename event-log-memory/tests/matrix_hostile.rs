@@ -462,3 +462,18 @@ fn a_waker_of_a_poll_loses_and_stops_nothing() {
         is_woken(Waits::ForRecords, deed);
     }
 }
+
+#[test]
+fn a_waker_of_a_state_that_panics_does_not_end_the_log() {
+    is_woken(Waits::ForAState, Deed::Panic);
+}
+
+#[test]
+fn a_waker_of_a_flush_that_panics_does_not_end_the_log() {
+    is_woken(Waits::ForAFlush, Deed::Panic);
+}
+
+#[test]
+fn a_waker_of_a_poll_that_panics_does_not_end_the_log() {
+    is_woken(Waits::ForRecords, Deed::Panic);
+}

@@ -39,7 +39,7 @@ impl<E: Partitionable + Serialize + Send + 'static> Builder<E> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] names a setting that cannot be meant, [`Error::TopologyMismatch`] says how the
+    /// [`Error::InvalidArgument`] names a setting that is invalid, [`Error::TopologyMismatch`] says how the
     /// topic differs, [`Error::Unauthorized`] means that the credentials are refused; outside of a tokio runtime there
     /// is an [`Error::Backend`]. A server that cannot be reached is no error: the log is opened all the same, in the
     /// state [`Reconnecting`](event_log_core::Connection::Reconnecting), and buffers.

@@ -79,7 +79,7 @@ impl IggyConfig {
         }
     }
 
-    /// Refuses settings that cannot be meant.
+    /// Validates the settings.
     ///
     /// # Errors
     ///

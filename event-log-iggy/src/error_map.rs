@@ -9,7 +9,7 @@ impl CallError {
     /// As the outcome of anything but a send or a commit.
     pub(crate) fn into_error(self) -> Error {
         match self.class() {
-            // Whoever asks again gets a new connection, on which the topic is made when it is gone.
+            // The next attempt opens a new connection, and creates the topic when it is missing.
             ErrorClass::NotSent
             | ErrorClass::Ambiguous
             | ErrorClass::SignedOut

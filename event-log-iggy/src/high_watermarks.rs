@@ -1,12 +1,12 @@
-//! What is known of the ends of the partitions, and whoever waits for news of them.
+//! The high watermarks of all partitions, as far as this handle knows them.
 
 use event_log_core::{Offset, PartitionId};
 use tokio::sync::watch;
 
-/// The ends of all partitions, as far as anybody on this handle has seen them: its producer in the confirmations, its
-/// consumers in what they read, and the one of them that has the [lookout](crate::watch) in what the server says.
+/// The producer takes them from confirmations, consumers from the answers to their fetches, and the consumer that holds the
+/// [watch](crate::watch) from the server's description of the topic.
 ///
-/// It serves to wake and to spare requests, and decides nothing: what is in the log only the log says.
+/// They wake consumers and spare requests, and decide nothing: what is in the log is known from reading it.
 #[derive(Debug)]
 pub(crate) struct HighWatermarks {
     known: watch::Sender<KnownEnds>,
@@ -24,7 +24,7 @@ pub(crate) struct KnownEnds {
 }
 
 impl KnownEnds {
-    /// Where the partition ends at least, unless it has been cut since.
+    /// Where the partition ends at least, unless it has been truncated since.
     pub(crate) fn end(&self, partition: PartitionId) -> Offset {
         self.ends.get(partition.0 as usize).copied().unwrap_or_default()
     }
@@ -44,7 +44,7 @@ impl HighWatermarks {
         self.known.subscribe()
     }
 
-    /// What is known now. A copy, since whoever holds what he borrowed keeps everybody from learning more.
+    /// What is known now. Cloned, because holding the borrow of a `watch` would block updates.
     pub(crate) fn snapshot(&self) -> KnownEnds {
         self.known.borrow().clone()
     }
@@ -53,9 +53,9 @@ impl HighWatermarks {
         self.known.borrow().end(partition)
     }
 
-    /// Somebody who asked when it ended at `before` has learnt that the partition reaches to `end`, and what he learnt
-    /// began at `base`: an append of ours there, or the end itself. Where that is before the end that was known, the
-    /// partition has been cut; what has become known since he asked may be newer, and is kept.
+    /// A request that was made when the known end was `before` has shown that the partition reaches `end`; `base` is where
+    /// its own records begin, for an append, and the end itself otherwise. A base before the known end shows that the
+    /// partition was truncated. An end that became known after the request was made may be newer, and is kept.
     pub(crate) fn observe(&self, partition: PartitionId, before: Offset, base: Offset, end: Offset) {
         self.known.send_if_modified(|known| {
             let Some(known_end) = known.ends.get_mut(partition.0 as usize) else { return false };
@@ -70,8 +70,8 @@ impl HighWatermarks {
         });
     }
 
-    /// The server has said where the partitions end, when it was asked after `before` was known. What has become
-    /// known while it answered may be newer, and is kept.
+    /// The server has answered where all partitions end, to a request that was made when `before` was known. What became
+    /// known in between may be newer, and is kept.
     pub(crate) fn refresh(
         &self,
         before: &KnownEnds,
@@ -81,7 +81,7 @@ impl HighWatermarks {
         self.known.send_if_modified(|known| {
             let recreated = known.incarnation.is_some_and(|known| known != incarnation);
             if recreated && known.incarnation != before.incarnation {
-                // Another look has seen a newer topic while this one was answered, or both are of topics that are gone.
+                // Another request has shown a newer topic while this one was answered.
                 return false;
             }
             known.incarnation = Some(incarnation);

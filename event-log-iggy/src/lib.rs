@@ -60,7 +60,7 @@
 //! The producer has one, and up to four when it has events for several partitions at a time; each consumer has one (a membership of a group is a connection), and all of a handle share one
 //! for questions: watermarks, what a group has committed, whether there is news. Each is replaced as a whole when it
 //! fails. What is under way when the producer's fails is read back before it is sent again; a consumer joins its group
-//! again and goes on where it was, if nobody else has committed in its place.
+//! again and continues where it was, unless another member has committed in the meantime.
 //!
 //! # What is different on a real server
 //!

@@ -36,7 +36,7 @@ pub const QUESTIONS_IN_FLIGHT: usize = 2 * QUESTION_CONNECTIONS;
 /// takes milliseconds; a member that died while it did so is replaced after this.
 pub const GROUP_START_GRACE: Duration = Duration::from_secs(2);
 
-/// How often it looks meanwhile.
+/// How often it looks until then.
 pub const GROUP_START_LOOK: Duration = Duration::from_millis(20);
 
 /// How soon a consumer that waits may be woken again for news that it has not come to know from the fetch that followed:
@@ -50,11 +50,15 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The shortest pause between two such looks, right after something has come: more is likely to follow.
 pub const POLL_INTERVAL_BUSY: Duration = Duration::from_millis(1);
 
+/// How late a look at the ends may be until another waiting consumer makes it: the consumer that leads is not polled. Each
+/// of the others looks at the clock so often.
+pub const WATCH_GRACE: Duration = Duration::from_millis(200);
+
 /// How long a waiting consumer relies on being woken before it looks for itself.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often a waiting consumer reads its partitions although it knows of nothing new: one that was purged, and has grown
-/// as long as it was before anybody looked, is only known by what stands in it.
+/// as long as it was before a consumer looked, is recognised only by its records.
 pub const SUSPECT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often an idle producer asks whether its server is still there. It bounds how long the state may say
@@ -72,17 +76,17 @@ pub const ASSIGNMENT_AGE: Duration = Duration::from_millis(100);
 /// How often a waiting consumer asks which partitions it has.
 pub const ASSIGNMENT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a consumer that joins again after a lost connection waits for the server to notice that its old self is
+/// How long a consumer that joins again after a lost connection waits for the server to notice that its last connection is
 /// gone. Until then the two share the partitions.
 pub const REJOIN_GRACE: Duration = Duration::from_secs(2);
 
-/// How often it looks meanwhile. A look at who is there costs the server some work.
+/// How often it looks until then. Listing the members costs the server some work.
 pub const REJOIN_LOOK: Duration = Duration::from_millis(100);
 
 /// How many looks have to show members that are gone, one after the other for [`REJOIN_GRACE`], before they count as gone.
 pub const ROSTER_LOOKS: u32 = 5;
 
-/// A look that takes longer shows nothing: the server leaves out whoever does not answer it within 3 seconds.
+/// A look that takes longer shows nothing: the server leaves out connections that do not answer it within 3 seconds.
 pub const ROSTER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Consumers of one handle whose places are remembered for the case that they join again. The places of the one that

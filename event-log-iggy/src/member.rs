@@ -30,6 +30,8 @@ pub struct IggyMember {
     group: GroupId,
     instance: u128,
     state: Mutex<State>,
+    /// Locked after the state, where both are.
+    epochs: Arc<Mutex<Epochs>>,
     /// A membership that is not ours yet, with the epochs in it as far as they are known. Held while the server is asked.
     taking: tokio::sync::Mutex<Option<(Membership, Epochs)>>,
     news: News,
@@ -45,10 +47,9 @@ struct State {
     asked_at: Instant,
     /// The number that the engine tells memberships apart by.
     generation: u64,
-    epochs: Epochs,
 }
 
-/// Tells the server now and then that its member is alive, also while nobody polls. HighWatermarks with its member.
+/// Tells the server now and then that its member is alive, also while it is not polled. Ends with its member.
 #[derive(Debug)]
 struct KeepAlive(JoinHandle<()>);
 
@@ -57,7 +58,7 @@ impl KeepAlive {
         Self(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(limits::KEEP_ALIVE_INTERVAL).await;
-                // Whoever uses the connection next finds out by itself.
+                // The next request finds out too, and reports it.
                 if client.ping().await.is_err() {
                     return;
                 }
@@ -75,18 +76,18 @@ impl Drop for KeepAlive {
 impl IggyMember {
     pub(crate) async fn join(shared: Arc<Shared>, group: GroupId, instance: u128) -> Result<Self, Error> {
         let (client, topic) = shared.connect().await?;
-        let epochs = shared.members.recall(instance);
-        let had: Vec<_> = epochs.keys().copied().collect();
+        let epochs = shared.members.connect(group.name(), instance);
+        let had: Vec<_> = epochs.lock().keys().copied().collect();
         let client = Arc::new(client);
         let state = State {
             membership: Membership { generation: 0, partitions: Vec::new() },
             asked_at: Instant::now(),
             generation: shared.members.next_epoch(),
-            epochs,
         };
         let member = Self {
             _keep_alive: KeepAlive::start(Arc::clone(&client)),
             state: Mutex::new(state),
+            epochs,
             taking: tokio::sync::Mutex::default(),
             news: News::new(topic.partitions.len()),
             shared,
@@ -121,9 +122,9 @@ impl IggyMember {
         if is_same { Ok(()) } else { self.take(membership, &mut taking).await }
     }
 
-    /// Whoever may have had a partition in between has it no more. If the group has committed what it had when we
-    /// knew it last, nothing was done with it that we would undo: it is ours as before. Otherwise it is a new epoch,
-    /// which starts at what is committed.
+    /// Takes a membership over. A partition that the member had before stays in its epoch if the group has stored what the
+    /// member knows of: then no other member has committed anything in between that continuing would undo. Any other
+    /// begins a new epoch, at the group's place.
     async fn take(
         &self,
         membership: Membership,
@@ -134,26 +135,25 @@ impl IggyMember {
             *taking = Some((membership.clone(), Epochs::new()));
         }
         let Some((_, epochs)) = taking else { return Ok(()) };
-        let unknown = membership.partitions.iter().filter(|one| !epochs.contains_key(one));
-        let unknown: Vec<_> = unknown.copied().collect();
-        if !unknown.is_empty() {
-            let topic = &self.shared.look().await?;
-            let committed = places::each(&unknown, |&partition| async move {
-                let stats = topic.partitions.get(partition.0 as usize).copied().unwrap_or_default();
-                places::stored_in(&self.shared, &self.group, partition, stats).await
-            });
-            for (partition, committed) in unknown.iter().zip(committed.await) {
+        let had = self.epochs.lock().clone();
+        let is_open = |one: &&PartitionId| !epochs.contains_key(one);
+        let open: Vec<_> = membership.partitions.iter().filter(is_open).copied().collect();
+        let (known, new): (Vec<_>, Vec<_>) = open.into_iter().partition(|one| had.contains_key(one));
+        if !known.is_empty() {
+            let (stored, _) = places::stored(&self.shared, &self.group, &known).await?;
+            for (partition, stored) in known.iter().zip(stored) {
                 // Nothing is processed, which is what a missing offset says.
-                let committed = committed?.unwrap_or(Offset::ZERO);
-                let known = self.state.lock().epochs.get(partition).copied();
-                let number = known
-                    .filter(|epoch| epoch.accounts_for(committed))
-                    .map_or_else(|| self.shared.members.next_epoch(), |epoch| epoch.number);
-                epochs.insert(*partition, EpochState { number, committed, asked: None });
+                let stored = stored?.unwrap_or(Offset::ZERO);
+                let same = had.get(partition).filter(|epoch| epoch.accounts_for(stored));
+                let number = same.map_or_else(|| self.shared.members.next_epoch(), |epoch| epoch.number);
+                epochs.insert(*partition, EpochState { committed: Some(stored), ..EpochState::new(number) });
             }
         }
+        for partition in new {
+            epochs.insert(partition, EpochState::new(self.shared.members.next_epoch()));
+        }
         let mut state = self.state.lock();
-        state.epochs = taking.take().map(|(_, epochs)| epochs).unwrap_or_default();
+        *self.epochs.lock() = taking.take().map(|(_, epochs)| epochs).unwrap_or_default();
         state.membership = membership;
         state.asked_at = Instant::now();
         state.generation = self.shared.members.next_epoch();
@@ -176,9 +176,9 @@ impl IggyMember {
 
     /// What is asked for is what the group may have from now on, whether or not the answer comes.
     fn note_asked(&self, places: &[(PartitionId, Offset)]) {
-        let mut state = self.state.lock();
+        let mut epochs = self.epochs.lock();
         for (partition, next) in places {
-            if let Some(epoch) = state.epochs.get_mut(partition) {
+            if let Some(epoch) = epochs.get_mut(partition) {
                 epoch.asked = Some(*next);
             }
         }
@@ -187,7 +187,7 @@ impl IggyMember {
 
 impl Drop for IggyMember {
     fn drop(&mut self) {
-        self.shared.members.keep(self.instance, std::mem::take(&mut self.state.get_mut().epochs));
+        self.shared.members.disconnect(self.instance, std::mem::take(&mut *self.epochs.lock()));
         self.shared.abandon(Owner::Consumer(self.instance), &self.client);
     }
 }
@@ -202,8 +202,8 @@ impl GroupMember for IggyMember {
         if known == Some(state.generation) {
             return Ok(None);
         }
-        let assigned = state.epochs.iter();
-        let assigned = assigned.map(|(&partition, epoch)| Assignment { partition, epoch: epoch.number });
+        let epochs = self.epochs.lock();
+        let assigned = epochs.iter().map(|(&partition, epoch)| Assignment { partition, epoch: epoch.number });
         Ok(Some(Assignments { generation: state.generation, partitions: assigned.collect() }))
     }
 
@@ -229,8 +229,8 @@ impl GroupMember for IggyMember {
         for ((partition, next), stored) in places.iter().zip(&stored) {
             match stored {
                 Ok(()) => {
-                    if let Some(epoch) = state.epochs.get_mut(partition) {
-                        (epoch.committed, epoch.asked) = (*next, None);
+                    if let Some(epoch) = self.epochs.lock().get_mut(partition) {
+                        (epoch.committed, epoch.asked) = (Some(*next), None);
                     }
                 }
                 // What is known of the group is out of date: the server is asked before the next fetch.
@@ -272,12 +272,8 @@ impl GroupMember for IggyMember {
                         return self.look_at_last(ends, began).await;
                     }
                 }
-                () = tokio::time::sleep_until(asked_at + limits::ASSIGNMENT_INTERVAL) => {
-                    // An error here is found again by the next question, and reported there.
-                    if self.sync().await.is_err() {
-                        return Vec::new();
-                    }
-                }
+                // The engine asks for the assignment when waiting is over. Asking here would hold a lock that it waits for.
+                () = tokio::time::sleep_until(asked_at + limits::ASSIGNMENT_INTERVAL) => return Vec::new(),
             }
         }
     }
@@ -285,8 +281,7 @@ impl GroupMember for IggyMember {
     async fn leave(&self) -> Result<(), Error> {
         let left = self.client.leave(&self.group).await.map_err(CallError::into_error);
         // Nothing is remembered: if it joins again it is as a new consumer.
-        self.state.lock().epochs.clear();
-        self.shared.members.forget(self.instance);
+        self.epochs.lock().clear();
         left
     }
 }

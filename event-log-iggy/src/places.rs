@@ -1,13 +1,16 @@
 //! The place of a group in each partition: asked for and stored for all of them at once, in round trips that overlap.
 
 use std::future::Future;
+use std::iter;
+use std::sync::Arc;
 
 use event_log_core::{CommitErrorKind, Error, Offset, PartitionId};
+use futures::future::join;
 use futures::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use crate::limits;
-use crate::sdk::{CallError, Client, ErrorClass, GroupId, PartitionStats, Stored};
+use crate::sdk::{CallError, Client, ErrorClass, GroupId, Stored, StoredOffset, TopicDetails};
 use crate::shared::Shared;
 
 /// Asks the same of each item, some at a time. The answers are in the order of the items.
@@ -20,14 +23,21 @@ pub(crate) async fn each<T, R, F: Future<Output = R>>(
     stream::iter(questions).buffered(limits::QUESTIONS_IN_FLIGHT).collect().await
 }
 
-/// What the server has stored for a group in one partition.
-pub(crate) async fn stored_in(
+/// What the server has stored for a group in these partitions, and what the topic is like.
+pub(crate) async fn stored(
     shared: &Shared,
     group: &GroupId,
-    partition: PartitionId,
-    stats: PartitionStats,
-) -> Result<Option<Offset>, Error> {
-    shared.ask(|client| async move { client.stored_offset(group, partition, stats).await }).await
+    partitions: &[PartitionId],
+) -> Result<(Vec<Result<Option<Offset>, Error>>, TopicDetails), Error> {
+    let offsets = each(partitions, |&partition| {
+        shared.ask(move |client| async move { client.stored_offset(group, partition).await })
+    });
+    let (topic, offsets) = join(shared.look(), offsets).await;
+    let topic = topic?;
+    let next = |(partition, offset): (&PartitionId, Result<Option<StoredOffset>, Error>)| {
+        Ok(offset?.and_then(|offset| offset.next_in(topic.stats(*partition))))
+    };
+    Ok((partitions.iter().zip(offsets).map(next).collect(), topic))
 }
 
 /// The place of a group in each partition.
@@ -38,26 +48,32 @@ pub(crate) async fn committed(
     shared: &Shared,
     group: &GroupId,
 ) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
-    let topic = shared.look().await?;
-    let partitions =
-        || topic.partitions.iter().zip(0..).map(|(&stats, partition)| (PartitionId(partition), stats));
-    let mut places =
-        each(partitions(), |(partition, stats)| stored_in(shared, group, partition, stats)).await;
-    let is_missing = |place: &Result<_, Error>| matches!(place, Ok(None));
-    if !places.iter().any(is_missing) {
-        return Ok(places);
-    }
+    let all: Vec<_> = (0..shared.partitions()).map(PartitionId).collect();
+    let (mut places, topic) = stored(shared, group, &all).await?;
+    let known = all
+        .iter()
+        .zip(&places)
+        .filter_map(|(&partition, place)| Some((partition, place.as_ref().ok()?.unwrap_or(Offset::ZERO))));
+    shared.members.stored(group.name(), known);
+    let missing = all.iter().zip(&places).filter(|(_, place)| matches!(place, Ok(None)));
+    let missing: Vec<_> = missing.map(|(&partition, _)| partition).collect();
     let has_any = places.iter().any(|place| matches!(place, Ok(Some(_))));
-    if !has_any && !shared.ask(|client| async move { client.is_started(group).await }).await? {
+    if missing.is_empty()
+        || (!has_any && !shared.ask(|client| async move { client.is_started(group).await }).await?)
+    {
         return Ok(places);
     }
-    let missing: Vec<_> =
-        partitions().filter(|(partition, _)| is_missing(&places[partition.0 as usize])).collect();
-    let certain = each(missing.iter().copied(), |(partition, stats)| {
-        shared.ask(move |client| async move { client.certain_offset(group, partition, stats).await })
+    let certain = each(&missing, |&partition| {
+        let stats = topic.stats(partition);
+        shared.ask(move |client| async move {
+            let offset = client.certain_offset(group, partition, stats).await?;
+            Ok(offset.and_then(|offset| offset.next_in(stats)).unwrap_or(Offset::ZERO))
+        })
     });
-    for ((partition, _), place) in missing.iter().zip(certain.await) {
-        places[partition.0 as usize] = place.map(|place| Some(place.unwrap_or(Offset::ZERO)));
+    for (partition, place) in missing.iter().zip(certain.await) {
+        if let Some(known) = places.get_mut(partition.0 as usize) {
+            *known = place.map(Some);
+        }
     }
     Ok(places)
 }
@@ -76,8 +92,19 @@ pub(crate) async fn replace(
     {
         return all_failed(places, error);
     }
-    each(places, |&(partition, next)| async move {
-        let stored = client.store(group, Stored::Group, partition, next).await;
+    let store = |partition, next| client.store(group, Stored::Group, partition, next);
+    // Before the first offset that it stores over a connection the SDK asks for the cluster's nodes, and so it does for each
+    // that waits for its turn behind that.
+    let first = match places.first() {
+        Some(&(partition, next)) if client.is_first_store() => Some(store(partition, next).await),
+        _ => None,
+    };
+    let stored = iter::once(first).chain(iter::repeat_with(|| None));
+    each(places.iter().zip(stored), |(&(partition, next), stored)| async move {
+        let stored = match stored {
+            Some(stored) => stored,
+            None => store(partition, next).await,
+        };
         stored.map_err(CallError::into_commit_failure)?;
         store_copy(shared, group, partition, next).await.map_err(CommitErrorKind::Failed)
     })
@@ -100,21 +127,17 @@ pub(crate) async fn initialise(
     places: &[(PartitionId, Offset)],
 ) -> Vec<Result<(), CommitErrorKind>> {
     match start(shared, group, places).await {
-        Ok(stored) => stored,
+        Ok(()) => places.iter().map(|_| Ok(())).collect(),
         Err(error) => all_failed(places, error),
     }
 }
 
-async fn start(
-    shared: &Shared,
-    group: &GroupId,
-    places: &[(PartitionId, Offset)],
-) -> Result<Vec<Result<(), CommitErrorKind>>, Error> {
+async fn start(shared: &Shared, group: &GroupId, places: &[(PartitionId, Offset)]) -> Result<(), Error> {
     let is_started = || shared.ask(|client| async move { client.is_started(group).await });
     let patience = Instant::now() + limits::GROUP_START_GRACE;
-    let is_ours = loop {
+    let is_claimed = loop {
         if is_started().await? {
-            return Ok(places.iter().map(|_| Ok(())).collect());
+            return Ok(());
         }
         if shared.ask(|client| async move { client.claim_start(group).await }).await? {
             break true;
@@ -125,34 +148,37 @@ async fn start(
         }
         tokio::time::sleep(limits::GROUP_START_LOOK).await;
     };
-    // It may have been started, and the claim ended, since it was asked.
-    let stored = if is_ours && is_started().await? {
-        places.iter().map(|_| Ok(())).collect()
+    // Another member may have started it, and ended its claim, since it was asked.
+    let stored = if is_claimed && is_started().await? {
+        Ok(())
     } else {
-        let stored = store_start(shared, group, places).await?;
-        if stored.iter().all(Result::is_ok) {
-            shared.ask(|client| async move { client.set_started(group).await }).await?;
+        match store_start(shared, group, places).await {
+            Ok(()) => shared.ask(|client| async move { client.set_started(group).await }).await,
+            failed => failed,
         }
-        stored
     };
-    shared.ask(|client| async move { client.end_claim(group).await }).await?;
-    Ok(stored)
+    // Also after a failure: the next attempt need not wait for this one.
+    let ended = shared.ask(|client| async move { client.end_claim(group).await }).await;
+    stored.and(ended)
 }
 
+/// Stores the start of the group in the copies, which a member may store that has not got the partition.
 async fn store_start(
     shared: &Shared,
     group: &GroupId,
     places: &[(PartitionId, Offset)],
-) -> Result<Vec<Result<(), CommitErrorKind>>, Error> {
-    let topic = &shared.look().await?;
-    let stored = each(places, |&(partition, next)| async move {
-        let stats = topic.partitions.get(partition.0 as usize).copied().unwrap_or_default();
-        if next == Offset::ZERO || stored_in(shared, group, partition, stats).await?.is_some() {
+) -> Result<(), Error> {
+    // Where the start is the first offset there is nothing to store.
+    let places: Vec<_> = places.iter().filter(|(_, next)| *next > Offset::ZERO).copied().collect();
+    let partitions: Vec<_> = places.iter().map(|&(partition, _)| partition).collect();
+    let (known, _) = stored(shared, group, &partitions).await?;
+    let stored = each(places.into_iter().zip(known), |((partition, next), known)| async move {
+        if known?.is_some() {
             return Ok(());
         }
-        let store = |client: std::sync::Arc<Client>| async move {
+        let store = |client: Arc<Client>| async move {
             match client.store(group, Stored::Copy, partition, next).await {
-                // The partition has no record: it was purged meanwhile, or retention has taken all of it. Then the group
+                // The partition has no record: it was purged in the meantime, or retention has taken all of it. Then the group
                 // begins where the partition does.
                 Err(error) if error.class() == ErrorClass::Refused => Ok(()),
                 stored => stored,
@@ -160,20 +186,23 @@ async fn store_start(
         };
         shared.ask(store).await
     });
-    Ok(stored.await.into_iter().map(|stored| stored.map_err(CommitErrorKind::Failed)).collect())
+    stored.await.into_iter().collect()
 }
 
 /// Stores a copy of what the group has committed, also of what others than this library have.
 pub(crate) async fn copy(shared: &Shared, group: &GroupId) -> Result<(), Error> {
-    let topic = shared.look().await?;
-    let copied = each(topic.partitions.iter().zip(0..), |(&stats, partition)| {
-        let partition = PartitionId(partition);
+    let topic = &shared.look().await?;
+    let copied = each((0..shared.partitions()).map(PartitionId), |partition| {
+        let stats = topic.stats(partition);
         shared.ask(move |client| async move {
-            let next = client.offset_of(group, Stored::Group, partition, stats).await?;
-            let copy = client.offset_of(group, Stored::Copy, partition, stats).await?;
-            match next {
+            let next = |offset: Option<StoredOffset>| offset.and_then(|offset| offset.next_in(stats));
+            let original = next(client.offset_of(group, Stored::Group, partition).await?);
+            let copy = next(client.offset_of(group, Stored::Copy, partition).await?);
+            match original {
                 // A copy that is farther was stored by a member that has committed in the meantime.
-                Some(next) if copy < Some(next) => client.store(group, Stored::Copy, partition, next).await,
+                Some(original) if copy < Some(original) => {
+                    client.store(group, Stored::Copy, partition, original).await
+                }
                 _ => Ok(()),
             }
         })

@@ -19,7 +19,7 @@ pub struct IggyProducerConnection {
     client: Arc<Client>,
     used_at: Instant,
     /// When to look whether it has been used lately. One timer for all its life: a new one after each request would be the
-    /// next to expire each time, and wake the thread that waits for the sockets, to tell it so, amid every append.
+    /// next to expire each time, and wake the thread that waits for the sockets during every append.
     look: Pin<Box<Sleep>>,
 }
 
@@ -53,7 +53,7 @@ impl ProducerConnection for IggyProducerConnection {
                 }
                 Ok(base)
             }
-            // Where it is, nobody can say any more.
+            // The reply that says where it is is gone.
             Err(error) if error.class() == ErrorClass::Done => Ok(None),
             Err(error) => Err(error.into_send_error()),
         }
@@ -64,7 +64,7 @@ impl ProducerConnection for IggyProducerConnection {
     }
 
     async fn lost(&mut self) -> Error {
-        // The SDK tells nobody that a connection has gone, but for whoever uses it.
+        // The SDK reports a lost connection only as the result of a request.
         loop {
             self.look.as_mut().await;
             if self.used_at.elapsed() >= limits::PING_INTERVAL {

@@ -5,11 +5,13 @@
 //! of a second, which is more than some quick questions in a row.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use event_log_core::Error;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -26,6 +28,11 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
+    /// What tells this log from others.
+    pub(crate) fn log_name(&self) -> Arc<str> {
+        Arc::clone(&self.topic.name)
+    }
+
     pub(crate) fn new(config: IggyConfig) -> Result<Self, Error> {
         let topic = Topic::new(&config.stream, &config.topic).map_err(CallError::into_error)?;
         Ok(Self { config, topic: Arc::new(topic) })
@@ -65,27 +72,33 @@ impl Drop for Lease {
 }
 
 /// Up to [`limits::QUESTION_CONNECTIONS`] connections.
+///
+/// They are opened by tasks, so that no question waits for another one whose future is not polled for a while.
 #[derive(Debug)]
 pub(crate) struct Questions {
     dialer: Arc<Dialer>,
-    connections: Mutex<Vec<Arc<Connection>>>,
-    /// Held while the first connection is opened.
-    opening_first: tokio::sync::Mutex<()>,
-    /// The task that opens a further connection.
-    opening_another: Mutex<Option<AbortHandle>>,
+    pool: Mutex<Pool>,
+    /// A connection was opened, or could not be.
+    changed: Notify,
     /// The last answer took long.
     is_slow: AtomicBool,
 }
 
+#[derive(Debug, Default)]
+struct Pool {
+    connections: Vec<Arc<Connection>>,
+    /// How many are being opened.
+    opening: usize,
+    /// The tasks that do so.
+    tasks: Vec<AbortHandle>,
+    /// Why the last could not be opened, until a question has reported it.
+    failure: Option<Error>,
+}
+
 impl Questions {
     pub(crate) fn new(dialer: Arc<Dialer>) -> Arc<Self> {
-        Arc::new(Self {
-            dialer,
-            connections: Mutex::default(),
-            opening_first: tokio::sync::Mutex::default(),
-            opening_another: Mutex::default(),
-            is_slow: AtomicBool::new(false),
-        })
+        let (pool, changed, is_slow) = (Mutex::default(), Notify::new(), AtomicBool::new(false));
+        Arc::new(Self { dialer, pool, changed, is_slow })
     }
 
     /// Asks over one of the connections. A connection that turns out to be lost is replaced, and the question is asked once
@@ -111,65 +124,78 @@ impl Questions {
             self.is_slow.store(start.elapsed() >= limits::SLOW_ROUND_TRIP, Ordering::Relaxed);
         }
         if matches!(answer, Err(Error::Unavailable(_))) {
-            // What has ended one connection has most likely ended all. Questions over the others go on.
-            self.connections.lock().clear();
+            // What has ended one connection has most likely ended all that were opened before. Questions over others go on.
+            self.pool.lock().connections.clear();
         }
         answer
     }
 
     /// The connection with the fewest questions.
     async fn lease(self: &Arc<Self>) -> Result<Lease, Error> {
-        if let Some(lease) = self.least_busy() {
-            return Ok(lease);
+        let mut has_tried = false;
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            {
+                let mut pool = self.pool.lock();
+                if let Some(lease) = self.least_busy(&mut pool) {
+                    return Ok(lease);
+                }
+                if pool.opening == 0 {
+                    if has_tried {
+                        return Err(pool.failure.take().unwrap_or(Error::Unavailable(None)));
+                    }
+                    self.open_another(&mut pool);
+                }
+            }
+            has_tried = true;
+            changed.await;
         }
-        let _opening = self.opening_first.lock().await;
-        if let Some(lease) = self.least_busy() {
-            return Ok(lease);
-        }
-        let (client, _) = self.dialer.connect().await?;
-        Ok(Lease::new(&self.add(client)))
     }
 
-    fn add(&self, client: Client) -> Arc<Connection> {
-        let connection = Arc::new(Connection { client: Arc::new(client), in_flight: AtomicUsize::new(0) });
-        self.connections.lock().push(Arc::clone(&connection));
-        connection
-    }
-
-    fn least_busy(self: &Arc<Self>) -> Option<Lease> {
-        let connections = self.connections.lock();
-        let connection = connections.iter().min_by_key(|one| one.in_flight.load(Ordering::Relaxed))?;
-        let has_to_wait = connection.in_flight.load(Ordering::Relaxed) > 0;
-        let lease = Lease::new(connection);
-        let may_grow = connections.len() < limits::QUESTION_CONNECTIONS;
-        drop(connections);
-        if has_to_wait && may_grow && self.is_slow.load(Ordering::Relaxed) {
-            self.open_another();
+    fn least_busy(self: &Arc<Self>, pool: &mut Pool) -> Option<Lease> {
+        let in_flight = |one: &Connection| one.in_flight.load(Ordering::Relaxed);
+        let connection = Arc::clone(pool.connections.iter().min_by_key(|one| in_flight(one))?);
+        if in_flight(&connection) > 0 && self.is_slow.load(Ordering::Relaxed) {
+            self.open_another(pool);
         }
-        Some(lease)
+        Some(Lease::new(&connection))
     }
 
-    /// Opens a further connection in a task, unless one is being opened.
-    fn open_another(self: &Arc<Self>) {
-        let mut opening = self.opening_another.lock();
-        if opening.as_ref().is_some_and(|task| !task.is_finished()) {
+    /// Opens a further connection, unless there are as many as there may be, or will be.
+    fn open_another(self: &Arc<Self>, pool: &mut Pool) {
+        if pool.opening + pool.connections.len() >= limits::QUESTION_CONNECTIONS {
             return;
         }
         let (dialer, questions): (_, Weak<Self>) = (Arc::clone(&self.dialer), Arc::downgrade(self));
         let task = tokio::spawn(async move {
-            // A failure concerns no question: they have a connection, and report what happens to it.
-            if let (Ok((client, _)), Some(questions)) = (dialer.connect().await, questions.upgrade()) {
-                questions.add(client);
+            let dialled = dialer.connect().await;
+            if let Some(questions) = questions.upgrade() {
+                questions.opened(dialled.map(|(client, _)| client));
             }
         });
-        *opening = Some(task.abort_handle());
+        pool.opening += 1;
+        pool.tasks.retain(|task| !task.is_finished());
+        pool.tasks.push(task.abort_handle());
+    }
+
+    fn opened(&self, client: Result<Client, Error>) {
+        let mut pool = self.pool.lock();
+        pool.opening -= 1;
+        match client {
+            Ok(client) => {
+                let in_flight = AtomicUsize::new(0);
+                pool.connections.push(Arc::new(Connection { client: Arc::new(client), in_flight }));
+            }
+            Err(error) => pool.failure = Some(error),
+        }
+        drop(pool);
+        self.changed.notify_waiters();
     }
 }
 
 impl Drop for Questions {
     fn drop(&mut self) {
-        if let Some(task) = &*self.opening_another.lock() {
-            task.abort();
-        }
+        self.pool.get_mut().tasks.iter().for_each(AbortHandle::abort);
     }
 }

@@ -1,17 +1,16 @@
-//! What the producer and the consumers of one handle have in common, and who may change what.
+//! What the producer and the consumers of one handle have in common, and which of them change it.
 //!
 //! * The **configuration** never changes.
-//! * The **ends** are told by whoever learns of one.
-//! * The **connections for [questions](crate::questions)** belong to whoever asks one that is neither a send nor a fetch.
-//! * The **sizes** of records are told by every answer that has some.
-//! * What is **remembered** of a consumer is written by its member when it goes, and taken by the next one.
+//! * The **[high watermarks](crate::high_watermarks)** are raised by every answer that shows one.
+//! * The **connections for [questions](crate::questions)** carry what is neither a send, a fetch, nor a membership.
+//! * The **[sizes](crate::sizes)** of records are taken from every answer that has some.
+//! * The **[epochs](crate::member_state)** of a consumer are left by its member and taken by the next one.
 
 use std::future::Future;
 use std::sync::Arc;
 
 use event_log_core::{Error, PartitionId};
 use futures::future::join_all;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::config::IggyConfig;
@@ -21,9 +20,9 @@ use crate::member_state::MemberStates;
 use crate::questions::{Dialer, Questions};
 use crate::sdk::{CallError, Client, TopicDetails};
 use crate::sizes::RecordSizes;
-use crate::watch::PollInterval;
+use crate::watch::Watch;
 
-/// Whose a connection is.
+/// The owner of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     Producer,
@@ -49,8 +48,7 @@ pub(crate) struct Shared {
     /// When the last look at all ends that was answered began.
     last_look: parking_lot::Mutex<Option<Instant>>,
     pub(crate) members: MemberStates,
-    /// Held by the one consumer that looks out for all that wait.
-    pub(crate) watching: Mutex<PollInterval>,
+    pub(crate) watch: Watch,
     /// Connections that were given up while a reply was overdue.
     stuck: parking_lot::Mutex<Vec<Stuck>>,
 }
@@ -68,9 +66,14 @@ impl Shared {
             sizes: RecordSizes::new(partitions),
             last_look: parking_lot::Mutex::default(),
             members: MemberStates::default(),
-            watching: Mutex::new(PollInterval::new(poll_interval)),
+            watch: Watch::new(poll_interval),
             stuck: parking_lot::Mutex::default(),
         })
+    }
+
+    /// What tells this log from others.
+    pub(crate) fn log_name(&self) -> Arc<str> {
+        self.dialer.log_name()
     }
 
     pub(crate) fn config(&self) -> &IggyConfig {
@@ -90,8 +93,7 @@ impl Shared {
         Ok((client, topic))
     }
 
-    /// A connection is of no use any more. Giving it up ends no request: the SDK goes on with the one under way, and with
-    /// those that wait behind it.
+    /// A connection is of no use any more. Dropping it ends no request: the SDK continues with the one in flight.
     pub(crate) fn abandon(&self, owner: Owner, client: &Arc<Client>) {
         let mut stuck = self.stuck.lock();
         // A consumer that never comes again leaves its connection here; by then the SDK has given it up as well.
@@ -101,10 +103,10 @@ impl Shared {
         }
     }
 
-    /// Waits until nothing is sent any more over connections that this owner has given up: for half a minute at most,
-    /// after which the SDK gives up too. What others have given up is no concern of its own.
+    /// Waits until nothing is sent any more over connections that this owner has abandoned: for half a minute at most,
+    /// after which the SDK gives up too.
     pub(crate) async fn drained(&self, owner: Owner) {
-        // Kept until they are over, also if this is dropped meanwhile.
+        // Kept until they are over, also if this future is dropped before.
         let of_owner = |one: &&Stuck| one.owner == owner;
         let clients: Vec<_> =
             self.stuck.lock().iter().filter(of_owner).map(|one| Arc::clone(&one.client)).collect();

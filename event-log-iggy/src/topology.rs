@@ -6,15 +6,15 @@ use crate::config::Topology;
 use crate::sdk::{Client, TopicDetails, TopicSettings};
 
 /// Makes the stream and the topic when they are absent, and verifies them when they are present. Safe when several do
-/// it at once: whoever comes second finds what the first has made.
+/// it at once: the second finds what the first has created.
 pub(crate) async fn ensure(client: &Client, topology: &Topology) -> Result<TopicDetails, Error> {
     let details = match client.topic().await.map_err(|error| error.into_error())? {
         Some(details) => details,
         None => {
             client.create_topic(&settings(topology)).await.map_err(|error| error.into_error())?;
-            // Looked at again, since somebody else may have made it, and otherwise.
+            // Verified too: another process may have created it, with other settings.
             let made = client.topic().await.map_err(|error| error.into_error())?;
-            // Gone again: somebody deletes it, and whoever comes back next makes it.
+            // Deleted again by another process. The next connection creates it.
             made.ok_or(Error::Unavailable(None))?
         }
     };

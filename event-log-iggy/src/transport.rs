@@ -33,6 +33,7 @@ impl Transport for IggyTransport {
         let mut properties = TransportProperties::new(self.shared.partitions());
         // More than one for each partition would have nothing to do.
         properties.connections = self.shared.config().connections.min(self.shared.partitions() as usize);
+        properties.topic = Some(self.shared.log_name());
         properties
     }
 

@@ -183,7 +183,7 @@ impl Faults {
         let payload = payload.into();
         self.topic.has_partition(partition).then(|| {
             let offset = self.topic.append_with(partition, |offset| Message {
-                id: foreign_id(Position::new(partition, offset)),
+                id: foreign_id(&self.topic.name(), Position::new(partition, offset)),
                 headers: Headers::new(),
                 payload,
             });

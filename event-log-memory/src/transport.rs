@@ -89,7 +89,7 @@ impl Transport for MemoryTransport {
     fn properties(&self) -> TransportProperties {
         let mut properties = TransportProperties::new(self.topic.partitions());
         (properties.keeps_payloads, properties.reads_ahead) = (true, false);
-        properties.topic = self.topic.name();
+        properties.topic = Some(self.topic.name());
         properties
     }
 
@@ -225,7 +225,10 @@ impl GroupMember for MemoryMember {
         if known == Some(self.group.generation()) {
             return Ok(None);
         }
-        Ok(Some(self.group.assignments(self.id)))
+        let assignments = self.group.assignments(self.id);
+        // A member that was cut off has no partitions: that says nothing about the group.
+        self.connection.check()?;
+        Ok(Some(assignments))
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
@@ -252,7 +255,12 @@ impl GroupMember for MemoryMember {
                 CommitMode::Replace => self.group.commit(self.id, partition, next),
                 CommitMode::Initialise => self.group.initialise(partition, next),
             };
-            if stored { Ok(()) } else { Err(CommitErrorKind::Revoked) }
+            if stored {
+                return Ok(());
+            }
+            // A member that was cut off has no partitions, and may have them again when it has joined again.
+            self.connection.check().map_err(CommitErrorKind::Failed)?;
+            Err(CommitErrorKind::Revoked)
         };
         places.iter().map(commit).collect()
     }

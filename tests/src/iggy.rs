@@ -128,6 +128,7 @@ impl Harness for IggyHarness {
     fn not_run(&self) -> &[(&'static str, &'static str)] {
         const SHARED: &str = "all tests of a process share the server; iggy_crash.rs kills one of its own";
         &[
+            ("c7_retention_by_age", "a minute of real time"),
             ("SkipOffsets", "no way is known to have a server leave a gap"),
             ("SlowConnects", "the proxy delays no connection"),
             ("TrailingGap", "no way is known to have a server leave a gap"),

@@ -100,7 +100,8 @@ where
         options: ConsumerOptions,
     ) -> Result<Self, Error> {
         let group: Arc<str> = group.into();
-        let letter_from = LetterFrom::new(transport.properties().topic, Arc::clone(&group));
+        let letter_from =
+            LetterFrom::new(transport.properties().topic.unwrap_or_default(), Arc::clone(&group));
         let member = transport.join(&group, instance).await?;
         let notices = start::ensure(&*transport, &member, &group, &options.start).await?;
         let mut membership = Membership::new(Arc::clone(&transport), Arc::clone(&group), instance);

@@ -174,8 +174,8 @@ pub enum CommitMode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransportProperties {
-    /// The name of the log, by which letters and diagnostics tell one log from another. The default is empty.
-    pub topic: Arc<str>,
+    /// The name of the log, by which letters and diagnostics tell one log from another. The default is none.
+    pub topic: Option<Arc<str>>,
     /// How many partitions the log has: as configured, and verified by [`Transport::connect`]. At least 1.
     pub partitions: u32,
     /// How many connections of the producer are worth having at the same time. They are opened as they turn out to be
@@ -193,8 +193,8 @@ pub struct TransportProperties {
 impl TransportProperties {
     /// A log of so many partitions, and the defaults.
     #[must_use]
-    pub fn new(partitions: u32) -> Self {
-        Self { topic: Arc::from(""), partitions, connections: 1, keeps_payloads: false, reads_ahead: true }
+    pub const fn new(partitions: u32) -> Self {
+        Self { topic: None, partitions, connections: 1, keeps_payloads: false, reads_ahead: true }
     }
 }
 
@@ -325,11 +325,16 @@ pub trait GroupMember: Send + Sync + 'static {
     fn leave(&self) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
-/// The id of a message that came without one (from a producer that does not use this library): its place, in the
-/// shape of a version 8 UUID, which no UUIDv7 equals. The same on every backend, and the same whenever it is read.
+/// The id of a message that came without one (from a producer that does not use this library): its log and its place, in
+/// the shape of a version 8 UUID, which no UUIDv7 equals. The same whenever it is read, and another in each log, so that
+/// messages of two logs that are copied into a third are not taken for copies of each other.
+///
+/// 32 bits are the partition, 64 the offset, and 26 a hash of the log's name.
 #[must_use]
-pub fn foreign_id(position: Position) -> EventId {
-    let place = u128::from(position.partition.0) << 80 | u128::from(position.offset.0 >> 2) & ((1 << 62) - 1);
-    let low_bits = u128::from(position.offset.0 & 3) << 64;
-    EventId::from_u128(place | low_bits | (8 << 76) | (2 << 62))
+pub fn foreign_id(topic: &str, position: Position) -> EventId {
+    let hash = u128::from(twox_hash::XxHash32::oneshot(0, topic.as_bytes()) >> 6);
+    // From the top: partition (32) and hash (16), version (4), hash (10) and offset (2), variant (2), offset (62).
+    let partition = u128::from(position.partition.0) << 96 | (hash >> 10) << 80;
+    let middle = (8 << 76) | (hash & 0x3ff) << 66 | u128::from(position.offset.0 >> 62) << 64;
+    EventId::from_u128(partition | middle | (2 << 62) | u128::from(position.offset.0) & ((1 << 62) - 1))
 }

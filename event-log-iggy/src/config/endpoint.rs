@@ -66,7 +66,7 @@ impl Endpoint {
         Self { addresses: vec![address.into()], credentials, tls: None }
     }
 
-    /// Refuses what cannot be meant.
+    /// Validates the addresses and the credentials.
     ///
     /// # Errors
     ///

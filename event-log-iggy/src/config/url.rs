@@ -20,7 +20,7 @@ impl FromStr for IggyConfig {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] with the part of the URL that cannot be meant; never with the password.
+    /// [`Error::InvalidArgument`] with the part of the URL that is invalid; never with the password.
     fn from_str(text: &str) -> Result<Self, Error> {
         // Not with what the parser says: its text may show the password.
         let url = Url::parse(text).map_err(|error| Error::invalid("url", error.to_string()))?;

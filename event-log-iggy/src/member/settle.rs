@@ -33,11 +33,11 @@ impl StaleSightings {
     }
 }
 
-/// Joins, and waits until nobody counts as a member who is gone. `had` is what this consumer had before.
+/// Joins, and waits until the group lists no member whose connection has ended. `had` is what this consumer had before.
 ///
-/// Our own connection may have been lost a moment ago, and the server may not know: until it does we share with our
-/// old self. And a server that has crashed never gets to know of those that it had: see
-/// [`stale_members`](crate::sdk::stale_members).
+/// The last connection of this consumer may have been lost a moment ago, and the server may not have noticed: until then
+/// two members of one consumer share the partitions. A server that has crashed never removes the members that it had: see
+/// [`Roster`].
 pub(super) async fn settle(
     shared: &Shared,
     client: &Client,
@@ -74,7 +74,7 @@ async fn find_stale_members(client: &Client, group: &GroupId) -> Result<Option<R
         // Where the list took so long it may not be whole.
         Ok(_) if start.elapsed() > limits::ROSTER_TIMEOUT => Ok(None),
         Ok(roster) => Ok(roster.filter(|roster| roster.has_stale_members())),
-        // Whoever may not look has to take what there is.
+        // A user without the permission to list connections joins without looking.
         Err(Error::Unauthorized(_)) => Ok(None),
         Err(error) => Err(error),
     }

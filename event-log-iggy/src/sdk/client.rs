@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use iggy::prelude::{
     TcpClient, TcpClientConfig, TcpClientReconnectionConfig,
 };
 use iggy_binary_protocol::WireIdentifier;
+use tokio::sync::watch;
 
 use super::failure::CallError;
 use crate::config::{Credentials, Endpoint};
@@ -21,6 +22,8 @@ use crate::limits;
 /// The names of a stream and of one of its topics, in the forms that the SDK wants.
 #[derive(Debug)]
 pub(crate) struct Topic {
+    /// Both, by which one log is told from another.
+    pub(crate) name: Arc<str>,
     pub(super) stream_name: String,
     pub(super) topic_name: String,
     pub(super) stream: Identifier,
@@ -33,6 +36,7 @@ impl Topic {
     pub(crate) fn new(stream: &str, topic: &str) -> Result<Self, CallError> {
         let wire = |name| WireIdentifier::named(name).map_err(|_| IggyError::InvalidIdentifier);
         Ok(Self {
+            name: format!("{stream}/{topic}").into(),
             stream_name: stream.to_owned(),
             topic_name: topic.to_owned(),
             stream: Identifier::named(stream)?,
@@ -43,7 +47,7 @@ impl Topic {
     }
 }
 
-/// A connection that is signed in. The SDK's own reconnecting is off: whoever has a client replaces it when a call
+/// A connection that is signed in. The SDK's own reconnecting is off: the owner of a client replaces it when a call
 /// says that the connection is lost.
 ///
 /// Calls queue behind one another, since the protocol has one request under way. Dropping a call does not take the
@@ -52,8 +56,12 @@ pub(crate) struct Client {
     pub(super) tcp: TcpClient,
     pub(super) topic: Arc<Topic>,
     request_timeout: Duration,
-    /// A reply is overdue. Until it comes the connection is blocked, and waiting for it again would help nobody.
-    is_stuck: AtomicBool,
+    /// Requests that are in flight or wait for their turn.
+    in_flight: AtomicUsize,
+    /// An offset was stored over this connection.
+    has_stored: AtomicBool,
+    /// A reply is overdue. Until it comes the connection is blocked, and waiting for it again would not help.
+    is_stuck: watch::Sender<bool>,
 }
 
 impl fmt::Debug for Client {
@@ -63,7 +71,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Dials the addresses in turn until one lets us in. The error is the last address's.
+    /// Dials the addresses in turn until one accepts the connection. The error is the last address's.
     pub(crate) async fn connect(
         endpoint: &Endpoint,
         topic: Arc<Topic>,
@@ -74,7 +82,16 @@ impl Client {
         for address in &endpoint.addresses {
             let tcp = TcpClient::create(Arc::new(sdk_config(endpoint, address)))?;
             match bounded(connect_timeout, tcp.connect()).await {
-                Ok(()) => return Ok(Self { tcp, topic, request_timeout, is_stuck: AtomicBool::new(false) }),
+                Ok(()) => {
+                    return Ok(Self {
+                        tcp,
+                        topic,
+                        request_timeout,
+                        in_flight: AtomicUsize::new(0),
+                        has_stored: AtomicBool::new(false),
+                        is_stuck: watch::Sender::new(false),
+                    });
+                }
                 Err(error) => failure = error,
             }
         }
@@ -83,7 +100,7 @@ impl Client {
 
     /// Whether a reply is overdue.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.is_stuck.load(Ordering::Relaxed)
+        *self.is_stuck.borrow()
     }
 
     /// Waits until no request is under way any more, nor waits for its turn: each holds the connection, and one behind
@@ -102,22 +119,58 @@ impl Client {
         self.bounded(self.tcp.send_raw_with_response(code, body)).await
     }
 
+    /// Whether the next offset that is stored is the first one over this connection.
+    pub(crate) fn is_first_store(&self) -> bool {
+        !self.has_stored.swap(true, Ordering::Relaxed)
+    }
+
+    /// The time of a request begins when those before it have had theirs. No lock is held: a request whose future is not
+    /// polled for a while must not keep the others waiting.
     pub(super) async fn bounded<T, F>(&self, call: F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, IggyError>>,
     {
-        if self.is_stuck() {
+        let mut stuck = self.is_stuck.subscribe();
+        if *stuck.borrow_and_update() {
             return Err(IggyError::NotConnected.into());
         }
-        let result = bounded(self.request_timeout, call).await;
-        if matches!(result, Err(CallError::NoAnswer(_))) {
-            self.is_stuck.store(true, Ordering::Relaxed);
+        let in_flight = InFlight::begin(&self.in_flight);
+        let timeout = self.request_timeout.saturating_mul(in_flight.ahead.saturating_add(1));
+        let answer = bounded(timeout, call);
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            // One before it had no answer, and so it will have none.
+            _ = stuck.changed() => Err(CallError::NoAnswer(self.request_timeout)),
+        };
+        if matches!(answer, Err(CallError::NoAnswer(_))) {
+            self.is_stuck.send_replace(true);
         }
-        result
+        answer
     }
 }
 
-/// Whether somebody at this endpoint lets us in.
+/// A request that is in flight or waits for its turn.
+struct InFlight<'a> {
+    count: &'a AtomicUsize,
+    /// How many have their turn before it.
+    ahead: u32,
+}
+
+impl<'a> InFlight<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        let ahead = count.fetch_add(1, Ordering::Relaxed);
+        Self { count, ahead: u32::try_from(ahead).unwrap_or(u32::MAX) }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Checks that a server at this endpoint accepts the credentials.
 #[cfg(feature = "server")]
 pub(crate) async fn probe(
     endpoint: &Endpoint,

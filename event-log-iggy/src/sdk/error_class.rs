@@ -12,7 +12,7 @@ use iggy::prelude::IggyError as E;
 pub(crate) enum ErrorClass {
     /// The connection is of no use any more, and nothing was sent over it.
     NotSent,
-    /// The connection is of no use any more, and whether the server has carried out the request nobody has said.
+    /// The connection is of no use any more, and the server may have carried out the request.
     Ambiguous,
     /// The server is in trouble: it answers, and what it has done of the request before it failed it does not say.
     Failed,

@@ -13,7 +13,7 @@ use super::error_class::ErrorClass;
 pub(crate) enum CallError {
     /// The server, or the client on its behalf, said why: the code is one of Iggy's.
     Code(u32, IggyError),
-    /// Nobody answered in time. The connection is of no use any more: the answer may still come.
+    /// No answer came in time. The connection is of no use any more: the answer may still come.
     NoAnswer(Duration),
 }
 

@@ -87,7 +87,8 @@ impl Client {
         let reader = Consumer::new(Identifier::numeric(1)?);
         let poll = self.tcp.poll_messages(stream, topic, Some(partition.0), &reader, &strategy, count, false);
         let polled = self.bounded(poll).await?;
-        let records = polled.messages.into_iter().map(|message| stored(partition, message)).collect();
+        let records =
+            polled.messages.into_iter().map(|message| stored(&self.topic.name, partition, message)).collect();
         Ok(Polled { records, last: Offset(polled.current_offset) })
     }
 
@@ -102,11 +103,11 @@ impl Client {
     }
 }
 
-fn stored(partition: PartitionId, message: IggyMessage) -> StoredMessage {
+fn stored(log: &str, partition: PartitionId, message: IggyMessage) -> StoredMessage {
     let offset = Offset(message.header.offset);
     let id = match message.header.id {
         // A producer that gives none. The window of ids must not take all such messages for copies of one.
-        0 => foreign_id(Position::new(partition, offset)),
+        0 => foreign_id(log, Position::new(partition, offset)),
         id => EventId::from_u128(id),
     };
     StoredMessage {

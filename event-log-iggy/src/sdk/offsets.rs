@@ -1,13 +1,11 @@
 //! What a group has committed.
 //!
-//! The server stores the offset of the last message that was processed; everywhere else it is the next one to read.
+//! The server stores the offset of the last record that was processed; everywhere else it is the next one to read.
 //!
-//! It is stored twice: as the group's, which the server only takes from the member that has the partition, and then as
-//! that of a consumer on its own, the copy. The copy survives a group that has to be [made anew](super::stale_members), and a crash
-//! in the middle of storing: the server (0.9.0-edge.5) empties the file of an offset before it writes the new one, so that
-//! one killed in between has forgotten the offset when it comes back. Of the two files only one is being written at a time.
-//!
-//! Nor is *no offset* believed at once: the server says so too when it could not ask the part of it that has the partition.
+//! It is stored twice: as the group's, which the server takes only from the member that has the partition, and then as that
+//! of a consumer without a group, the copy. The copy survives a group that has to be [created
+//! again](super::stale_members), and a crash while an offset is stored (see [`quirks`]): only one of the two is being
+//! stored at a time. The start of a group is stored as the copy alone, also by members that do not have the partition.
 
 use event_log_core::{Offset, PartitionId};
 use iggy::prelude::{Consumer, ConsumerOffsetClient as _, IggyError};
@@ -16,6 +14,7 @@ use super::client::Client;
 use super::failure::CallError;
 use super::groups::{GroupId, is_missing_group};
 use super::messages::ReadFrom;
+use super::quirks;
 use super::topics::PartitionStats;
 
 /// Whose offset.
@@ -25,6 +24,21 @@ pub(crate) enum Stored {
     Group,
     /// The copy, which every connection may store.
     Copy,
+}
+
+/// The offset of the last record that a group has processed in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoredOffset {
+    last: Offset,
+    /// Where the partition ends, as the server says with the offset.
+    end: Offset,
+}
+
+impl StoredOffset {
+    /// The next offset to read of a partition that is like this.
+    pub(crate) fn next_in(self, stats: PartitionStats) -> Option<Offset> {
+        (!quirks::is_of_lost_partition(self.last, self.end, stats)).then(|| self.last.next())
+    }
 }
 
 impl GroupId {
@@ -37,15 +51,14 @@ impl GroupId {
 }
 
 impl Client {
-    /// The next offset to read of a partition, as the group has committed it: the group's, or the copy.
+    /// What is stored for a group in a partition: the group's own, or the copy.
     pub(crate) async fn stored_offset(
         &self,
         group: &GroupId,
         partition: PartitionId,
-        stats: PartitionStats,
-    ) -> Result<Option<Offset>, CallError> {
-        match self.offset_of(group, Stored::Group, partition, stats).await? {
-            None => self.offset_of(group, Stored::Copy, partition, stats).await,
+    ) -> Result<Option<StoredOffset>, CallError> {
+        match self.offset_of(group, Stored::Group, partition).await? {
+            None => self.offset_of(group, Stored::Copy, partition).await,
             stored => Ok(stored),
         }
     }
@@ -57,11 +70,11 @@ impl Client {
         group: &GroupId,
         partition: PartitionId,
         stats: PartitionStats,
-    ) -> Result<Option<Offset>, CallError> {
+    ) -> Result<Option<StoredOffset>, CallError> {
         if stats.messages > 0 && self.poll(partition, ReadFrom::First, 1).await?.records.is_empty() {
             return Err(IggyError::CannotReadMessage.into());
         }
-        self.stored_offset(group, partition, stats).await
+        self.stored_offset(group, partition).await
     }
 
     pub(crate) async fn offset_of(
@@ -69,8 +82,7 @@ impl Client {
         group: &GroupId,
         whose: Stored,
         partition: PartitionId,
-        stats: PartitionStats,
-    ) -> Result<Option<Offset>, CallError> {
+    ) -> Result<Option<StoredOffset>, CallError> {
         let (stream, topic) = (&self.topic.stream, &self.topic.topic);
         let consumer = group.consumer(whose);
         let stored = self.tcp.get_consumer_offset(&consumer, stream, topic, Some(partition.0));
@@ -79,14 +91,10 @@ impl Client {
             Err(error) if is_missing_group(&error) => None,
             Err(error) => return Err(error),
         };
-        // A server that has lost a whole partition puts the offsets of its groups to 0, as if its first message had been
-        // processed; but there is none yet.
-        if stored.as_ref().is_some_and(|stored| (stored.stored_offset, stored.current_offset) == (0, 0))
-            && stats.high == Offset::ZERO
-        {
-            return Ok(None);
-        }
-        Ok(stored.map(|stored| Offset(stored.stored_offset).next()))
+        Ok(stored.map(|stored| StoredOffset {
+            last: Offset(stored.stored_offset),
+            end: Offset(stored.current_offset),
+        }))
     }
 
     /// Stores the next offset to read of a partition: for the first one none, which says that nothing is processed.

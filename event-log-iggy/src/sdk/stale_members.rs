@@ -2,8 +2,8 @@
 //!
 //! Who is a member of a group is written down in the server's log; who is connected is not. A server that crashes comes
 //! back with all members that it had and none of their connections, and since it only removes a member when its
-//! connection ends, it never removes these: they keep their partitions for ever, and nobody reads them. Seen with server
-//! 0.9.0-edge.5. No request removes somebody else from a group, so that such a group has to be replaced.
+//! connection ends, it never removes these: they keep their partitions, which no consumer reads. No request removes another
+//! member from a group, so that such a group is deleted and created again. See [`quirks`](super::quirks).
 
 use iggy::prelude::{
     ClusterClient as _, ConsumerGroupClient as _, Identifier, StreamClient as _, SystemClient as _,
@@ -41,7 +41,7 @@ impl Client {
         if self.bounded(self.tcp.get_cluster_metadata()).await?.nodes.len() > 1 {
             return Ok(None);
         }
-        // The connections first: whoever joins in between is a member more, and has a connection at the next look.
+        // The connections first: a member that joins in between is one more, and has a connection at the next look.
         let clients = self.bounded(self.tcp.get_clients()).await?;
         let (stream, topic) = (&self.topic.stream, &self.topic.topic);
         let Some(found) = self.bounded(self.tcp.get_stream(stream)).await? else { return Ok(None) };
@@ -65,7 +65,7 @@ impl Client {
     }
 
     /// Deletes a group that has stale members, so that its members make a new one. By its number: the name may be its
-    /// successor's by now, which somebody else was faster to make.
+    /// successor's by now, which another member has created.
     pub(crate) async fn recreate_group(&self, roster: Roster) -> Result<(), CallError> {
         self.delete_group_of(&Identifier::numeric(roster.number)?).await
     }

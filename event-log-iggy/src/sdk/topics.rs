@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use event_log_core::Offset;
+use event_log_core::{Offset, PartitionId};
 use iggy::prelude::{
     Durability as SdkDurability, HeaderKey, IggyDuration, IggyError, IggyExpiry, MaxTopicSize, Partition,
     StreamClient as _, TopicClient as _, TopicCreateOptions, topic_option_keys,
@@ -10,6 +10,7 @@ use iggy::prelude::{
 
 use super::client::Client;
 use super::failure::CallError;
+use super::quirks;
 
 /// How a topic is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,13 @@ pub(crate) struct TopicDetails {
     pub(crate) incarnation: u64,
     /// By partition.
     pub(crate) partitions: Vec<PartitionStats>,
+}
+
+impl TopicDetails {
+    /// How much there is in a partition; nothing in one that the topic does not have.
+    pub(crate) fn stats(&self, partition: PartitionId) -> PartitionStats {
+        self.partitions.get(partition.0 as usize).copied().unwrap_or_default()
+    }
 }
 
 /// How much there is in a partition.
@@ -68,11 +76,9 @@ impl Client {
             let (_, option) = details.options.iter().find(|(name, _)| is_named(name, key))?;
             Some(option.value.to_string_value())
         };
-        let persisted =
-            option(topic_option_keys::DURABILITY).map(|policy| policy == "persisted").or_else(|| {
-                // A server that does not know the policy knows the threshold.
-                Some(option(topic_option_keys::MESSAGES_REQUIRED_TO_SAVE)? == "1")
-            });
+        let durability = option(topic_option_keys::DURABILITY);
+        let threshold = option(topic_option_keys::MESSAGES_REQUIRED_TO_SAVE);
+        let persisted = quirks::persisted_of(durability.as_deref(), threshold.as_deref());
         Ok(Some(TopicDetails {
             max_age: match details.message_expiry {
                 IggyExpiry::ExpireDuration(age) => Some(age.get_duration()),
@@ -92,7 +98,7 @@ impl Client {
         Ok(self.bounded(self.tcp.get_stream(&self.topic.stream)).await?.is_none())
     }
 
-    /// Makes the stream and the topic, unless somebody else just has.
+    /// Creates the stream and the topic, unless another process just has.
     pub(crate) async fn create_topic(&self, settings: &TopicSettings) -> Result<(), CallError> {
         if self.stream_is_missing().await? {
             let made = self.bounded(self.tcp.create_stream(&self.topic.stream_name)).await;
@@ -119,9 +125,7 @@ fn create_options(settings: &TopicSettings) -> TopicCreateOptions {
         durability,
         // A committed place that a crash takes back would deliver committed records again.
         consumer_offset_durability: durability,
-        // For a server that knows no policy: without it up to 1,024 confirmed messages of each partition are
-        // in memory only.
-        messages_required_to_save: settings.persisted.then_some(1),
+        messages_required_to_save: quirks::messages_required_to_save(settings.persisted),
         ..TopicCreateOptions::default()
     }
 }

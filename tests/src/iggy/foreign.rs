@@ -1,5 +1,6 @@
 //! Somebody who uses the server without this library: another producer, or an operator.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +9,10 @@ use bytes::Bytes;
 use event_log_core::PartitionId;
 use event_log_iggy::{Credentials, Endpoint};
 use iggy::prelude::{
-    AutoLogin, Client as _, Consumer, Credentials as SdkCredentials, Durability, HttpClient, Identifier,
-    IggyExpiry, IggyMessage, MaxTopicSize, MessageClient as _, Partitioning, PollingStrategy,
-    SegmentClient as _, StreamClient as _, TcpClient, TcpClientConfig, TcpClientReconnectionConfig,
-    TopicClient as _, TopicCreateOptions, UserClient as _,
+    AutoLogin, Client as _, Consumer, ConsumerGroupClient as _, Credentials as SdkCredentials, Durability,
+    HeaderKey, HeaderValue, HttpClient, Identifier, IggyExpiry, IggyMessage, MaxTopicSize,
+    MessageClient as _, Partitioning, PollingStrategy, SegmentClient as _, StreamClient as _, TcpClient,
+    TcpClientConfig, TcpClientReconnectionConfig, TopicClient as _, TopicCreateOptions, UserClient as _,
 };
 use secrecy::ExposeSecret;
 
@@ -82,6 +83,23 @@ impl Foreign {
         let to = Partitioning::partition_id(partition.0);
         let sent = self.tcp.send_messages(&self.stream, &self.topic, &to, &mut [message]).await;
         sent.expect("it is appended");
+    }
+
+    /// Appends `null` with a header that is a number.
+    pub async fn send_with_header(&self, partition: PartitionId, name: &str, value: u32) {
+        let name = HeaderKey::try_from(name).expect("it is a name");
+        let headers = BTreeMap::from([(name, HeaderValue::from(value))]);
+        let message = IggyMessage::builder().payload(Bytes::from_static(b"null")).user_headers(headers);
+        let message = message.build().expect("a message");
+        let to = Partitioning::partition_id(partition.0);
+        let sent = self.tcp.send_messages(&self.stream, &self.topic, &to, &mut [message]).await;
+        sent.expect("it is appended");
+    }
+
+    /// Creates a consumer group.
+    pub async fn create_group(&self, name: &str) {
+        let created = self.tcp.create_consumer_group(&self.stream, &self.topic, name).await;
+        created.expect("there is none");
     }
 
     /// Makes the stream and the topic, with one partition in segments of so many bytes, and otherwise as this library's

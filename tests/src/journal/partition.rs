@@ -9,6 +9,9 @@ use super::JournalBug;
 use super::disk::Disk;
 use super::frame::{self, Parts};
 
+/// The only log that there is.
+const JOURNAL: &str = "journal";
+
 const RECORD: u8 = 0;
 const PURGED: u8 = 1;
 const BEGAN_AGAIN: u8 = 2;
@@ -83,7 +86,7 @@ impl Partition {
     fn garbage(&self, body: &[u8]) -> StoredMessage {
         StoredMessage {
             offset: Offset(self.next),
-            id: foreign_id(Position::new(self.id, Offset(self.next))),
+            id: foreign_id(JOURNAL, Position::new(self.id, Offset(self.next))),
             timestamp: self.latest,
             headers: Headers::new(),
             payload: body.to_vec().into(),
@@ -101,7 +104,7 @@ impl Partition {
         let offset = Offset(parts.u64()?);
         let timestamp = Timestamp(parts.u64()?);
         let id = match parts.u128()? {
-            0 => foreign_id(Position::new(self.id, offset)),
+            0 => foreign_id(JOURNAL, Position::new(self.id, offset)),
             id => EventId::from_u128(id),
         };
         let mut headers = Headers::new();
@@ -163,7 +166,7 @@ impl Partition {
     /// What a producer that does not use this library appends: a message without an id.
     pub(super) fn foreign(&self, payload: bytes::Bytes) -> Message {
         let offset = Offset(self.next + self.gap);
-        Message { id: foreign_id(Position::new(self.id, offset)), headers: Headers::new(), payload }
+        Message { id: foreign_id(JOURNAL, Position::new(self.id, offset)), headers: Headers::new(), payload }
     }
 
     /// Leaves a part of a record behind the last one, as a process does that is killed while it writes.

@@ -167,7 +167,7 @@ impl Line {
     ) -> io::Result<()> {
         let code = request.code();
         let append = request.kind() == RequestKind::Append;
-        self.shared.with(|state| super::counts::count(&mut state.counts.received, code));
+        self.shared.with(|state| state.received(self.id, code));
         self.shared.pause(Pause::Delay(came)).await;
         if append {
             self.shared.pause(Pause::Slow(came)).await;

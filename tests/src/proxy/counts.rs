@@ -45,6 +45,10 @@ pub struct Counts {
     pub reads_stopped: u64,
     /// Connections that were cut after so many bytes: `NetworkFault::CutAfterBytes`.
     pub cut_after_bytes: u64,
+    /// The longest chain of requests of which each was sent after the reply to the one before had been delivered, over
+    /// whatever connections: round trips in a row. Requests that are in flight together count once; with a
+    /// `NetworkFault::Delay` those are in flight together that do not depend on each other.
+    pub round_trips_in_a_row: u64,
     pub(super) received: BTreeMap<u32, u64>,
     pub(super) forwarded: BTreeMap<u32, u64>,
 }

@@ -56,6 +56,8 @@ struct Connection {
     under_way: VecDeque<UnderWay>,
     /// How many of the held requests are this connection's.
     held: usize,
+    /// How many round trips in a row its last request ends.
+    chain: u64,
 }
 
 #[derive(Debug)]
@@ -141,6 +143,14 @@ impl State {
         }
     }
 
+    /// Notes that a request has come in.
+    pub(super) fn received(&mut self, id: ConnectionId, code: u32) {
+        count(&mut self.counts.received, code);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.chain = self.counts.round_trips_in_a_row + 1;
+        }
+    }
+
     /// Notes that a parcel is out.
     fn sent(&mut self, id: ConnectionId, parcel: Parcel) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
@@ -157,7 +167,11 @@ impl State {
                 count(&mut self.counts.forwarded, codes::SEND_MESSAGES_CODE);
                 self.counts.appends_forwarded += 1;
             }
-            Parcel::Reply => self.counts.replies_delivered += 1,
+            Parcel::Reply => {
+                self.counts.replies_delivered += 1;
+                let longest = self.counts.round_trips_in_a_row.max(connection.chain);
+                self.counts.round_trips_in_a_row = longest;
+            }
             Parcel::Other(_) => {}
         }
     }
@@ -274,7 +288,7 @@ impl Shared {
             state.counts.accepted += 1;
             state.next += 1;
             let (cut, was_cut) = watch::channel(false);
-            let connection = Connection { open: true, cut, under_way: VecDeque::new(), held: 0 };
+            let connection = Connection { open: true, cut, under_way: VecDeque::new(), held: 0, chain: 0 };
             state.connections.insert(state.next, connection);
             Some((state.next, was_cut))
         })

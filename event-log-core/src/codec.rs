@@ -1,7 +1,11 @@
 //! How an event becomes bytes and bytes become an event: JSON unless you say otherwise.
 
+mod finite;
+
+use std::cell::Cell;
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -69,8 +73,17 @@ pub trait Codec<E>: Send + Sync {
 pub struct JsonCodec;
 
 impl<E: Serialize> Codec<E> for JsonCodec {
+    /// A number that JSON has not (a NaN, an infinity) is refused, although serde_json would write it as `null`: it would be
+    /// read as something else, or as nothing.
     fn encode(&self, event: &E, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        serde_json::to_writer(out, event).map_err(CodecError::new)
+        let has_null = Cell::new(false);
+        let mut serializer = serde_json::Serializer::with_formatter(out, NoteNull(&has_null));
+        event.serialize(&mut serializer).map_err(CodecError::new)?;
+        // Few events have a null, and few of those because of such a number: only they are looked at again.
+        if has_null.get() {
+            event.serialize(finite::Check).map_err(CodecError::new)?;
+        }
+        Ok(())
     }
 
     fn decode(&self, payload: &Bytes, _: &Headers) -> Result<E, CodecError>
@@ -78,6 +91,16 @@ impl<E: Serialize> Codec<E> for JsonCodec {
         E: DeserializeOwned,
     {
         serde_json::from_slice(payload).map_err(CodecError::new)
+    }
+}
+
+/// Compact JSON, with a note of whether a null was written.
+struct NoteNull<'a>(&'a Cell<bool>);
+
+impl serde_json::ser::Formatter for NoteNull<'_> {
+    fn write_null<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.set(true);
+        writer.write_all(b"null")
     }
 }
 

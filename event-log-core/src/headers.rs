@@ -16,8 +16,11 @@ use crate::limits;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
     /// `None` when empty.
-    entries: Option<Arc<Vec<(Box<str>, Bytes)>>>,
+    entries: Option<Arc<Vec<Entry>>>,
 }
+
+/// A name and its value.
+type Entry = (Box<str>, Bytes);
 
 impl Headers {
     /// No headers.

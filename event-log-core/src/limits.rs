@@ -42,6 +42,9 @@ pub const RECONNECT_INITIAL: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts to reconnect.
 pub const RECONNECT_MAX: Duration = Duration::from_secs(30);
 
+/// The shortest time between two attempts to reconnect that [`flush`](crate::EventLog::flush) asks for.
+pub const FLUSH_ATTEMPT_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The longest wait that a configuration may ask for: a year. Whatever is longer is meant as *never*, and cannot always be
 /// added to a clock.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(365 * 86_400);

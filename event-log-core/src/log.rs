@@ -66,7 +66,9 @@ pub trait EventLog<E: Partitionable + Serialize>: Send + Sync {
     /// of the events.
     ///
     /// A batch is taken whole or not at all: if one event cannot be accepted, none is queued. It is not a
-    /// transaction: once accepted, each event has its own outcome.
+    /// transaction: once accepted, each event has its own outcome. While the log is away, a batch that
+    /// is larger than the buffer ([`ProducerConfig::buffer_events`](crate::ProducerConfig::buffer_events)) is refused as
+    /// [`Full`](crate::SubmitErrorKind::Full); [`append_all`](crate::EventLogExt::append_all) takes any number.
     ///
     /// # Errors
     ///

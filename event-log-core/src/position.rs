@@ -94,12 +94,17 @@ struct Entry {
     partition: PartitionId,
     next: Offset,
     /// `None` for an offset that no consumer has vouched for.
+    #[cfg_attr(
+        not(feature = "engine"),
+        allow(dead_code, reason = "only the engine's consumers draw epochs")
+    )]
     epoch: Option<Epoch>,
 }
 
 /// What a consumer read without a break in one partition, from getting it, a seek or a truncation on: unique in this
 /// process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(not(feature = "engine"), allow(dead_code, reason = "only the engine's consumers draw epochs"))]
 pub(crate) struct Epoch(std::num::NonZeroU64);
 
 impl Cursor {

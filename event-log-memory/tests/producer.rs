@@ -24,8 +24,8 @@ impl Partitionable for Numbered {
 async fn open(config: ProducerConfig) -> (MemoryLog<Numbered>, Faults, MemoryBroker) {
     let broker = MemoryBroker::new();
     let log = event_log_memory::builder().broker(&broker).partitions(1).config(config);
-    let log = log.open().await.unwrap();
-    let faults = broker.faults("events").unwrap();
+    let log = log.open().await.expect("the log opens");
+    let faults = broker.faults("events").expect("the topic was opened");
     (log, faults, broker)
 }
 

@@ -103,6 +103,7 @@ fn corners(history: &History) -> impl Iterator<Item = &'static str> {
                 .iter()
                 .map(|notice| match notice {
                     Noticed::Missing(..) => "missing",
+                    Noticed::Truncated(..) => "truncated",
                     Noticed::Fault(_) => "fault",
                     Noticed::Duplicate(..) => "duplicate",
                     Noticed::Assigned(_) => "assigned",
@@ -160,6 +161,7 @@ fn programs_reach_every_corner() {
         "resumed",
         "revoked",
         "strange seek",
+        "truncated",
         "undecodable",
         "unencodable",
         "unknown",

@@ -127,7 +127,6 @@ pub(super) async fn c6_a_foreign_message_stops_nothing(harness: &dyn Harness) ->
 }
 
 /// A dead-letter log that keeps its letters in a vector and fails when it is told to.
-
 pub(super) mod parking {
     use std::sync::Mutex;
 

@@ -30,6 +30,8 @@ pub(super) async fn a16_what_waits_in_the_buffer_expires(harness: &dyn Harness) 
         assert!(start.elapsed() >= expiry, "it expired after {:?}", start.elapsed());
     }
     harness.inject(Fault::Reconnect).await?;
+    // Else the third might expire too before the next attempt.
+    until_connected(&log, true).await;
     append(&log, Probe::new("k", 3)).await;
     let mut reader = reader(&log, "readers").await;
     assert_eq!(numbers(&read(&mut reader, 1).await), [3]);

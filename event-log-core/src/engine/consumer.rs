@@ -317,7 +317,8 @@ where
                 if !is_open && call.has_looked {
                     return Poll::Ready(Ok(self.batch(merge::Merged::default())));
                 }
-                if now >= call.overtime || self.membership.member().is_none() {
+                let is_down = self.membership.member().is_none() && !self.membership.is_joining();
+                if now >= call.overtime || is_down {
                     let lost = self.membership.take_lost();
                     return Poll::Ready(Err(lost.unwrap_or(Error::Timeout(call.timeout))));
                 }
@@ -387,7 +388,7 @@ where
             overtime: deadline + limits::POLL_OVERTIME,
             has_looked: false,
         };
-        self.membership.is_fresh = false;
+        self.membership.ask_now();
         if !self.transport.properties().reads_ahead {
             // Fetching costs no more than asking whether there is anything to fetch.
             self.readers.iter_mut().for_each(PartitionReader::look_again);

@@ -14,15 +14,15 @@ use tokio::runtime::Handle;
 use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
-use super::batch::Batch;
 use super::clock::{Clock, IdGenerator, SystemClock, random_seed, seed_of_handle};
 use super::consumer::Consumer;
-use super::encode::{Encoder, Prepared};
-use super::entry::Entry;
-use super::queue::{Admission, WhenFull};
-use super::shared::Shared;
+use super::producer::batch::Batch;
+use super::producer::encode::{Encoder, Prepared};
+use super::producer::entry::Entry;
+use super::producer::queue::{Admission, WhenFull};
+use super::producer::shared::Shared;
+use super::producer::writer::Writer;
 use super::transport::{Connect, Transport};
-use super::writer::Writer;
 use crate::codec::Codec;
 use crate::config::{Overflow, ProducerConfig};
 use crate::consumer::{ConsumerOptions, EventConsumer};
@@ -184,8 +184,8 @@ impl<E, T: Transport> Drop for Inner<E, T> {
 
 impl<E, T: Transport> Inner<E, T> {
     /// Appends at once if the log is in this process and nothing is queued.
-    fn append_direct(&self, prepared: Prepared<E>) -> Result<AppendAck, Prepared<E>> {
-        if !self.shared.is_direct() {
+    fn append_fast(&self, prepared: Prepared<E>) -> Result<AppendAck, Prepared<E>> {
+        if !self.shared.has_fast_path() {
             return Err(prepared);
         }
         let Prepared { event, partition, message, now } = prepared;
@@ -211,7 +211,7 @@ impl<E: Send + 'static, T: Transport> Inner<E, T> {
             Admission::Queued { buffered } => return buffered,
             Admission::Rejected(entries, reason) => reject(entries, &reason),
             Admission::Waiting { number, left } => {
-                let room = InRoom { shared: &self.shared, number };
+                let room = Waiter { shared: &self.shared, number };
                 let Overflow::Block { deadline } = self.shared.config.overflow else {
                     drop(left.await);
                     return false;
@@ -232,19 +232,19 @@ impl<E: Send + 'static, T: Transport> Inner<E, T> {
 
 /// Events of a call that waits for space. If the call is dropped meanwhile they leave with it, so that the room
 /// never holds more than the calls under way.
-struct InRoom<'a, E> {
+struct Waiter<'a, E> {
     shared: &'a Shared<E>,
     number: u64,
 }
 
-impl<E> InRoom<'_, E> {
+impl<E> Waiter<'_, E> {
     /// What has not been let in yet.
     fn leave(&self) -> Vec<Entry<E>> {
         self.shared.give_up_waiting(self.number).unwrap_or_default()
     }
 }
 
-impl<E> Drop for InRoom<'_, E> {
+impl<E> Drop for Waiter<'_, E> {
     fn drop(&mut self) {
         drop(self.leave());
     }
@@ -264,7 +264,7 @@ where
 {
     fn submit(&self, event: E) -> Result<Ticket<E>, SubmitError<E>> {
         let inner = &*self.inner;
-        let prepared = match inner.append_direct(inner.encoder.prepare(event)?) {
+        let prepared = match inner.append_fast(inner.encoder.prepare(event)?) {
             Ok(committed) => return Ok(Ticket::resolved(Ok(committed))),
             Err(prepared) => prepared,
         };
@@ -280,7 +280,7 @@ where
 
     async fn append(&self, event: E) -> Result<Receipt<E>, AppendError<E>> {
         let inner = &*self.inner;
-        let prepared = match inner.append_direct(inner.encoder.prepare(event)?) {
+        let prepared = match inner.append_fast(inner.encoder.prepare(event)?) {
             Ok(committed) => {
                 // A loop of appends leaves others on its thread their turn.
                 consume_budget().await;
@@ -295,8 +295,8 @@ where
     async fn append_batch(&self, events: Vec<E>) -> Result<Vec<Receipt<E>>, BatchError<E>> {
         let inner = &*self.inner;
         let mut batch = Batch::prepare(&inner.encoder, events)?;
-        if inner.shared.is_direct() {
-            batch.append_direct(&*inner.transport);
+        if inner.shared.has_fast_path() {
+            batch.append_fast(&*inner.transport);
         }
         if let Some(receipts) = batch.receipts() {
             consume_budget().await;

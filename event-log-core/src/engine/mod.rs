@@ -18,22 +18,13 @@
 //! commit ──────┴ GroupMember::store ◄──────────────────────────── batch.cursor() ◄─┘
 //! ```
 
-mod batch;
-mod blocks;
 mod clock;
 mod consumer;
-mod encode;
-mod entry;
-mod lines;
 mod log;
-mod queue;
+mod producer;
 mod scan;
-mod shared;
-mod supervisor;
 mod task;
 mod transport;
-mod warn;
-mod writer;
 
 pub use self::clock::{Clock, SystemClock, TokioClock};
 pub use self::log::{LogBuilder, TransportLog};

@@ -110,6 +110,7 @@ mod tests {
         tokio::time::advance(limits::SUSPECT_INTERVAL + Duration::from_millis(1)).await;
         assert_eq!(news.of(&reader(3), &ends.snapshot()), (vec![P], None));
         news.has_read(P, 0);
+        tokio::time::advance(limits::WAKE_AGAIN).await;
         ends.refresh(&ends.snapshot(), 2, [Offset(3)]);
         assert_eq!(news.of(&reader(3), &ends.snapshot()), (vec![P], None), "the topic was created again");
     }

@@ -187,6 +187,8 @@ async fn commit(member: &mut Member, cursor: &Cursor) -> Seen {
         Err(error) => Seen::Failed(match error.failures().first() {
             Some((_, CommitErrorKind::BeyondDelivered { .. })) => "beyond",
             Some((_, CommitErrorKind::Revoked)) => "revoked",
+            Some((_, CommitErrorKind::Superseded)) => "superseded",
+            Some((_, CommitErrorKind::Foreign)) => "foreign",
             _ => "failed",
         }),
     }
@@ -200,7 +202,8 @@ async fn read(
     let mut records = Vec::new();
     while records.len() < max {
         let batch = consumer.poll(max - records.len(), Duration::ZERO).await?;
-        if batch.is_empty() {
+        // What it has to report comes at once, and records need not.
+        if batch.is_empty() && batch.notices.is_empty() {
             break;
         }
         records.extend(batch.records);

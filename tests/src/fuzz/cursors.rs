@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use event_log_core::engine::TokioClock;
 use event_log_core::{
-    CommitErrorKind, ConsumerOptions, Cursor, DeadLetter, Error, EventConsumer, EventId, EventLog, Offset,
-    PartitionId, Position, ProducerConfig, RawCodec, RawEvent, SeekPosition, Timestamp,
+    CommitErrorKind, ConsumerOptions, Cursor, DeadLetter, Error, EventConsumer, EventId, EventLog, Notice,
+    Offset, PartitionId, Position, ProducerConfig, RawCodec, RawEvent, SeekPosition, Timestamp,
 };
 use event_log_memory::{Faults, MemoryBroker, MemoryLog};
 use futures::FutureExt;
@@ -25,8 +25,9 @@ const GROUP: &str = "readers";
 /// commits a cursor, `s` seeks, `p` polls, `a` appends, `n` goes on with a new consumer of the group, and `g` opens a new
 /// group that starts there.
 ///
-/// What can be read can be written and read again. A commit stores what it says, as far as it was delivered, and nothing
-/// at all if it goes beyond that. A seek goes where it says, or fails and moves nothing.
+/// What can be read can be written and read again. A commit stores what it says, as far as it was reached, and nothing
+/// at all if it goes beyond that or names a partition that is not there. A seek goes where it says, or fails and moves
+/// nothing; beyond the end, reading goes on at the beginning, and a notice says so.
 ///
 /// # Panics
 ///
@@ -98,10 +99,16 @@ struct Lane {
     next: Offset,
     /// Where delivery began when the consumer got the partition or last sought in it.
     since: Offset,
-    delivered: Option<Offset>,
-    committed: Option<Offset>,
+    /// The group's place: its first member has stored where it starts.
+    committed: Offset,
     /// A seek went back behind what is committed, so that the next commit may.
     rewound: bool,
+}
+
+impl Lane {
+    fn move_to(&mut self, next: Offset) {
+        *self = Self { next, since: next, rewound: next < self.committed, ..*self };
+    }
 }
 
 struct Run {
@@ -169,44 +176,53 @@ impl Run {
                 return;
             }
         };
-        assert!(batch.notices.is_empty(), "{:?}", batch.notices);
+        let marks = self.log.watermarks().await.expect("the watermarks are known");
+        for notice in &batch.notices {
+            let Notice::Truncated { partition, from, resumed_at } = *notice else { panic!("{notice:?}") };
+            let lane = self.lanes.get_mut(&partition).expect("there is such a partition");
+            assert_eq!((from, resumed_at), (lane.next, Offset::ZERO), "in partition {partition}");
+            assert!(marks.get(partition).is_some_and(|marks| from > marks.high), "{notice:?}");
+            lane.move_to(resumed_at);
+        }
         for record in &batch {
             let Position { partition, offset } = record.position;
             let lane = self.lanes.get_mut(&partition).expect("there is such a partition");
             // The offsets of this log have no gaps.
             assert_eq!(lane.next, offset, "in partition {partition}");
             lane.next = offset.next();
-            lane.delivered = Some(lane.next);
         }
         self.check_position();
     }
 
     async fn commit(&mut self, up_to: &Cursor) {
-        let beyond: Vec<_> = up_to
+        // A mixed-up cursor: of a partition that is not there, or beyond what was reached.
+        let mixed_up: Vec<_> = up_to
             .iter()
-            .filter(|(partition, asked)| {
-                self.lanes.get(partition).and_then(|lane| lane.delivered).is_some_and(|end| *asked > end)
-            })
+            .filter(|(partition, asked)| self.lanes.get(partition).is_none_or(|lane| *asked > lane.next))
             .map(|(partition, _)| partition)
             .collect();
         match self.reader.commit(up_to).await {
-            Ok(()) => assert_eq!(beyond, [], "{up_to} was committed"),
+            Ok(()) => assert_eq!(mixed_up, [], "{up_to} was committed"),
             Err(error) => {
                 assert!(error.stored().is_empty() && !error.is_retryable() && !error.may_have_taken_effect());
                 let failed = error.failures().iter().map(|(partition, failure)| {
-                    assert!(matches!(failure, CommitErrorKind::BeyondDelivered { .. }), "{failure:?}");
+                    let fits = match failure {
+                        CommitErrorKind::BeyondDelivered { .. } => partition.0 < PARTITIONS,
+                        CommitErrorKind::Foreign => partition.0 >= PARTITIONS,
+                        _ => false,
+                    };
+                    assert!(fits, "{partition}: {failure:?}");
                     *partition
                 });
-                assert_eq!(failed.collect::<Vec<_>>(), beyond, "{error}");
+                assert_eq!(failed.collect::<Vec<_>>(), mixed_up, "{error}");
             }
         }
         for (partition, lane) in &mut self.lanes {
-            let (Some(asked), true) = (up_to.get(*partition), beyond.is_empty()) else { continue };
-            let is_new = lane
-                .committed
-                .is_none_or(|committed| asked > committed || lane.rewound && asked != committed);
-            if lane.delivered.is_some() && asked > lane.since && is_new {
-                (lane.committed, lane.rewound) = (Some(asked), false);
+            let (Some(asked), true) = (up_to.get(*partition), mixed_up.is_empty()) else { continue };
+            // Back only to where a seek went back, or to what was delivered since.
+            let is_back = asked < lane.committed && lane.rewound && lane.since <= asked;
+            if asked > lane.committed || is_back {
+                (lane.committed, lane.rewound) = (asked, false);
             }
         }
         self.check_committed().await;
@@ -242,8 +258,7 @@ impl Run {
             match named {
                 Some(named) => {
                     assert_eq!(now, named, "{to:?}");
-                    let rewound = lane.committed.is_some_and(|committed| now < committed);
-                    *lane = Lane { next: now, since: now, delivered: None, rewound, ..*lane };
+                    lane.move_to(now);
                 }
                 None => assert_eq!(now, lane.next, "{to:?}"),
             }
@@ -255,14 +270,13 @@ impl Run {
         }
     }
 
-    /// A new consumer of the group goes on where the last one has committed, else at the beginning.
+    /// A new consumer of the group goes on where the last one has committed.
     async fn resume(&mut self) {
         let gone = std::mem::replace(&mut self.reader, open(&self.log, "another", SeekPosition::End).await);
         gone.leave().await.expect("a consumer can leave");
         self.reader = open(&self.log, GROUP, SeekPosition::Beginning).await;
         for lane in self.lanes.values_mut() {
-            let next = lane.committed.unwrap_or_default();
-            *lane = Lane { next, since: next, committed: lane.committed, ..Lane::default() };
+            lane.move_to(lane.committed);
         }
         self.check_position();
         self.check_committed().await;
@@ -278,14 +292,28 @@ impl Run {
             Err(error) => return assert!(matches!(error, Error::InvalidArgument { .. }), "{error:?}"),
         };
         let from = reader.position().clone();
-        if let SeekPosition::Cursor(cursor) = &start {
-            assert!(
-                self.lanes.keys().all(|one| from.get(*one) == Some(cursor.get(*one).unwrap_or_default()))
-            );
-        }
-        let batch = reader.poll(1_000, Duration::ZERO).await.expect("it can be read");
-        assert!(batch.notices.is_empty(), "{:?}", batch.notices);
         let marks = self.log.watermarks().await.expect("the watermarks are known");
+        let named: Cursor = match &start {
+            SeekPosition::Cursor(cursor) => cursor.clone(),
+            SeekPosition::Position(at) => [(at.partition, at.offset)].into_iter().collect(),
+            _ => Cursor::new(),
+        };
+        let is_beyond = |(partition, next): &(PartitionId, Offset)| {
+            marks.get(*partition).is_some_and(|marks| *next > marks.high)
+        };
+        if matches!(start, SeekPosition::Cursor(_) | SeekPosition::Position(_)) {
+            for one in self.lanes.keys() {
+                let kept = named.get(*one).filter(|next| !is_beyond(&(*one, *next)));
+                assert_eq!(from.get(*one), Some(kept.unwrap_or_default()), "{start:?}");
+            }
+        }
+        assert_eq!(from, *reader.committed(), "the start is the group's place");
+        let batch = reader.poll(1_000, Duration::ZERO).await.expect("it can be read");
+        let told = batch.notices.iter().map(|notice| match *notice {
+            Notice::Truncated { partition, from, resumed_at: Offset::ZERO } => (partition, from),
+            _ => panic!("{notice:?}"),
+        });
+        assert_eq!(told.collect::<Vec<_>>(), named.iter().filter(is_beyond).collect::<Vec<_>>());
         let expected: u64 = marks
             .iter()
             .map(|(at, marks)| marks.high.0.saturating_sub(from.get(at).unwrap_or_default().0))
@@ -302,8 +330,8 @@ impl Run {
     }
 
     async fn check_committed(&self) {
-        let committed = |(partition, lane): (&PartitionId, &Lane)| Some((*partition, lane.committed?));
-        let expected: Cursor = self.lanes.iter().filter_map(committed).collect();
+        let committed = |(partition, lane): (&PartitionId, &Lane)| (*partition, lane.committed);
+        let expected: Cursor = self.lanes.iter().map(committed).collect();
         assert_eq!(*self.reader.committed(), expected, "what the consumer says");
         let lag = self.log.lag(GROUP).await.expect("the lag is known");
         let stored = lag.iter().filter_map(|(partition, lag)| Some((partition, lag.committed?)));

@@ -135,10 +135,11 @@ impl Groups {
         for (nth, owner) in owners.iter_mut().enumerate() {
             let next = (!members.is_empty()).then(|| members[nth % members.len()]);
             owner.member = next.map(|(member, _)| member);
-            if let Some((_, instance)) = next {
-                if owner.instance.replace(instance) != Some(instance) && !same {
-                    owner.epoch = generation;
-                }
+            if let Some((_, instance)) = next
+                && owner.instance.replace(instance) != Some(instance)
+                && !same
+            {
+                owner.epoch = generation;
             }
         }
         *current = generation;

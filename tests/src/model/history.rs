@@ -354,6 +354,8 @@ pub enum Content {
 pub enum Noticed {
     /// [`Notice::Missing`].
     Missing(PartitionId, Offset, Offset),
+    /// [`Notice::Truncated`].
+    Truncated(PartitionId, Offset, Offset),
     /// [`Notice::Fault`].
     Fault(PartitionId),
     /// [`Notice::Duplicate`]: position, first copy, id.
@@ -370,6 +372,7 @@ impl From<Notice> for Noticed {
     fn from(notice: Notice) -> Self {
         match notice {
             Notice::Missing { partition, from, resumed_at } => Self::Missing(partition, from, resumed_at),
+            Notice::Truncated { partition, from, resumed_at } => Self::Truncated(partition, from, resumed_at),
             Notice::Fault { partition, .. } => Self::Fault(partition),
             Notice::Duplicate { position, first, id } => Self::Duplicate(position, first, id),
             Notice::Assigned(partitions) => Self::Assigned(partitions),

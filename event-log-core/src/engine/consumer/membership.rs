@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -27,6 +28,9 @@ pub(super) struct Membership<T: Transport> {
     joining: Option<Task<Result<T::Member, Error>>>,
     /// Not before this.
     rejoin_at: Option<Instant>,
+    /// The caller's first attempt to join after a loss waits for nothing: most losses are of a connection, not of the
+    /// broker. Those that follow in the same call are [`limits::REJOIN_INTERVAL`] apart.
+    may_join_at_once: bool,
     /// Why the connection was lost, until a caller was told.
     lost: Option<Error>,
     /// The generation of the assignment that is known.
@@ -68,6 +72,7 @@ impl<T: Transport> Membership<T> {
             member: None,
             joining: None,
             rejoin_at: None,
+            may_join_at_once: true,
             lost: None,
             generation: None,
             asking: None,
@@ -112,7 +117,7 @@ impl<T: Transport> Membership<T> {
 
     /// Asks for the assignment, after joining at once if the connection was lost.
     pub(super) fn ask_now(&mut self) {
-        (self.is_fresh, self.rejoin_at) = (false, None);
+        (self.is_fresh, self.rejoin_at, self.may_join_at_once) = (false, None, true);
     }
 
     pub(super) const fn is_joining(&self) -> bool {
@@ -123,7 +128,8 @@ impl<T: Transport> Membership<T> {
     pub(super) fn disconnect(&mut self, error: Error, now: Instant) {
         (self.member, self.asking, self.generation) = (None, None, None);
         self.lost = Some(error);
-        self.rejoin_at = Some(now + limits::REJOIN_INTERVAL);
+        let wait = if self.may_join_at_once { Duration::ZERO } else { limits::REJOIN_INTERVAL };
+        self.rejoin_at = Some(now + wait);
     }
 
     /// Does what can be done without waiting, up to the first change.
@@ -150,6 +156,7 @@ impl<T: Transport> Membership<T> {
             return Poll::Pending;
         }
         self.rejoin_at = None;
+        self.may_join_at_once = false;
         let joining = self.joining.get_or_insert_with(|| {
             let (transport, group) = (Arc::clone(&self.transport), Arc::clone(&self.group));
             let instance = self.instance;

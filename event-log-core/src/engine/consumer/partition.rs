@@ -251,10 +251,10 @@ impl PartitionReader {
                     let partition = self.partition();
                     report.notices.push(Notice::Truncated { partition, from: self.next, resumed_at });
                     report.ended = Some(self.ended(EndedBy::Truncation));
-                    self.committed = committed.filter(|&committed| committed <= resumed_at);
+                    // A place that is further on than this is stored all the same: a commit may go back behind it.
+                    self.committed = committed;
                     let last = self.last_timestamp;
                     self.move_to(resumed_at);
-                    self.rewound = false;
                     // It may be truncated again before anything is delivered.
                     self.last_timestamp = last;
                     self.window.truncate();
@@ -321,7 +321,10 @@ impl PartitionReader {
     pub(super) fn seek_kept(&mut self, next: Offset, low: Offset, high: Offset) {
         self.move_to(next);
         self.window.forget_truncated();
-        if next > low && next <= high {
+        if next > high {
+            // Reading will go on at the beginning, and all of it is wanted again.
+            self.window = DedupWindow::default();
+        } else if next > low {
             self.fetch.look_back(next);
         }
         self.fetch.reaches(next);

@@ -68,7 +68,9 @@ fn check_full(history: &History, events: &[Offered<'_>], refused: usize) -> Verd
     let buffer = history.settings.buffer;
     let full = buffered + size > buffer || *company;
     ensure!(full, "refuses only when full", "event {refused}: {buffered} of {buffer}, and {size} new");
+    // A batch that the empty queue could not hold is refused in any case.
     let makes_room = history.settings.overflow == Overflow::DropOldest && since(connection).is_some();
+    let makes_room = makes_room && size <= buffer;
     ensure!(!makes_room, "refuses only when full", "event {refused} was refused while away");
     Ok(())
 }

@@ -433,6 +433,10 @@ impl Groups<'_> {
                         lane.delivered = Some(next);
                     }
                 }
+                // It was sent beyond the end, and the batch that says where it goes on is yet to come.
+                Some(lane) if lane.sought && is_truncated(partition, lane.next, next, seen) => {
+                    lane.truncate_untold(next);
+                }
                 lane => {
                     ensure!(!reader.solo, "position", "of {partition} moved to {next} by itself: {lane:?}");
                     let committed = self.groups[reader.group].stored[partition.0 as usize];
@@ -469,6 +473,13 @@ fn check_committed(reader: &Reader, committed: &Cursor) -> Verdict {
         );
     }
     Ok(())
+}
+
+/// Whether a consumer that stands beyond the end may go on at `to`, where the log begins.
+fn is_truncated<T>(partition: PartitionId, from: Offset, to: Offset, seen: &Reading<T>) -> bool {
+    let at = partition.0 as usize;
+    let (Some(before), Some(after)) = (&seen.before, &seen.after) else { return false };
+    from > before[at].1 && before[at].0 <= to && to <= after[at].0
 }
 
 /// Whether the log could be reached before and after a call.

@@ -27,6 +27,8 @@ pub(super) struct Lane {
     pub(super) sought: bool,
     /// Where each id was first delivered.
     first: HashMap<EventId, Offset>,
+    /// Truncations that the consumer has followed in a call that could not say so yet: from, resumed at.
+    untold: Vec<(Offset, Offset)>,
     /// What is known to be gone: from, resumed at.
     pub(super) missing: Vec<(Offset, Offset)>,
     /// The consumer got it in a call that could not say so yet.
@@ -79,7 +81,34 @@ impl Lane {
         let mut lane = Self::new(self.next, committed);
         (lane.sought, lane.rewound) = (self.sought, rewound);
         lane.missing.clone_from(&self.missing);
+        lane.untold.clone_from(&self.untold);
         lane
+    }
+
+    /// The consumer was sent beyond the end, and goes on where the log begins.
+    pub(super) fn truncate(&mut self, to: Offset) {
+        self.seek(to);
+        // What is read again is wanted, and all of it is seen again.
+        self.first.clear();
+    }
+
+    /// As [`truncate`](Self::truncate), of which the next batch will tell.
+    pub(super) fn truncate_untold(&mut self, to: Offset) {
+        self.untold.push((self.next, to));
+        self.truncate(to);
+    }
+
+    /// A batch says that reading went on elsewhere. False when there is no reason for that.
+    pub(super) fn told_truncated(&mut self, from: Offset, to: Offset) -> bool {
+        if let Some(at) = self.untold.iter().position(|&known| known == (from, to)) {
+            self.untold.remove(at);
+            return true;
+        }
+        let is_due = self.sought && self.next == from;
+        if is_due {
+            self.truncate(to);
+        }
+        is_due
     }
 
     pub(super) fn stored(&mut self, next: Offset) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use event_log_core::conformance::Probe;
-use event_log_core::{Codec, EventLog, Headers, JsonCodec};
+use event_log_core::{Codec, EventLog, Headers, JsonCodec, limits};
 use event_log_memory::Content;
 
 use super::{PATIENCE, TOPIC, World};
@@ -33,6 +33,8 @@ impl World {
         }
         self.faults.clear();
         self.saw(What::Link { up: true, cut: false });
+        // A reader waits before it asks again for what it did not get.
+        tokio::time::sleep(limits::READER_RETRY_MAX).await;
         self.saw(What::Calm);
         let mut state = self.log.state();
         let connected = state.wait_for(event_log_core::LogState::is_connected);

@@ -135,12 +135,14 @@ fn watermarks_that_go_back() {
 #[test]
 fn a_consumer_that_resumes_elsewhere() {
     found_out("resumes", |history| {
-        let resumed = whats(history).filter_map(|what| match what {
-            What::Joined { reading, .. } if !reading.committed.is_empty() => Some(reading),
+        let resumed = whats(history).find_map(|what| match what {
+            What::Joined { reading, .. } => {
+                let (partition, _) = reading.committed.iter().find(|(_, next)| *next > Offset(0))?;
+                Some((reading, partition))
+            }
             _ => None,
         });
-        let reading = resumed.into_iter().next().expect("a consumer resumes");
-        let (partition, _) = reading.committed.iter().next().expect("something is committed");
+        let (reading, partition) = resumed.expect("a consumer resumes where something is committed");
         reading.position.set(partition, Offset(0));
     });
 }
@@ -182,6 +184,14 @@ fn a_fault_that_nobody_made() {
     found_out("faults", |history| {
         let (_, notices) = batches(history).next().expect("a batch");
         notices.push(Noticed::Fault(PartitionId(0)));
+    });
+}
+
+#[test]
+fn a_truncation_without_a_reason() {
+    found_out("truncated", |history| {
+        let (_, notices) = batches(history).next().expect("a batch");
+        notices.push(Noticed::Truncated(PartitionId(0), Offset(9), Offset(0)));
     });
 }
 

@@ -66,7 +66,10 @@ impl Groups<'_> {
         for (&partition, lane) in reader.lanes.iter_mut().filter(|(_, lane)| lane.doubtful) {
             let Some(next) = up_to.get(partition) else { continue };
             let passed_over = match lane.store(next) {
+                // From before a seek: it says nothing of the partition.
+                _ if result.superseded.contains(&partition) => false,
                 Store::Nothing => false,
+                Store::Advance if lane.sought && lane.committed > Some(next) => false,
                 Store::Beyond => result.beyond.iter().all(|&(beyond, ..)| beyond != partition),
                 Store::Advance => {
                     let failed = result.failed.iter().any(|&(failed, _)| failed == partition);

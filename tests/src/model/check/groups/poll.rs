@@ -9,6 +9,9 @@ use super::super::{Verdict, Violation, ensure};
 use super::{Groups, Reader, check_committed, reachable};
 use crate::model::history::{Batch, Marks, Noticed, Reading, Seen};
 
+/// Offsets from which reading went on elsewhere, and where.
+type Ranges<'a> = &'a [(Offset, Offset)];
+
 /// A batch, sorted out.
 #[derive(Default)]
 struct Sorted {
@@ -16,6 +19,7 @@ struct Sorted {
     copies: BTreeMap<PartitionId, BTreeMap<Offset, (Position, EventId)>>,
     assigned: BTreeSet<PartitionId>,
     missing: Vec<(PartitionId, Offset, Offset)>,
+    truncated: Vec<(PartitionId, Offset, Offset)>,
 }
 
 impl Groups<'_> {
@@ -41,8 +45,8 @@ impl Groups<'_> {
                 );
                 let sorted = self.sort(&reader, records, notices, seen)?;
                 self.advance(&mut reader, &sorted, shaken, seen)?;
-                // A batch that only says which copies were dropped has got on, and the next one goes on from there.
-                if records.is_empty() && sorted.copies.is_empty() {
+                // A batch that only has notices has got on, and the next one goes on from there.
+                if records.is_empty() && notices.is_empty() {
                     self.check_prompt(consumer, shaken, seen)?;
                 }
                 if !shaken {
@@ -76,6 +80,15 @@ impl Groups<'_> {
                     let possible = self.settings.retention.is_some() && from < to && *to <= high;
                     ensure!(possible, "missing", "{partition}: {from} to {to} cannot be");
                     sorted.missing.push((*partition, *from, *to));
+                }
+                Noticed::Truncated(partition, from, to) => {
+                    let at = partition.0 as usize;
+                    let high = seen.before.as_ref().map_or(Offset::ZERO, |marks| marks[at].1);
+                    let low = seen.after.as_ref().map_or(*to, |marks| marks[at].0);
+                    // Of a dropped poll the notice comes late: the log may have grown since.
+                    let possible = to < from && *to <= low.max(high);
+                    ensure!(possible, "truncated", "{partition}: {from} to {to} cannot be");
+                    sorted.truncated.push((*partition, *from, *to));
                 }
                 Noticed::Fault(partition) => {
                     let (armed, met) = self.failing_fetches.entry(*partition).or_default();
@@ -125,8 +138,10 @@ impl Groups<'_> {
             };
             let missing = sorted.missing.iter().filter(|(of, ..)| *of == partition);
             let missing: Vec<_> = missing.map(|&(_, from, to)| (from, to)).collect();
+            let truncated = sorted.truncated.iter().filter(|(of, ..)| *of == partition);
+            let truncated: Vec<_> = truncated.map(|&(_, from, to)| (from, to)).collect();
             let lane = if sorted.assigned.contains(&partition) {
-                self.gained(reader, &brought, &missing, next, seen)?
+                self.gained(reader, &brought, (&missing, &truncated), next, seen)?
             } else {
                 let Some(mut lane) = reader.lanes.remove(&partition) else {
                     let detail = format!("partition {partition} came without a notice");
@@ -135,6 +150,10 @@ impl Groups<'_> {
                 ensure!(!lane.unannounced, "ownership", "partition {partition} came without a notice");
                 lane.doubtful = false;
                 lane.missing.extend(missing);
+                for (from, to) in truncated {
+                    let is_due = lane.told_truncated(from, to) || !reader.solo;
+                    ensure!(is_due, "truncated", "{partition}: nothing led from {from} to {to}: {lane:?}");
+                }
                 lane.advance(&brought, next, self.ledger)?;
                 lane
             };
@@ -157,7 +176,7 @@ impl Groups<'_> {
         &self,
         reader: &mut Reader,
         brought: &Brought<'_>,
-        missing: &[(Offset, Offset)],
+        (missing, truncated): (Ranges<'_>, Ranges<'_>),
         next: Offset,
         seen: &Reading<Option<Batch>>,
     ) -> Result<Lane, Violation> {
@@ -168,6 +187,9 @@ impl Groups<'_> {
         if let Some(lane) = before.filter(|lane| lane.unannounced || lane.doubtful) {
             let mut lane = lane.renewed(committed);
             lane.missing.extend_from_slice(missing);
+            for &(from, to) in truncated {
+                lane.told_truncated(from, to);
+            }
             if lane.advance(brought, next, self.ledger).is_ok() {
                 return Ok(lane);
             }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::blocks::Blocks;
-use super::clock::{Clock, IdGenerator};
 use super::entry::Entry;
-use super::transport::{Message, Transport};
 use crate::codec::{Codec, CodecError};
+use crate::engine::clock::{Clock, IdGenerator};
+use crate::engine::transport::{Message, Transport};
 use crate::error::{SubmitError, SubmitErrorKind};
 use crate::event::{EventId, Partitionable};
 use crate::headers::Headers;
@@ -20,16 +20,16 @@ use crate::position::{PartitionId, Timestamp};
 use crate::ticket::Ticket;
 
 /// An event with its place, encoded.
-pub(super) struct Prepared<E> {
-    pub(super) event: E,
-    pub(super) partition: PartitionId,
-    pub(super) message: Message,
+pub(in crate::engine) struct Prepared<E> {
+    pub(in crate::engine) event: E,
+    pub(in crate::engine) partition: PartitionId,
+    pub(in crate::engine) message: Message,
     /// When it was handed in.
-    pub(super) now: Timestamp,
+    pub(in crate::engine) now: Timestamp,
 }
 
 impl<E> Prepared<E> {
-    pub(super) fn into_entry(self) -> (Entry<E>, Ticket<E>) {
+    pub(in crate::engine) fn into_entry(self) -> (Entry<E>, Ticket<E>) {
         Entry::new(self.event, self.message, self.partition, Instant::now())
     }
 }
@@ -54,7 +54,7 @@ fn with_scratch<T>(encode: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 }
 
 /// Everything that preparing an event takes. Shared by all handles, and nobody waits for a lock.
-pub(super) struct Encoder<E> {
+pub(in crate::engine) struct Encoder<E> {
     codec: Arc<dyn Codec<E>>,
     clock: Arc<dyn Clock>,
     ids: IdGenerator,
@@ -68,7 +68,7 @@ pub(super) struct Encoder<E> {
 }
 
 impl<E> Encoder<E> {
-    pub(super) fn new(
+    pub(in crate::engine) fn new(
         codec: Arc<dyn Codec<E>>,
         clock: Arc<dyn Clock>,
         ids: IdGenerator,
@@ -87,46 +87,50 @@ impl<E> Encoder<E> {
         }
     }
 
-    pub(super) fn codec(&self) -> Arc<dyn Codec<E>> {
+    pub(in crate::engine) fn codec(&self) -> Arc<dyn Codec<E>> {
         Arc::clone(&self.codec)
     }
 
-    pub(super) const fn partitions(&self) -> u32 {
+    pub(in crate::engine) const fn partitions(&self) -> u32 {
         self.partitions
     }
 
     /// The time, which is asked once for each call.
-    pub(super) fn now(&self) -> Timestamp {
+    pub(in crate::engine) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
     /// Ids for events that are submitted now and bring none.
-    pub(super) fn fresh_ids(&self, now: Timestamp, count: u32) -> impl Iterator<Item = EventId> + use<E> {
+    pub(in crate::engine) fn fresh_ids(
+        &self,
+        now: Timestamp,
+        count: u32,
+    ) -> impl Iterator<Item = EventId> + use<E> {
         self.ids.generate(now, count)
     }
 }
 
 /// The id that the event brings. Zero is none: it is what a message has that came without.
-pub(super) fn own_id<E: Partitionable>(event: &E) -> Option<EventId> {
+pub(in crate::engine) fn own_id<E: Partitionable>(event: &E) -> Option<EventId> {
     event.event_id().filter(|id| id.as_u128() != 0)
 }
 
 impl<E: Partitionable> Encoder<E> {
     /// Appends the encoding of `event` to `out`, within the limits.
-    pub(super) fn encode(&self, event: &E, out: &mut Vec<u8>) -> Result<(), SubmitErrorKind> {
+    pub(in crate::engine) fn encode(&self, event: &E, out: &mut Vec<u8>) -> Result<(), SubmitErrorKind> {
         let start = out.len();
         self.codec.encode(event, out).map_err(SubmitErrorKind::Encode)?;
         self.check_length(out.len() - start)
     }
 
     /// The encoding of `event` if it is at hand already, within the limits.
-    pub(super) fn encoded(&self, event: &E) -> Option<Result<Bytes, SubmitErrorKind>> {
+    pub(in crate::engine) fn encoded(&self, event: &E) -> Option<Result<Bytes, SubmitErrorKind>> {
         let payload = self.codec.encoded(event)?;
         Some(self.check_length(payload.len()).map(|()| payload))
     }
 
     /// The headers of the event, and those of the codec.
-    pub(super) fn headers(&self, event: &E) -> Result<Headers, SubmitErrorKind> {
+    pub(in crate::engine) fn headers(&self, event: &E) -> Result<Headers, SubmitErrorKind> {
         let mut headers = event.headers();
         match headers.extend(&self.codec.headers(event)) {
             Ok(()) => Ok(headers),
@@ -148,14 +152,14 @@ impl<E: Partitionable> Encoder<E> {
     }
 
     /// The partition of its key; without one, the next in turn.
-    pub(super) fn partition(&self, event: &E) -> PartitionId {
+    pub(in crate::engine) fn partition(&self, event: &E) -> PartitionId {
         match event.partition_key() {
             Some(key) => partition_of(key, self.partitions),
             None => PartitionId(self.keyless.fetch_add(1, Ordering::Relaxed) % self.partitions),
         }
     }
 
-    pub(super) fn prepare(&self, event: E) -> Result<Prepared<E>, SubmitError<E>> {
+    pub(in crate::engine) fn prepare(&self, event: E) -> Result<Prepared<E>, SubmitError<E>> {
         let copy = || with_scratch(|out| self.encode(&event, out).map(|()| self.copy(out)));
         let payload = self.encoded(&event).unwrap_or_else(copy);
         let payload = match payload {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::encode::{Encoder, own_id};
 use super::entry::Entry;
-use super::transport::{Message, Transport};
+use crate::engine::transport::{Message, Transport};
 use crate::error::{AppendError, BatchError, SubmitError, SubmitErrorKind};
 use crate::event::{EventId, Partitionable};
 use crate::headers::Headers;
@@ -17,7 +17,7 @@ use crate::receipt::{AppendAck, Receipt};
 use crate::ticket::Ticket;
 
 /// Events of one batch, encoded. Everything per event is in the order of the batch, unless it says otherwise.
-pub(super) struct Batch<E> {
+pub(in crate::engine) struct Batch<E> {
     events: Vec<E>,
     ids: Vec<EventId>,
     headers: Vec<Headers>,
@@ -32,7 +32,7 @@ pub(super) struct Batch<E> {
 }
 
 impl<E: Partitionable> Batch<E> {
-    pub(super) fn prepare(encoder: &Encoder<E>, events: Vec<E>) -> Result<Self, BatchError<E>> {
+    pub(in crate::engine) fn prepare(encoder: &Encoder<E>, events: Vec<E>) -> Result<Self, BatchError<E>> {
         let payloads = match Payloads::encode(encoder, &events) {
             Ok(payloads) => payloads,
             Err((at, reason)) => return Err(refuse_batch(events, at, &reason)),
@@ -54,7 +54,7 @@ impl<E: Partitionable> Batch<E> {
     }
 
     /// Appends what the transport takes at once.
-    pub(super) fn append_direct<T: Transport>(&mut self, transport: &T) {
+    pub(in crate::engine) fn append_fast<T: Transport>(&mut self, transport: &T) {
         let Self { ids, headers, payloads, partitions, order, now, offsets, .. } = self;
         let partition_at = |at: u32| partitions[at as usize];
         for places in order.chunk_by(|&a, &b| partition_at(a) == partition_at(b)) {
@@ -72,7 +72,7 @@ impl<E: Partitionable> Batch<E> {
     }
 
     /// The receipts, if everything went directly.
-    pub(super) fn receipts(&self) -> Option<Vec<Receipt<E>>> {
+    pub(in crate::engine) fn receipts(&self) -> Option<Vec<Receipt<E>>> {
         if self.offsets.contains(&None) {
             return None;
         }
@@ -84,7 +84,7 @@ impl<E: Partitionable> Batch<E> {
     }
 
     /// The entries to queue, in the order of the batch, and what is left to wait for.
-    pub(super) fn into_queued(self) -> (Vec<Entry<E>>, QueuedBatch<E>) {
+    pub(in crate::engine) fn into_queued(self) -> (Vec<Entry<E>>, QueuedBatch<E>) {
         let mut entries = Vec::with_capacity(self.events.len());
         // Asked once: the clock is read faster than an event is encoded, but not by much.
         let accepted_at = Instant::now();
@@ -153,13 +153,13 @@ impl Payloads {
 }
 
 /// A batch of which something is in the queue.
-pub(super) struct QueuedBatch<E> {
+pub(in crate::engine) struct QueuedBatch<E> {
     pending: Vec<Result<AppendAck, Ticket<E>>>,
 }
 
 impl<E> QueuedBatch<E> {
     /// Waits for every outcome, or for none when the events are in the reconnect buffer.
-    pub(super) async fn wait(self, buffered: bool) -> Result<Vec<Receipt<E>>, BatchError<E>> {
+    pub(in crate::engine) async fn wait(self, buffered: bool) -> Result<Vec<Receipt<E>>, BatchError<E>> {
         let mut outcomes = Vec::with_capacity(self.pending.len());
         for pending in self.pending {
             outcomes.push(match pending {

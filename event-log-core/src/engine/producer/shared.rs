@@ -2,7 +2,7 @@
 //!
 //! * The **queue** is changed by everybody, under its lock.
 //! * The **state** is published by what changed the queue, after it has released the lock.
-//! * `direct` is set by the writer when it finds the queue idle, and cleared by whoever queues something.
+//! * `fast_path` is set by the writer when it finds the queue idle, and cleared by whoever queues something.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,28 +11,30 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::clock::{Chance, Clock};
 use super::entry::Entry;
 use super::queue::{Admission, Counts, Effects, Phase, Queue, WhenFull};
+use super::recovery::{ReadBack, Unresolved};
 use super::warn::DropWarning;
 use crate::config::ProducerConfig;
-use crate::error::AppendErrorKind;
+use crate::engine::clock::{Chance, Clock};
+use crate::engine::transport::{Message, SendError};
 use crate::error::Error;
 use crate::log::CloseError;
-use crate::position::{PartitionId, Timestamp};
+use crate::position::{Offset, PartitionId, Timestamp};
 use crate::state::{Connection, LogState, Recovered, StateReceiver, StateSender};
 use crate::ticket::contain;
+use crate::watermark::Watermarks;
 
-pub(super) struct Shared<E> {
-    pub(super) config: ProducerConfig,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) chance: Chance,
+pub(in crate::engine) struct Shared<E> {
+    pub(in crate::engine) config: ProducerConfig,
+    pub(in crate::engine) clock: Arc<dyn Clock>,
+    pub(in crate::engine) chance: Chance,
     queue: Mutex<Queue<E>>,
     /// Events may pass the queue by, because nothing is in it that they could overtake.
-    direct: AtomicBool,
+    fast_path: AtomicBool,
     state: StateSender,
     /// The queue was idle since the writer asked for this last: events may have passed it by.
-    was_direct: AtomicBool,
+    was_fast: AtomicBool,
     /// The first event waits in the queue, so that there is one that may expire.
     begins_to_wait: Notify,
     /// The next attempt to connect is to be made at once.
@@ -51,7 +53,7 @@ pub(super) struct Shared<E> {
 }
 
 impl<E> Shared<E> {
-    pub(super) fn new(
+    pub(in crate::engine) fn new(
         config: ProducerConfig,
         partitions: u32,
         clock: Arc<dyn Clock>,
@@ -67,9 +69,9 @@ impl<E> Shared<E> {
             clock,
             chance: Chance::new(seed),
             queue,
-            direct: AtomicBool::new(connected),
+            fast_path: AtomicBool::new(connected),
             state: StateSender::new(state),
-            was_direct: AtomicBool::new(true),
+            was_fast: AtomicBool::new(true),
             begins_to_wait: Notify::new(),
             hurry: Notify::new(),
             work: Notify::new(),
@@ -84,13 +86,13 @@ impl<E> Shared<E> {
     /// Whether an event may be appended without the queue.
     ///
     /// A caller that reads `true` has no event of its own in the queue, nor has anybody whose call returned
-    /// before this one began: had there been one, `direct` would have been cleared before that call returned,
+    /// before this one began: had there been one, `fast_path` would have been cleared before that call returned,
     /// and is only set again once the queue has been emptied into the log.
-    pub(super) fn is_direct(&self) -> bool {
-        self.direct.load(Ordering::Acquire)
+    pub(in crate::engine) fn has_fast_path(&self) -> bool {
+        self.fast_path.load(Ordering::Acquire)
     }
 
-    pub(super) fn state(&self) -> StateReceiver {
+    pub(in crate::engine) fn state(&self) -> StateReceiver {
         // Nothing is published as long as there is no receiver: first it is one, then it is told what it missed.
         let receiver = self.state.subscribe();
         let counts = self.queue.lock().counts();
@@ -98,56 +100,70 @@ impl<E> Shared<E> {
         receiver
     }
 
-    pub(super) fn offer<G>(&self, entries: G, when_full: WhenFull) -> Admission<E>
+    pub(in crate::engine) fn offer<G>(&self, entries: G, when_full: WhenFull) -> Admission<E>
     where
         G: AsRef<[Entry<E>]> + IntoIterator<Item = Entry<E>> + Into<Vec<Entry<E>>>,
     {
         self.with_work(|queue| {
-            if self.direct.swap(false, Ordering::AcqRel) {
-                self.was_direct.store(true, Ordering::Release);
+            if self.fast_path.swap(false, Ordering::AcqRel) {
+                self.was_fast.store(true, Ordering::Release);
             }
             queue.offer(entries, when_full)
         })
     }
 
-    pub(super) fn give_up_waiting(&self, number: u64) -> Option<Vec<Entry<E>>> {
+    pub(in crate::engine) fn give_up_waiting(&self, number: u64) -> Option<Vec<Entry<E>>> {
         // Others may come in for it.
         self.with_work(|queue| queue.give_up_waiting(number))
     }
 
     /// Completes when there may be something to take.
-    pub(super) async fn work(&self) {
+    pub(in crate::engine) async fn work(&self) {
         self.work.notified().await;
     }
 
-    /// The next events of a partition of which the writer holds nothing: those that go out together.
-    pub(super) fn take(&self) -> Vec<Entry<E>> {
+    /// Puts the next request in flight.
+    pub(in crate::engine) fn take(&self) -> Option<(PartitionId, Arc<[Message]>)> {
         self.with_queue(|queue| {
             let taken = queue.take(self.config.request_events, self.config.request_bytes);
-            if taken.is_empty() && queue.is_idle() {
-                self.direct.store(true, Ordering::Release);
+            if taken.is_none() && queue.is_idle() {
+                self.fast_path.store(true, Ordering::Release);
             }
             taken
         })
     }
 
     /// Whether there is something to take.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(in crate::engine) fn is_ready(&self) -> bool {
         self.queue.lock().ready() > 0
     }
 
-    /// The writer holds so many events of a partition, of which this is the sequence number of the first.
-    pub(super) fn hold(&self, partition: PartitionId, events: usize, from: u64) {
-        self.with_queue(|queue| queue.hold(partition, events, from));
+    /// Takes the answer to a request. An error says that the connection is lost.
+    pub(in crate::engine) fn complete(
+        &self,
+        partition: PartitionId,
+        result: Result<Option<Offset>, SendError>,
+    ) -> Result<(), Error> {
+        self.with_queue(|queue| queue.complete(partition, result))
+    }
+
+    /// What has to be read back before anything is sent.
+    pub(super) fn unresolved(&self) -> Vec<Unresolved> {
+        self.queue.lock().unresolved()
+    }
+
+    /// The partitions end there.
+    pub(in crate::engine) fn ends_at(&self, watermarks: &Watermarks) {
+        self.queue.lock().ends_at(watermarks);
     }
 
     /// Nothing will be accepted any more, and nothing is left.
-    pub(super) fn is_finished(&self) -> bool {
+    pub(in crate::engine) fn is_finished(&self) -> bool {
         let queue = self.queue.lock();
         queue.phase() == Phase::Closing && queue.buffered() == 0
     }
 
-    pub(super) fn connected(&self) {
+    pub(in crate::engine) fn connected(&self) {
         let publish = || {
             self.state.modify(|state| {
                 if matches!(state.connection, Connection::Reconnecting { .. }) {
@@ -162,7 +178,7 @@ impl<E> Shared<E> {
 
     /// The connection is lost, or of no use. It is published before events are told, so that the reason is known
     /// when an event turns out to be buffered.
-    pub(super) fn away(&self, error: Error) {
+    pub(in crate::engine) fn away(&self, error: Error) {
         let now = self.clock.now();
         let error = Some(Arc::new(error));
         let publish = || {
@@ -183,19 +199,20 @@ impl<E> Shared<E> {
             });
         };
         let change = |queue: &mut Queue<E>| {
-            self.direct.store(false, Ordering::Release);
+            self.fast_path.store(false, Ordering::Release);
             queue.away();
         };
         self.with_queue_and(change, publish);
     }
 
     /// Whether events may have passed the queue by since this was asked last.
-    pub(super) fn take_was_direct(&self) -> bool {
-        self.was_direct.swap(false, Ordering::AcqRel)
+    pub(in crate::engine) fn take_was_fast(&self) -> bool {
+        self.was_fast.swap(false, Ordering::AcqRel)
     }
 
-    /// Counts what reading back has shown.
-    pub(super) fn recovered(&self, one: Recovered) {
+    /// Takes what reading back has shown of a partition, and counts it.
+    pub(super) fn recovered(&self, partition: PartitionId, seen: ReadBack) {
+        let one = self.with_queue(|queue| queue.recovered(partition, seen));
         if one != Recovered::default() {
             self.state.modify(|state| {
                 state.recovered.found += one.found;
@@ -206,7 +223,7 @@ impl<E> Shared<E> {
     }
 
     /// When the next attempt to connect begins, `None` while one is under way.
-    pub(super) fn next_attempt(&self, next: Option<Timestamp>) {
+    pub(in crate::engine) fn next_attempt(&self, next: Option<Timestamp>) {
         self.state.modify(|state| {
             if let Connection::Reconnecting { next_attempt, .. } = &mut state.connection {
                 *next_attempt = next;
@@ -214,7 +231,7 @@ impl<E> Shared<E> {
         });
     }
 
-    pub(super) fn attempt_failed(&self, error: Error, next: Timestamp) {
+    pub(in crate::engine) fn attempt_failed(&self, error: Error, next: Timestamp) {
         let error = Some(Arc::new(error));
         self.state.modify(|state| {
             if let Connection::Reconnecting { attempt, next_attempt, last_error, .. } = &mut state.connection
@@ -226,26 +243,27 @@ impl<E> Shared<E> {
     }
 
     /// When the next event expires, if events do.
-    pub(super) fn next_expiry(&self) -> Option<Instant> {
+    pub(in crate::engine) fn next_expiry(&self) -> Option<Instant> {
         self.queue.lock().oldest()?.checked_add(self.config.expiry?)
     }
 
     /// Hands back events that have waited in the queue for too long, whatever the state of the connection. It never ends.
-    pub(super) async fn expiring(&self) {
+    pub(in crate::engine) async fn expiring(&self) {
         let Some(expiry) = self.config.expiry else { return std::future::pending().await };
         loop {
             if let Some(horizon) = Instant::now().checked_sub(expiry) {
                 self.with_work(|queue| queue.expire(horizon, expiry));
             }
-            match self.next_expiry() {
-                Some(next) => tokio::time::sleep_until(next).await,
-                None => self.begins_to_wait.notified().await,
+            let next = self.next_expiry();
+            tokio::select! {
+                () = sleep_until(next) => {}
+                () = self.begins_to_wait.notified() => {}
             }
         }
     }
 
     /// Waits until everything that was accepted before the call is resolved.
-    pub(super) async fn flush(&self) {
+    pub(in crate::engine) async fn flush(&self) {
         let mut settled = self.settled.subscribe();
         let (mark, is_away) = self.with_queue(|queue| (queue.accepted(), queue.phase() == Phase::Away));
         if is_away {
@@ -256,9 +274,9 @@ impl<E> Shared<E> {
     }
 
     /// Accepts nothing more, and has the writer stop at `deadline`. A second call changes nothing.
-    pub(super) fn close(&self, deadline: Instant) {
+    pub(in crate::engine) fn close(&self, deadline: Instant) {
         self.with_queue(|queue| {
-            self.direct.store(false, Ordering::Release);
+            self.fast_path.store(false, Ordering::Release);
             queue.close();
         });
         self.closing.send_if_modified(|closing| {
@@ -271,50 +289,51 @@ impl<E> Shared<E> {
     }
 
     /// Completes when the next attempt to connect is to be made before its time.
-    pub(super) async fn hurry(&self) {
+    pub(in crate::engine) async fn hurry(&self) {
         self.hurry.notified().await;
     }
 
     /// When closing ends; `None` while the log is open.
-    pub(super) fn closing_at(&self) -> Option<Instant> {
+    pub(in crate::engine) fn closing_at(&self) -> Option<Instant> {
         *self.closing.borrow()
     }
 
     /// Completes when the log is closing and nothing is left to send.
-    pub(super) async fn finished(&self) {
+    pub(in crate::engine) async fn finished(&self) {
         self.closing().await;
         let mut settled = self.settled.subscribe();
         while !self.is_finished() && settled.changed().await.is_ok() {}
     }
 
     /// How many events are accepted and not resolved.
-    pub(super) fn buffered(&self) -> usize {
+    pub(in crate::engine) fn buffered(&self) -> usize {
         self.queue.lock().buffered()
     }
 
     /// Completes when the log is closing.
-    pub(super) async fn closing(&self) {
+    pub(in crate::engine) async fn closing(&self) {
         let _ = self.closing.subscribe().wait_for(Option::is_some).await;
     }
 
     /// Completes when the log is closing and its deadline has passed.
-    pub(super) async fn closing_deadline(&self) {
+    pub(in crate::engine) async fn closing_deadline(&self) {
         self.closing().await;
         let deadline = *self.closing.borrow();
         tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)).await;
     }
 
-    /// Ends the log, with what the writer has in its hands and could not resolve.
-    pub(super) fn end(&self, mut leftover: CloseError<E>) {
+    /// Ends the log: what is not resolved comes back.
+    pub(in crate::engine) fn end(&self) {
         let end = |queue: &mut Queue<E>| {
-            self.direct.store(false, Ordering::Release);
+            self.fast_path.store(false, Ordering::Release);
             queue.end()
         };
-        let unsent =
+        let unresolved =
             self.with_queue_and(end, || self.state.modify(|state| state.connection = Connection::Closed));
-        let first = unsent.first().map(|entry| entry.sequence);
-        for entry in unsent {
-            leftover.fail(entry, AppendErrorKind::Closed);
+        let first = unresolved.first().map(|(entry, _)| entry.sequence);
+        let mut leftover = CloseError::default();
+        for (entry, failure) in unresolved {
+            leftover.fail(entry, failure);
         }
         if let Some(first) = first {
             self.with_queue(|queue| queue.resolved(first));
@@ -324,12 +343,12 @@ impl<E> Shared<E> {
     }
 
     /// Waits until the writer has ended; the first who asks gets what was left over.
-    pub(super) async fn ended(&self) -> CloseError<E> {
+    pub(in crate::engine) async fn ended(&self) -> CloseError<E> {
         let _ = self.ended.subscribe().wait_for(|&ended| ended).await;
         self.leftover.lock().take().unwrap_or_default()
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(in crate::engine) fn is_closed(&self) -> bool {
         matches!(self.queue.lock().phase(), Phase::Closing | Phase::Closed)
     }
 
@@ -356,17 +375,15 @@ impl<E> Shared<E> {
     /// while there are receivers; a new one sees to it that it missed nothing.
     fn with_queue_and<T>(&self, change: impl FnOnce(&mut Queue<E>) -> T, publish: impl FnOnce()) -> T {
         let mut queue = self.queue.lock();
-        let was_empty = queue.is_empty();
         let result = change(&mut queue);
         let (effects, first) = queue.take_effects();
-        let begins_to_wait = was_empty && !queue.is_empty();
         let counts = (!self.state.is_idle()).then(|| queue.counts());
         let settled = self.settled_of(&queue);
         let dropped = queue.dropped();
         drop(queue);
         publish();
         self.publish_counts(counts);
-        if begins_to_wait && self.config.expiry.is_some() {
+        if effects.may_expire_sooner && self.config.expiry.is_some() {
             self.begins_to_wait.notify_one();
         }
         self.carry_out(effects, dropped);
@@ -383,7 +400,13 @@ impl<E> Shared<E> {
     }
 
     fn carry_out(&self, effects: Effects<E>, dropped_total: u64) {
-        let Effects { failed, wakers, released, cancelled, dropped } = effects;
+        let Effects { acked, found, failed, wakers, released, cancelled, dropped, .. } = effects;
+        if let Some((entries, base)) = acked {
+            for (entry, nth) in entries.into_iter().zip(0..) {
+                entry.commit(base.map(|base| Offset(base.0 + nth)));
+            }
+        }
+        found.into_iter().for_each(|(entry, offset)| entry.commit(Some(offset)));
         for (entry, failure) in failed {
             entry.fail(failure);
         }
@@ -414,5 +437,12 @@ impl<E> Shared<E> {
             let change = |state: &mut LogState| (state.buffered, state.dropped) = (buffered, dropped);
             self.state.modify_version(Some(version), change);
         }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }

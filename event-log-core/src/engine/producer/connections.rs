@@ -10,7 +10,7 @@ use crate::engine::transport::{Connect, ProducerConnection, Transport};
 use crate::error::Error;
 
 /// Connections that are good. They are lost together: the writer reads back what became of its requests over a new one.
-pub(super) struct Sessions<T: Transport> {
+pub(super) struct Connections<T: Transport> {
     transport: Arc<T>,
     /// Those that nothing is sent over. They are used in turn, so that none is idle for long while others are not.
     idle: VecDeque<T::Producer>,
@@ -23,7 +23,7 @@ pub(super) struct Sessions<T: Transport> {
     is_refused: bool,
 }
 
-impl<T: Transport> Sessions<T> {
+impl<T: Transport> Connections<T> {
     pub(super) fn new(transport: Arc<T>, first: T::Producer) -> Self {
         Self { transport, idle: [first].into(), open: 1, opening: JoinSet::new(), is_refused: false }
     }
@@ -36,8 +36,8 @@ impl<T: Transport> Sessions<T> {
         self.idle.pop_front()
     }
 
-    pub(super) fn give_back(&mut self, session: T::Producer) {
-        self.idle.push_back(session);
+    pub(super) fn give_back(&mut self, connection: T::Producer) {
+        self.idle.push_back(connection);
     }
 
     /// All are in use, and there may be more.
@@ -57,16 +57,16 @@ impl<T: Transport> Sessions<T> {
     pub(super) async fn changed(&mut self) -> Result<(), Error> {
         let watched = if self.idle.len() == self.open { self.open } else { 0 };
         let watched: Vec<_> =
-            self.idle.iter_mut().take(watched).map(|session| Box::pin(session.lost())).collect();
+            self.idle.iter_mut().take(watched).map(|connection| Box::pin(connection.lost())).collect();
         let lost = async {
             if watched.is_empty() { std::future::pending().await } else { select_all(watched).await.0 }
         };
         tokio::select! {
             Some(opened) = self.opening.join_next() => {
                 match opened {
-                    Ok(Ok(session)) => {
+                    Ok(Ok(connection)) => {
                         self.open += 1;
-                        self.idle.push_back(session);
+                        self.idle.push_back(connection);
                     }
                     // The others do it all as well, only slower.
                     Ok(Err(error)) => {

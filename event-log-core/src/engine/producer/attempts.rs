@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::shared::Shared;
-use super::transport::{Connect, Transport};
+use crate::engine::transport::{Connect, Transport};
+use crate::limits;
 use crate::position::Timestamp;
 
 /// Attempts to reconnect, each after a longer wait, without an end.
@@ -59,8 +60,8 @@ impl<'a, E> Attempts<'a, E> {
                 () = self.shared.hurry() => {
                     let earliest = match self.shared.closing_at() {
                         Some(_) => self.last,
-                        // Not more often than after the shortest wait, however often it is flushed.
-                        None => self.last + self.shared.config.reconnect.initial,
+                        // At once, but no storm of attempts, however often it is flushed.
+                        None => self.last + self.shared.config.reconnect.initial.min(limits::FLUSH_ATTEMPT_INTERVAL),
                     };
                     self.next = self.next.min(earliest);
                 }
@@ -75,7 +76,7 @@ impl<'a, E> Attempts<'a, E> {
             self.wait().await;
             self.shared.next_attempt(None);
             match transport.connect(Connect::Only).await {
-                Ok(session) => return session,
+                Ok(connection) => return connection,
                 Err(error) => {
                     self.failed = self.failed.saturating_add(1);
                     self.schedule();

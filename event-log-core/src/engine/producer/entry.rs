@@ -5,7 +5,7 @@ use std::task::Waker;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::transport::Message;
+use crate::engine::transport::Message;
 use crate::error::{AppendErrorKind, Error};
 use crate::event::EventId;
 use crate::headers::Headers;
@@ -15,10 +15,10 @@ use crate::receipt::AppendAck;
 use crate::ticket::{Promise, Ticket, contain};
 
 /// The sequence number of an event that is not accepted.
-pub(super) const NOT_ACCEPTED: u64 = u64::MAX;
+pub(in crate::engine) const NOT_ACCEPTED: u64 = u64::MAX;
 
 /// The failure of an event whose log went away for good while its fate was open.
-pub(super) const fn unknown() -> AppendErrorKind {
+pub(in crate::engine) const fn unknown() -> AppendErrorKind {
     AppendErrorKind::Unknown(None)
 }
 
@@ -26,25 +26,25 @@ pub(super) const fn unknown() -> AppendErrorKind {
 ///
 /// Whatever happens to an entry, its ticket is resolved: dropping it unresolved (the runtime was shut down
 /// around the writer, say) resolves it as unknown.
-pub(super) struct Entry<E> {
-    pub(super) id: EventId,
-    pub(super) partition: PartitionId,
+pub(in crate::engine) struct Entry<E> {
+    pub(in crate::engine) id: EventId,
+    pub(in crate::engine) partition: PartitionId,
     /// Empty while the message is in a request.
     payload: Bytes,
     headers: Headers,
-    pub(super) accepted_at: Instant,
+    pub(in crate::engine) accepted_at: Instant,
     /// Its number among all accepted events, given by the queue.
-    pub(super) sequence: u64,
+    pub(in crate::engine) sequence: u64,
     /// A request with it got lost. It was not there when the log was read back, and is sent again; but that
     /// the lost one never arrives, nobody can say.
-    pub(super) may_be_under_way: bool,
+    pub(in crate::engine) may_be_under_way: bool,
     /// Holds the event until it is resolved.
     promise: Promise<E>,
 }
 
 impl<E> Entry<E> {
     /// An event that is offered now, with the promise of its outcome.
-    pub(super) fn new(
+    pub(in crate::engine) fn new(
         event: E,
         message: Message,
         partition: PartitionId,
@@ -67,12 +67,12 @@ impl<E> Entry<E> {
         )
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::engine) fn bytes(&self) -> usize {
         self.payload.len() + self.headers.bytes()
     }
 
     /// Takes out what is sent. A payload has one owner at a time: sharing it would cost an allocation.
-    pub(super) fn take_message(&mut self) -> Message {
+    pub(in crate::engine) fn take_message(&mut self) -> Message {
         Message {
             id: self.id,
             headers: std::mem::take(&mut self.headers),
@@ -80,21 +80,20 @@ impl<E> Entry<E> {
         }
     }
 
-    pub(super) fn commit(mut self, offset: Option<Offset>) {
+    pub(in crate::engine) fn commit(mut self, offset: Option<Offset>) {
         self.promise.commit(AppendAck::new(self.id, self.partition, offset));
     }
 
-    /// The log refused it, alone. What was sent before may be in the log all the same.
-    pub(super) fn refuse(self, error: Error) {
-        let failure = match self.may_be_under_way {
+    /// How it fails when the log refuses it, alone. What was sent before may be in the log all the same.
+    pub(in crate::engine) const fn refusal(&self, error: Error) -> AppendErrorKind {
+        match self.may_be_under_way {
             true => AppendErrorKind::Unknown(Some(error)),
             false => AppendErrorKind::Refused(error),
-        };
-        self.fail(failure);
+        }
     }
 
     /// Resolves the ticket with the failure. If nobody holds it, the event is dropped, and no failure made for it.
-    pub(super) fn fail(mut self, failure: AppendErrorKind) {
+    pub(in crate::engine) fn fail(mut self, failure: AppendErrorKind) {
         if self.promise.is_orphaned() {
             let event = self.promise.withdraw();
             contain(move || drop(event));
@@ -104,28 +103,23 @@ impl<E> Entry<E> {
     }
 
     /// Drops an event that was never accepted.
-    pub(super) fn discard(mut self) {
+    pub(in crate::engine) fn discard(mut self) {
         let event = self.promise.withdraw();
         contain(move || drop(event));
     }
 
     /// Takes the event back out: the entry was never accepted.
-    pub(super) fn into_event(mut self) -> Option<E> {
+    pub(in crate::engine) fn into_event(mut self) -> Option<E> {
         self.promise.withdraw()
     }
 
     /// Notes that the event is in the reconnect buffer. The waker of the `append` that waits is the caller's to wake.
-    pub(super) fn mark_buffered(&mut self) -> Option<Waker> {
+    pub(in crate::engine) fn mark_buffered(&mut self) -> Option<Waker> {
         self.promise.mark_buffered()
     }
 
-    /// Tells a waiting `append` that its event is in the reconnect buffer.
-    pub(super) fn tell_buffered(&mut self) {
-        self.promise.tell_buffered();
-    }
-
     /// Whether nobody waits for the outcome any more.
-    pub(super) fn is_orphaned(&self) -> bool {
+    pub(in crate::engine) fn is_orphaned(&self) -> bool {
         self.promise.is_orphaned()
     }
 }
@@ -138,7 +132,7 @@ impl<E> Drop for Entry<E> {
 
 impl<E> CloseError<E> {
     /// Fails an entry and keeps its event unless it went back through its ticket.
-    pub(super) fn fail(&mut self, mut entry: Entry<E>, failure: AppendErrorKind) {
+    pub(in crate::engine) fn fail(&mut self, mut entry: Entry<E>, failure: AppendErrorKind) {
         let (id, is_unknown) = (entry.id, matches!(failure, AppendErrorKind::Unknown(_)));
         match entry.promise.fail(id, failure) {
             None => self.returned_by_ticket += 1,

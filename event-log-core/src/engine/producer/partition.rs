@@ -1,0 +1,259 @@
+//! Everything of one partition that is accepted and not resolved, and what is known of the partition itself.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::entry::{Entry, unknown};
+use super::queue::Effects;
+use super::recovery::{ReadBack, Unresolved};
+use super::request::Request;
+use crate::engine::transport::{Landmark, Message, SendError};
+use crate::error::{AppendErrorKind, Error};
+use crate::position::{Offset, PartitionId};
+use crate::state::Recovered;
+
+/// Events in the order in which they were accepted: those in flight, then those to be resent, then those that wait.
+pub(super) struct PartitionQueue<E> {
+    waiting: VecDeque<Entry<E>>,
+    in_flight: Option<Request<E>>,
+    /// Requests that came back. Only the first may have arrived.
+    resend: VecDeque<Request<E>>,
+    /// The last event that was acknowledged, by which the partition is recognised.
+    acknowledged: Option<Landmark>,
+    /// Everything of ours that is unconfirmed is at this offset or behind it. `None` until the first connection.
+    unconfirmed_from: Option<Offset>,
+    /// The partition is among those that the queue has something to take of.
+    pub(super) is_ready: bool,
+}
+
+impl<E> Default for PartitionQueue<E> {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            in_flight: None,
+            resend: VecDeque::new(),
+            acknowledged: None,
+            unconfirmed_from: None,
+            is_ready: false,
+        }
+    }
+}
+
+impl<E> PartitionQueue<E> {
+    pub(super) fn push(&mut self, entry: Entry<E>) {
+        self.waiting.push_back(entry);
+    }
+
+    /// Whether there is something to send, and nothing in flight that it has to wait for.
+    pub(super) fn has_next(&self) -> bool {
+        self.in_flight.is_none() && !(self.resend.is_empty() && self.waiting.is_empty())
+    }
+
+    /// The sequence number of the first event that is not resolved.
+    pub(super) fn first_sequence(&self) -> Option<u64> {
+        let requests = self.in_flight.iter().chain(&self.resend);
+        requests.filter_map(Request::first_sequence).next().or_else(|| self.first_waiting())
+    }
+
+    /// The sequence number of the first event that waits.
+    pub(super) fn first_waiting(&self) -> Option<u64> {
+        self.waiting.front().map(|entry| entry.sequence)
+    }
+
+    pub(super) fn pop_waiting(&mut self) -> Option<Entry<E>> {
+        self.waiting.pop_front()
+    }
+
+    /// Puts the next request in flight: one that came back, or of as many events that wait as fit into it. Returns
+    /// its messages, and how many events and bytes wait no longer.
+    pub(super) fn take(&mut self, events: usize, bytes: usize) -> Option<(Arc<[Message]>, usize, usize)> {
+        if let Some(request) = self.resend.pop_front() {
+            return Some((self.in_flight.insert(request).start(), 0, 0));
+        }
+        let mut left = bytes;
+        let fits = |entry: &&Entry<E>| {
+            let fits = entry.bytes() <= left;
+            left = left.saturating_sub(entry.bytes());
+            fits
+        };
+        let count = self.waiting.iter().take(events).take_while(fits).count();
+        let entries: Vec<_> = self.waiting.drain(..count.max(1).min(self.waiting.len())).collect();
+        if entries.is_empty() {
+            return None;
+        }
+        let (events, bytes) = (entries.len(), entries.iter().map(Entry::bytes).sum());
+        Some((self.in_flight.insert(Request::new(entries)).start(), events, bytes))
+    }
+
+    /// Takes the answer to the request in flight. An error says that the connection is lost.
+    pub(super) fn complete(
+        &mut self,
+        result: Result<Option<Offset>, SendError>,
+        effects: &mut Effects<E>,
+    ) -> Result<(), Error> {
+        let Some(mut request) = self.in_flight.take() else { return Ok(()) };
+        request.may_have_arrived = false;
+        match result {
+            Ok(base) => {
+                if let Some(last) = request.last_at(base) {
+                    self.unconfirmed_from = Some(last.offset.next());
+                    self.acknowledged = Some(last);
+                }
+                effects.acked = Some((request.into_entries(), base));
+                Ok(())
+            }
+            Err(SendError::Refused(error)) => {
+                // If it had company each event gets its own answer: one that the log does not like must not take the
+                // others with it.
+                match request.split() {
+                    Ok(alone) => alone.into_iter().rev().for_each(|one| self.resend.push_front(one)),
+                    Err(entry) => {
+                        let kind = entry.refusal(error);
+                        effects.failed.push((entry, kind));
+                    }
+                }
+                Ok(())
+            }
+            Err(SendError::Lost { error, may_have_taken_effect }) => {
+                request.may_have_arrived = may_have_taken_effect;
+                self.resend.push_front(request);
+                Err(error)
+            }
+        }
+    }
+
+    /// When its oldest event that is not in flight was accepted.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let waiting = self.waiting.front().map(|entry| entry.accepted_at);
+        self.resend.iter().filter_map(Request::oldest).chain(waiting).min()
+    }
+
+    /// Fails what was accepted at `horizon` or before and is not in flight. Returns how many events and bytes
+    /// wait no longer.
+    pub(super) fn expire(
+        &mut self,
+        horizon: Instant,
+        expiry: Duration,
+        effects: &mut Effects<E>,
+    ) -> (usize, usize) {
+        for request in &mut self.resend {
+            if request.oldest().is_none_or(|oldest| oldest > horizon) {
+                continue;
+            }
+            let sent = request.may_have_arrived;
+            request.filter(|entry| {
+                if entry.accepted_at > horizon {
+                    return Some(entry);
+                }
+                let unsure = sent || entry.may_be_under_way;
+                let kind = if unsure { unknown() } else { AppendErrorKind::Expired(expiry) };
+                effects.failed.push((entry, kind));
+                None
+            });
+        }
+        self.resend.retain(|request| !request.is_empty());
+        let count = self.waiting.partition_point(|entry| entry.accepted_at <= horizon);
+        let bytes = self.waiting.iter().take(count).map(Entry::bytes).sum();
+        let expired = self.waiting.drain(..count);
+        effects.failed.extend(expired.map(|entry| (entry, AppendErrorKind::Expired(expiry))));
+        (count, bytes)
+    }
+
+    /// Those who wait for the outcome of an event that was taken learn that it is in the reconnect buffer.
+    pub(super) fn mark_taken_buffered(&mut self, wakers: &mut Vec<Waker>) {
+        let requests = self.in_flight.iter_mut().chain(&mut self.resend);
+        requests.for_each(|request| request.mark_buffered(wakers));
+    }
+
+    /// The same for an event that waits.
+    pub(super) fn mark_waiting_buffered(&mut self, wakers: &mut Vec<Waker>) {
+        wakers.extend(self.waiting.iter_mut().filter_map(Entry::mark_buffered));
+    }
+
+    /// How many events were taken and are not resolved.
+    pub(super) fn taken(&self) -> usize {
+        self.in_flight.iter().chain(&self.resend).map(Request::len).sum()
+    }
+
+    /// Takes everything out, unresolved, each with why it fails.
+    pub(super) fn end(&mut self) -> impl Iterator<Item = (Entry<E>, AppendErrorKind)> + use<E> {
+        let requests = self.in_flight.take().into_iter().chain(std::mem::take(&mut self.resend));
+        let taken = requests.flat_map(|request| {
+            let sent = request.may_have_arrived;
+            request.into_entries().into_iter().map(move |entry| (sent || entry.may_be_under_way, entry))
+        });
+        let waiting = std::mem::take(&mut self.waiting).into_iter().map(|entry| (false, entry));
+        taken
+            .chain(waiting)
+            .map(|(sent, entry)| (entry, if sent { unknown() } else { AppendErrorKind::Closed }))
+    }
+
+    /// What has to be read back, if the first request may have arrived.
+    pub(super) fn unresolved(&self, partition: PartitionId) -> Option<Unresolved> {
+        let request = self.resend.front().filter(|request| request.may_have_arrived)?;
+        let ids: HashSet<_> = request.ids().collect();
+        // A request is only sent after a first connection has filled this in.
+        let from = self.unconfirmed_from.unwrap_or(Offset::ZERO);
+        Some(Unresolved { partition, ids, from, acknowledged: self.acknowledged })
+    }
+
+    /// Resolves what was found of the first request, and keeps what is to be sent again.
+    pub(super) fn recovered(&mut self, seen: ReadBack, effects: &mut Effects<E>) -> Recovered {
+        let Self { resend, unconfirmed_from, acknowledged, .. } = self;
+        let ReadBack { mut found, incomplete, truncated_to } = seen;
+        if let Some(low) = truncated_to {
+            (*unconfirmed_from, *acknowledged) = (Some(low), None);
+        }
+        let mut recovered = Recovered::default();
+        // All of its events may have expired meanwhile.
+        let Some(request) = resend.front_mut().filter(|request| request.may_have_arrived) else {
+            return recovered;
+        };
+        request.may_have_arrived = false;
+        request.filter(|mut entry| match found.get_mut(&entry.id).and_then(VecDeque::pop_front) {
+            Some(offset) => {
+                if *unconfirmed_from < Some(offset.next()) {
+                    *unconfirmed_from = Some(offset.next());
+                    *acknowledged = Some(Landmark { offset, id: entry.id });
+                }
+                effects.found.push((entry, offset));
+                recovered.found += 1;
+                None
+            }
+            // It may have been appended and then removed by retention before it could be read.
+            None if incomplete => {
+                effects.failed.push((entry, unknown()));
+                recovered.unknown += 1;
+                None
+            }
+            None => {
+                entry.may_be_under_way = true;
+                recovered.sent_again += 1;
+                Some(entry)
+            }
+        });
+        resend.retain(|request| !request.is_empty());
+        recovered
+    }
+
+    /// The partition ends here. If nothing of ours may be in the log unconfirmed, what is sent from now on is behind that.
+    pub(super) fn ends_at(&mut self, high: Offset) {
+        if self.in_flight.is_some() {
+            return;
+        }
+        let is_settled = self.resend.is_empty();
+        let is_behind = self.unconfirmed_from.is_some_and(|from| high < from);
+        // What others did to the partition while nothing was open, a purge too, is of no concern to what comes.
+        if is_behind || is_settled && self.unconfirmed_from != Some(high) {
+            self.acknowledged = None;
+        }
+        self.unconfirmed_from = match self.unconfirmed_from {
+            Some(from) if !is_settled => Some(from.min(high)),
+            _ => Some(high),
+        };
+    }
+}

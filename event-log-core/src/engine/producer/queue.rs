@@ -1,0 +1,490 @@
+//! What is between producers and the writer, and the only owner of events that wait.
+//!
+//! The **queue** holds accepted events, those of each partition first in, first out: its bounds are the log's memory.
+//! The **waiters** hold the events of `append` calls that wait for space in the queue; they are not
+//! accepted yet, and each is a caller that stands still, so that it needs no bound of its own. First in, first out, too.
+//!
+//! Everything here is synchronous and under one lock that is held for a few instructions.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::entry::{Entry, NOT_ACCEPTED};
+use super::partition::PartitionQueue;
+use super::recovery::{ReadBack, Unresolved};
+use crate::config::{Overflow, ProducerConfig};
+use crate::engine::transport::{Message, SendError};
+use crate::error::{AppendErrorKind, Error, SubmitErrorKind};
+use crate::position::{Offset, PartitionId};
+use crate::state::Recovered;
+use crate::watermark::Watermarks;
+
+/// Whether the log is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Phase {
+    Connected,
+    Away,
+    /// Nothing is accepted any more; what is queued is still sent.
+    Closing,
+    Closed,
+}
+
+/// How `submit` and `append` differ at a full queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum WhenFull {
+    Reject,
+    Wait,
+}
+
+/// What became of events that were offered.
+pub(in crate::engine) enum Admission<E> {
+    /// In the queue. `buffered` when the log is away, so that nobody should wait for the outcome.
+    Queued {
+        buffered: bool,
+    },
+    /// In the list of waiters, under this number; `left` completes when it is let in or failed.
+    Waiting {
+        number: u64,
+        left: oneshot::Receiver<()>,
+    },
+    Rejected(Vec<Entry<E>>, SubmitErrorKind),
+}
+
+struct Waiter<E> {
+    number: u64,
+    entries: Vec<Entry<E>>,
+    /// Dropped when the events are let in, which is the signal.
+    left: oneshot::Sender<()>,
+}
+
+pub(in crate::engine) struct Queue<E> {
+    partitions: Vec<PartitionQueue<E>>,
+    /// Events that wait to be taken, in all partitions, and their bytes.
+    waiting: usize,
+    waiting_bytes: usize,
+    /// Partitions with something for the writer, and nothing in flight: each once, in turn.
+    ready: VecDeque<PartitionId>,
+    waiters: VecDeque<Waiter<E>>,
+    next_number: u64,
+    phase: Phase,
+    /// Accepted in all; also the sequence number of the next one.
+    accepted: u64,
+    dropped: u64,
+    /// What the change under way has decided. It is carried out when the lock has been released.
+    effects: Effects<E>,
+    /// The first sequence number of each set of effects that is being carried out.
+    resolving: Vec<u64>,
+    version: u64,
+    max_events: usize,
+    max_bytes: usize,
+    overflow: Overflow,
+}
+
+/// What is done after the lock has been released: all of it runs code of the application or of its executor.
+pub(in crate::engine) struct Effects<E> {
+    /// A request that was acknowledged, and where its first event is.
+    pub(in crate::engine) acked: Option<(Vec<Entry<E>>, Option<Offset>)>,
+    /// Events that reading back has found.
+    pub(in crate::engine) found: Vec<(Entry<E>, Offset)>,
+    pub(in crate::engine) failed: Vec<(Entry<E>, AppendErrorKind)>,
+    /// Of events that are in the reconnect buffer now.
+    pub(in crate::engine) wakers: Vec<Waker>,
+    /// Dropping one wakes the `append` that waited for space.
+    pub(in crate::engine) released: Vec<oneshot::Sender<()>>,
+    /// Events of calls that were dropped while they waited.
+    pub(in crate::engine) cancelled: Vec<Entry<E>>,
+    /// How many of those that failed were dropped by the overflow policy.
+    pub(in crate::engine) dropped: u64,
+    /// The first event that expires may be another one than before.
+    pub(in crate::engine) may_expire_sooner: bool,
+}
+
+impl<E> Default for Effects<E> {
+    fn default() -> Self {
+        Self {
+            acked: None,
+            found: Vec::new(),
+            failed: Vec::new(),
+            wakers: Vec::new(),
+            released: Vec::new(),
+            cancelled: Vec::new(),
+            dropped: 0,
+            may_expire_sooner: false,
+        }
+    }
+}
+
+impl<E> Effects<E> {
+    /// Of the accepted events among them.
+    pub(in crate::engine) fn first_sequence(&self) -> Option<u64> {
+        let acked = self.acked.iter().flat_map(|(entries, _)| entries.first());
+        let found = self.found.iter().map(|(entry, _)| entry);
+        let entries = acked.chain(found).chain(self.failed.iter().map(|(entry, _)| entry));
+        entries.map(|entry| entry.sequence).filter(|&sequence| sequence != NOT_ACCEPTED).min()
+    }
+}
+
+/// How many events there are.
+#[derive(Clone, Copy)]
+pub(in crate::engine) struct Counts {
+    pub(in crate::engine) version: u64,
+    pub(in crate::engine) buffered: usize,
+    pub(in crate::engine) dropped: u64,
+}
+
+impl<E> Waiter<E> {
+    /// Whether the `append` was dropped.
+    fn is_cancelled(&self) -> bool {
+        self.entries.iter().all(Entry::is_orphaned)
+    }
+}
+
+impl<E> Queue<E> {
+    pub(in crate::engine) fn new(config: &ProducerConfig, partitions: u32, phase: Phase) -> Self {
+        Self {
+            partitions: (0..partitions).map(|_| PartitionQueue::default()).collect(),
+            waiting: 0,
+            waiting_bytes: 0,
+            ready: VecDeque::new(),
+            waiters: VecDeque::new(),
+            next_number: 0,
+            phase,
+            accepted: 0,
+            dropped: 0,
+            effects: Effects::default(),
+            resolving: Vec::new(),
+            version: 0,
+            max_events: config.buffer_events,
+            max_bytes: config.buffer_bytes,
+            overflow: config.overflow,
+        }
+    }
+
+    pub(in crate::engine) const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(in crate::engine) const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// What changes have decided since this was asked for the last time. If events end with it, they count as not
+    /// [settled](Self::settled) until [`resolved`](Self::resolved) is called with the number.
+    pub(in crate::engine) fn take_effects(&mut self) -> (Effects<E>, Option<u64>) {
+        let effects = std::mem::take(&mut self.effects);
+        let first = effects.first_sequence();
+        self.resolving.extend(first);
+        (effects, first)
+    }
+
+    /// The effects that begin with this number have been carried out.
+    pub(in crate::engine) fn resolved(&mut self, first: u64) {
+        if let Some(at) = self.resolving.iter().position(|&resolving| resolving == first) {
+            self.resolving.swap_remove(at);
+        }
+    }
+
+    /// What is published of the queue, later counts with a higher version.
+    pub(in crate::engine) fn counts(&mut self) -> Counts {
+        self.version += 1;
+        Counts { version: self.version, buffered: self.buffered(), dropped: self.dropped }
+    }
+
+    /// Accepted and not resolved.
+    pub(in crate::engine) fn buffered(&self) -> usize {
+        self.waiting + self.partitions.iter().map(PartitionQueue::taken).sum::<usize>()
+    }
+
+    /// How many events have been accepted so far: the mark that [`settled`](Self::settled) has to reach for
+    /// a flush.
+    pub(in crate::engine) const fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// How many events from the beginning on are resolved, without exception.
+    pub(in crate::engine) fn settled(&self) -> u64 {
+        let partitions = self.partitions.iter().filter_map(PartitionQueue::first_sequence);
+        partitions.chain(self.resolving.iter().copied()).min().unwrap_or(self.accepted)
+    }
+
+    /// Nothing queued, nothing in flight, nobody waiting: an event may pass the queue by.
+    pub(in crate::engine) fn is_idle(&self) -> bool {
+        self.phase == Phase::Connected && self.buffered() == 0 && self.waiters.is_empty()
+    }
+
+    /// Offers events that belong together: all are taken, or none. One alone is an array, which costs no allocation.
+    pub(in crate::engine) fn offer<G>(&mut self, entries: G, when_full: WhenFull) -> Admission<E>
+    where
+        G: AsRef<[Entry<E>]> + IntoIterator<Item = Entry<E>> + Into<Vec<Entry<E>>>,
+    {
+        match self.phase {
+            Phase::Closing | Phase::Closed => {
+                return Admission::Rejected(entries.into(), SubmitErrorKind::Closed);
+            }
+            // Not even an empty buffer has space for it.
+            Phase::Away if !self.can_hold(entries.as_ref()) => {
+                return Admission::Rejected(entries.into(), SubmitErrorKind::Full);
+            }
+            Phase::Away if self.overflow == Overflow::DropOldest => {
+                self.push(entries);
+                self.drop_oldest();
+                return Admission::Queued { buffered: true };
+            }
+            Phase::Connected | Phase::Away => {}
+        }
+        // Nobody overtakes those who wait already, but whoever has gone away is not waiting.
+        self.admit_waiting();
+        if self.waiters.is_empty() && self.has_space_for(entries.as_ref()) {
+            self.push(entries);
+            return Admission::Queued { buffered: self.phase == Phase::Away };
+        }
+        let rejects = self.phase == Phase::Away && self.overflow == Overflow::Reject;
+        if when_full == WhenFull::Reject || rejects {
+            return Admission::Rejected(entries.into(), SubmitErrorKind::Full);
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let (sender, left) = oneshot::channel();
+        self.waiters.push_back(Waiter { number, entries: entries.into(), left: sender });
+        Admission::Waiting { number, left }
+    }
+
+    /// Takes back what still waits for space under this number; `None` when it is let in or failed.
+    pub(in crate::engine) fn give_up_waiting(&mut self, number: u64) -> Option<Vec<Entry<E>>> {
+        let at = self.waiters.binary_search_by_key(&number, |waiting| waiting.number).ok()?;
+        let given_up = self.waiters.remove(at).map(|waiting| {
+            self.effects.released.push(waiting.left);
+            waiting.entries
+        });
+        // It may have been what the others had to wait behind.
+        self.admit_waiting();
+        given_up
+    }
+
+    /// Puts the next request in flight, of a partition that has none there. Its messages are shared with the queue.
+    pub(in crate::engine) fn take(
+        &mut self,
+        events: usize,
+        bytes: usize,
+    ) -> Option<(PartitionId, Arc<[Message]>)> {
+        while let Some(partition) = self.ready.pop_front() {
+            let queue = &mut self.partitions[partition.0 as usize];
+            queue.is_ready = false;
+            // They may have been dropped, or have expired.
+            let Some((messages, events, bytes)) = queue.take(events, bytes) else { continue };
+            self.left(events, bytes);
+            return Some((partition, messages));
+        }
+        None
+    }
+
+    /// So many do not wait any more.
+    fn left(&mut self, events: usize, bytes: usize) {
+        self.waiting -= events;
+        self.waiting_bytes -= bytes;
+        self.admit_waiting();
+    }
+
+    /// Takes the answer to the request in flight. An error says that the connection is lost.
+    pub(in crate::engine) fn complete(
+        &mut self,
+        partition: PartitionId,
+        result: Result<Option<Offset>, SendError>,
+    ) -> Result<(), Error> {
+        let completed = self.partitions[partition.0 as usize].complete(result, &mut self.effects);
+        self.effects.may_expire_sooner = true;
+        self.check_ready(partition);
+        completed
+    }
+
+    /// What has to be read back before anything is sent.
+    pub(super) fn unresolved(&self) -> Vec<Unresolved> {
+        (0..).map(PartitionId).zip(&self.partitions).filter_map(|(id, queue)| queue.unresolved(id)).collect()
+    }
+
+    /// Takes what reading back has shown of a partition.
+    pub(super) fn recovered(&mut self, partition: PartitionId, seen: ReadBack) -> Recovered {
+        self.partitions[partition.0 as usize].recovered(seen, &mut self.effects)
+    }
+
+    /// The partitions end there.
+    pub(in crate::engine) fn ends_at(&mut self, watermarks: &Watermarks) {
+        for ((_, marks), queue) in watermarks.iter().zip(&mut self.partitions) {
+            queue.ends_at(marks.high);
+        }
+    }
+
+    /// Of how many partitions there is something to take.
+    pub(in crate::engine) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    fn check_ready(&mut self, partition: PartitionId) {
+        let queue = &mut self.partitions[partition.0 as usize];
+        if !queue.is_ready && queue.has_next() {
+            queue.is_ready = true;
+            self.ready.push_back(partition);
+        }
+    }
+
+    /// The log went away: everybody who waits for an outcome learns that the event is buffered, and the
+    /// overflow policy decides about those who wait for space.
+    pub(in crate::engine) fn away(&mut self) {
+        let wakers = &mut self.effects.wakers;
+        self.partitions.iter_mut().for_each(|queue| queue.mark_taken_buffered(wakers));
+        if self.phase != Phase::Connected {
+            return;
+        }
+        self.phase = Phase::Away;
+        self.partitions.iter_mut().for_each(|queue| queue.mark_waiting_buffered(wakers));
+        match self.overflow {
+            Overflow::DropOldest => {
+                // A batch that can never fit is not let in to be dropped.
+                let (fit, large) = std::mem::take(&mut self.waiters)
+                    .into_iter()
+                    .partition::<VecDeque<_>, _>(|waiting| self.can_hold(&waiting.entries));
+                self.waiters = large;
+                self.turn_away(&SubmitErrorKind::Full);
+                for waiting in fit {
+                    self.admit(waiting);
+                }
+                self.drop_oldest();
+            }
+            Overflow::Reject => {
+                self.turn_away(&SubmitErrorKind::Full);
+            }
+            // They go on waiting, each until its own deadline.
+            Overflow::Block { .. } => {}
+        }
+    }
+
+    pub(in crate::engine) fn connected(&mut self) {
+        if self.phase == Phase::Away {
+            self.phase = Phase::Connected;
+        }
+    }
+
+    /// Accepts nothing more. Those who wait for space are turned away.
+    pub(in crate::engine) fn close(&mut self) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        self.phase = Phase::Closing;
+        self.turn_away(&SubmitErrorKind::Closed);
+    }
+
+    fn turn_away(&mut self, reason: &SubmitErrorKind) {
+        for waiting in std::mem::take(&mut self.waiters) {
+            let failed = |entry| (entry, AppendErrorKind::Rejected(reason.clone()));
+            self.effects.failed.extend(waiting.entries.into_iter().map(failed));
+            self.effects.released.push(waiting.left);
+        }
+    }
+
+    /// Ends it: what is not resolved comes back, oldest first, each with why it fails. It counts as not
+    /// [settled](Self::settled) until [`resolved`](Self::resolved) is called with the first sequence number.
+    pub(in crate::engine) fn end(&mut self) -> Vec<(Entry<E>, AppendErrorKind)> {
+        self.close();
+        self.phase = Phase::Closed;
+        self.ready.clear();
+        (self.waiting, self.waiting_bytes) = (0, 0);
+        let mut unresolved: Vec<_> = self.partitions.iter_mut().flat_map(PartitionQueue::end).collect();
+        unresolved.sort_unstable_by_key(|(entry, _)| entry.sequence);
+        self.resolving.extend(unresolved.first().map(|(entry, _)| entry.sequence));
+        unresolved
+    }
+
+    /// When the oldest event that is not in flight was accepted.
+    pub(in crate::engine) fn oldest(&self) -> Option<Instant> {
+        self.partitions.iter().filter_map(PartitionQueue::oldest).min()
+    }
+
+    /// Fails the events that were accepted at `horizon` or before, unless they are in flight.
+    pub(in crate::engine) fn expire(&mut self, horizon: Instant, expiry: Duration) {
+        let known = self.effects.failed.len();
+        let (mut events, mut bytes) = (0, 0);
+        for queue in &mut self.partitions {
+            let expired = queue.expire(horizon, expiry, &mut self.effects);
+            (events, bytes) = (events + expired.0, bytes + expired.1);
+        }
+        self.effects.failed[known..].sort_unstable_by_key(|(entry, _)| entry.sequence);
+        self.left(events, bytes);
+    }
+
+    /// Whether there is space when the queue is empty.
+    fn can_hold(&self, entries: &[Entry<E>]) -> bool {
+        entries.len() <= self.max_events && bytes_of(entries) <= self.max_bytes
+    }
+
+    fn has_space_for(&self, entries: &[Entry<E>]) -> bool {
+        // While connected, a batch that is larger than the whole queue has an empty one to itself: it holds no more than its
+        // caller has made already.
+        if self.phase == Phase::Connected && self.waiting == 0 {
+            return true;
+        }
+        let events = self.waiting.saturating_add(entries.len());
+        events <= self.max_events && self.waiting_bytes.saturating_add(bytes_of(entries)) <= self.max_bytes
+    }
+
+    fn push(&mut self, entries: impl IntoIterator<Item = Entry<E>>) {
+        for mut entry in entries {
+            entry.sequence = self.accepted;
+            self.accepted += 1;
+            let partition = entry.partition;
+            if self.phase == Phase::Away {
+                self.effects.wakers.extend(entry.mark_buffered());
+            }
+            self.effects.may_expire_sooner |= self.waiting == 0;
+            self.waiting += 1;
+            self.waiting_bytes += entry.bytes();
+            self.partitions[partition.0 as usize].push(entry);
+            self.check_ready(partition);
+        }
+    }
+
+    /// Lets in from the front whatever fits. An `append` that was dropped while it waited for space takes its
+    /// events with it, so that nobody waits behind it.
+    fn admit_waiting(&mut self) {
+        while let Some(waiting) = self.waiters.front() {
+            if !waiting.is_cancelled() && !self.has_space_for(&waiting.entries) {
+                return;
+            }
+            if let Some(waiting) = self.waiters.pop_front() {
+                self.admit(waiting);
+            }
+        }
+    }
+
+    fn admit(&mut self, mut waiting: Waiter<E>) {
+        self.effects.released.push(waiting.left);
+        if waiting.entries.iter().all(Entry::is_orphaned) {
+            self.effects.cancelled.extend(waiting.entries);
+            return;
+        }
+        let now = Instant::now();
+        waiting.entries.iter_mut().for_each(|entry| entry.accepted_at = now);
+        self.push(waiting.entries);
+    }
+
+    fn drop_oldest(&mut self) {
+        while self.waiting > self.max_events || self.waiting_bytes > self.max_bytes {
+            let first = |queue: &&mut PartitionQueue<E>| queue.first_waiting().unwrap_or(u64::MAX);
+            let oldest = self.partitions.iter_mut().min_by_key(first);
+            let Some(entry) = oldest.and_then(PartitionQueue::pop_waiting) else { return };
+            self.waiting -= 1;
+            self.waiting_bytes -= entry.bytes();
+            self.dropped += 1;
+            self.effects.dropped += 1;
+            self.effects.failed.push((entry, AppendErrorKind::Dropped));
+        }
+    }
+}
+
+fn bytes_of<E>(entries: &[Entry<E>]) -> usize {
+    entries.iter().fold(0, |bytes, entry| bytes.saturating_add(entry.bytes()))
+}

@@ -1,0 +1,129 @@
+//! Finding out, over a new connection, what became of requests that were lost with an old one.
+//!
+//! Requests to one partition follow one another, so whatever an ambiguous request left in the log is behind
+//! the last confirmed offset of that partition. The writer reads from there to the high watermark and looks for
+//! the ids of its own events; the queue resolves what was found and sends only the rest.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
+use std::time::Duration;
+
+use tokio::task::coop::consume_budget;
+
+use super::shared::Shared;
+use crate::engine::transport::{FetchRequest, Landmark, ProducerConnection, Transport};
+use crate::error::Error;
+use crate::event::EventId;
+use crate::position::{Offset, PartitionId};
+use crate::watermark::PartitionWatermarks;
+
+/// A request that may have arrived.
+pub(super) struct Unresolved {
+    pub(super) partition: PartitionId,
+    pub(super) ids: HashSet<EventId>,
+    /// Everything of it is at this offset or behind it.
+    pub(super) from: Offset,
+    /// The last event that was acknowledged before.
+    pub(super) acknowledged: Option<Landmark>,
+}
+
+/// What reading back has shown.
+pub(super) struct ReadBack {
+    /// By id: an event that was handed in twice with an id of its own is there twice.
+    pub(super) found: HashMap<EventId, VecDeque<Offset>>,
+    /// Part of what had to be read was no longer retained.
+    pub(super) incomplete: bool,
+    /// The partition was truncated: what is left of it begins here.
+    pub(super) truncated_to: Option<Offset>,
+}
+
+/// Finds out what became of the requests that may have arrived. The queue goes on meanwhile: its events expire.
+pub(super) async fn recover<E, T: Transport>(
+    shared: &Shared<E>,
+    transport: &T,
+    connection: &mut T::Producer,
+) -> Result<(), Error> {
+    let watermarks = transport.watermarks().await?;
+    for unresolved in shared.unresolved() {
+        let partition = unresolved.partition;
+        let seen = read_unresolved(connection, &unresolved, watermarks.get(partition)).await?;
+        shared.recovered(partition, seen);
+    }
+    shared.ends_at(&watermarks);
+    Ok(())
+}
+
+async fn read_unresolved<S: ProducerConnection>(
+    connection: &mut S,
+    unresolved: &Unresolved,
+    marks: Option<PartitionWatermarks>,
+) -> Result<ReadBack, Error> {
+    let Unresolved { partition, ids, from, acknowledged } = unresolved;
+    let (partition, from) = (*partition, *from);
+    let marks = marks.unwrap_or(PartitionWatermarks { low: from, high: from });
+    // It was purged, or lost its tail: anything of ours may be anywhere in what is left, or gone.
+    let truncated = marks.high < from || !is_known_again(connection, partition, *acknowledged).await?;
+    let from = if truncated { marks.low } else { from };
+    let mut seen = read_back(connection, partition, ids, from..marks.high).await?;
+    if truncated {
+        seen.incomplete = true;
+        seen.truncated_to = Some(from);
+    }
+    Ok(seen)
+}
+
+/// Whether a partition still has the last event that was acknowledged, where it was. One that was purged and has grown
+/// again has another there.
+async fn is_known_again<S: ProducerConnection>(
+    connection: &mut S,
+    partition: PartitionId,
+    acknowledged: Option<Landmark>,
+) -> Result<bool, Error> {
+    let Some(Landmark { offset, id }) = acknowledged else { return Ok(true) };
+    let request = FetchRequest { max_records: 1, ..FetchRequest::new(partition, offset) };
+    let fetched = connection.fetch(request).await?;
+    // Nothing there is no sign of it: retention may have been there first.
+    Ok(fetched.records.first().is_none_or(|record| record.offset != offset || record.id == id))
+}
+
+/// How often an empty answer from before the high watermark is asked again, and how long to wait between.
+const EMPTY_ANSWERS: usize = 100;
+const EMPTY_ANSWER_WAIT: Duration = Duration::from_millis(10);
+
+/// Looks for our events in these offsets of a partition.
+async fn read_back<S: ProducerConnection>(
+    connection: &mut S,
+    partition: PartitionId,
+    ours: &HashSet<EventId>,
+    offsets: Range<Offset>,
+) -> Result<ReadBack, Error> {
+    let mut seen =
+        ReadBack { found: HashMap::with_capacity(ours.len()), incomplete: false, truncated_to: None };
+    let (mut next, mut empty) = (offsets.start, 0);
+    while next < offsets.end {
+        consume_budget().await;
+        let fetched = connection.fetch(FetchRequest::new(partition, next)).await?;
+        if let Some(low) = fetched.low.filter(|&low| low > next) {
+            seen.incomplete = true;
+            next = low;
+        }
+        let scanned_to = fetched.scanned_to.filter(|&scanned_to| scanned_to > next);
+        let read_to = fetched.records.last().map(|last| last.offset.next()).max(scanned_to);
+        let Some(read_to) = read_to else {
+            // No proof of the end: faults of the log look like this too.
+            empty += 1;
+            if empty > EMPTY_ANSWERS {
+                return Err(Error::Unavailable(Some("the log does not return what it says it has".into())));
+            }
+            tokio::time::sleep(EMPTY_ANSWER_WAIT).await;
+            continue;
+        };
+        next = next.max(read_to);
+        let found = fetched.records.iter().filter(|record| ours.contains(&record.id));
+        for record in found {
+            // The first copies are ours in the order of the request; the first is the one that consumers deliver.
+            seen.found.entry(record.id).or_default().push_back(record.offset);
+        }
+    }
+    Ok(seen)
+}

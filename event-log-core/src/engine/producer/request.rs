@@ -1,0 +1,96 @@
+//! What the writer sends: events of one partition that go out together.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use tokio::time::Instant;
+
+use super::entry::Entry;
+use crate::engine::transport::{Landmark, Message};
+use crate::event::EventId;
+use crate::position::Offset;
+
+pub(super) struct Request<E> {
+    entries: Vec<Entry<E>>,
+    /// The messages of the entries, shared with the connection that sends them.
+    messages: Arc<[Message]>,
+    /// It was sent, and how that ended is not known (yet).
+    pub(super) may_have_arrived: bool,
+}
+
+impl<E> Request<E> {
+    pub(super) fn new(mut entries: Vec<Entry<E>>) -> Self {
+        let messages = entries.iter_mut().map(Entry::take_message).collect();
+        Self { entries, messages, may_have_arrived: false }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn first_sequence(&self) -> Option<u64> {
+        self.entries.first().map(|entry| entry.sequence)
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = EventId> {
+        self.entries.iter().map(|entry| entry.id)
+    }
+
+    /// Of its oldest event, when it was accepted.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.entries.iter().map(|entry| entry.accepted_at).min()
+    }
+
+    /// Those who wait learn that their event is in the reconnect buffer.
+    pub(super) fn mark_buffered(&mut self, wakers: &mut Vec<Waker>) {
+        wakers.extend(self.entries.iter_mut().filter_map(Entry::mark_buffered));
+    }
+
+    /// Keeps those of its events that `decide` gives back.
+    pub(super) fn filter(&mut self, mut decide: impl FnMut(Entry<E>) -> Option<Entry<E>>) {
+        let mut messages = Vec::new();
+        for (entry, message) in std::mem::take(&mut self.entries).into_iter().zip(self.messages.iter()) {
+            if let Some(entry) = decide(entry) {
+                self.entries.push(entry);
+                messages.push(message.clone());
+            }
+        }
+        self.messages = messages.into();
+    }
+
+    /// Takes its events out.
+    pub(super) fn into_entries(self) -> Vec<Entry<E>> {
+        self.entries
+    }
+
+    /// What is to be sent. From now on it may have arrived: if sending it is given up, that stays true.
+    pub(super) fn start(&mut self) -> Arc<[Message]> {
+        self.may_have_arrived = true;
+        Arc::clone(&self.messages)
+    }
+
+    /// Where its last event is when its first is at `base`.
+    pub(super) fn last_at(&self, base: Option<Offset>) -> Option<Landmark> {
+        let (base, last) = (base?, self.entries.last()?);
+        Some(Landmark { offset: Offset(base.0 + self.entries.len() as u64 - 1), id: last.id })
+    }
+
+    /// Each event as a request of its own, or the only one.
+    pub(super) fn split(mut self) -> Result<Vec<Self>, Entry<E>> {
+        if self.entries.len() == 1
+            && let Some(entry) = self.entries.pop()
+        {
+            return Err(entry);
+        }
+        let alone = |(entry, message): (_, &Message)| Self {
+            entries: vec![entry],
+            messages: [message.clone()].into(),
+            may_have_arrived: false,
+        };
+        Ok(self.entries.into_iter().zip(self.messages.iter()).map(alone).collect())
+    }
+}

@@ -1,6 +1,8 @@
 //! Code of the caller, wherever the log calls it, that panics, blocks, or calls back into the log: its own call fails or
 //! waits, and the events of all others end as promised.
 
+#![allow(clippy::unwrap_used, reason = "what the tests share fails them as they do")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -380,10 +382,10 @@ fn poll_hostile<F: Future>(mut future: Pin<&mut F>, trick: &Arc<Trick>) -> bool 
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waits {
-    ForATicket,
-    ForAState,
-    ForAFlush,
-    ForRecords,
+    Ticket,
+    State,
+    Flush,
+    Records,
 }
 
 /// Something waits with a hostile waker, is woken, and all others go on.
@@ -405,19 +407,19 @@ fn is_woken(waits: Waits, deed: Deed) {
     let mut changed = Box::pin(receiver.changed());
     let mut poll = Box::pin(consumer.poll(1, 2 * LONG));
     let mut flush = Box::pin(stage.log.flush());
-    if waits == Waits::ForAState {
+    if waits == Waits::State {
         assert!(poll_hostile(changed.as_mut(), &stage.trick), "{name}");
         stage.faults.interrupt();
         assert!(stage.trick.gate.wait_until_reached(), "{name}: it is woken");
         ticket = stage.log.submit(Event::healthy(0)).unwrap();
     } else {
-        if waits == Waits::ForRecords {
+        if waits == Waits::Records {
             assert!(poll_hostile(poll.as_mut(), &stage.trick), "{name}");
         }
         let mut submitted = Box::pin(stage.log.submit(Event::healthy(0)).unwrap());
-        if waits == Waits::ForATicket {
+        if waits == Waits::Ticket {
             assert!(poll_hostile(submitted.as_mut(), &stage.trick), "{name}");
-        } else if waits == Waits::ForAFlush {
+        } else if waits == Waits::Flush {
             assert!(poll_hostile(flush.as_mut(), &stage.trick), "{name}");
         }
         assert!(stage.trick.gate.wait_until_reached(), "{name}: it is woken");
@@ -438,42 +440,42 @@ fn is_woken(waits: Waits, deed: Deed) {
 #[test]
 fn a_waker_of_a_ticket_loses_and_stops_nothing() {
     for deed in DEEDS {
-        is_woken(Waits::ForATicket, deed);
+        is_woken(Waits::Ticket, deed);
     }
 }
 
 #[test]
 fn a_waker_of_a_state_loses_and_stops_nothing() {
     for deed in [Deed::Block, Deed::Reenter] {
-        is_woken(Waits::ForAState, deed);
+        is_woken(Waits::State, deed);
     }
 }
 
 #[test]
 fn a_waker_of_a_flush_loses_and_stops_nothing() {
     for deed in [Deed::Block, Deed::Reenter] {
-        is_woken(Waits::ForAFlush, deed);
+        is_woken(Waits::Flush, deed);
     }
 }
 
 #[test]
 fn a_waker_of_a_poll_loses_and_stops_nothing() {
     for deed in [Deed::Block, Deed::Reenter] {
-        is_woken(Waits::ForRecords, deed);
+        is_woken(Waits::Records, deed);
     }
 }
 
 #[test]
 fn a_waker_of_a_state_that_panics_does_not_end_the_log() {
-    is_woken(Waits::ForAState, Deed::Panic);
+    is_woken(Waits::State, Deed::Panic);
 }
 
 #[test]
 fn a_waker_of_a_flush_that_panics_does_not_end_the_log() {
-    is_woken(Waits::ForAFlush, Deed::Panic);
+    is_woken(Waits::Flush, Deed::Panic);
 }
 
 #[test]
 fn a_waker_of_a_poll_that_panics_does_not_end_the_log() {
-    is_woken(Waits::ForRecords, Deed::Panic);
+    is_woken(Waits::Records, Deed::Panic);
 }

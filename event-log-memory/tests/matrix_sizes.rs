@@ -260,11 +260,14 @@ async fn a_bound_in_events_or_bytes_may_be_as_small_or_as_large_as_it_is() {
                         Ok(ticket) => match tokio::time::timeout(HOUR, ticket).await.expect(&name) {
                             Ok(_) => acknowledged += 1,
                             Err(error) => {
-                                assert!(matches!(error.kind(), AppendErrorKind::Dropped), "{name}: {error:?}")
+                                assert!(
+                                    matches!(error.kind(), AppendErrorKind::Dropped),
+                                    "{name}: {error:?}"
+                                );
                             }
                         },
                         Err(error) => {
-                            assert!(matches!(error.kind, SubmitErrorKind::Full), "{name}: {error:?}")
+                            assert!(matches!(error.kind, SubmitErrorKind::Full), "{name}: {error:?}");
                         }
                     }
                 }
@@ -278,9 +281,11 @@ async fn a_bound_in_events_or_bytes_may_be_as_small_or_as_large_as_it_is() {
     }
 }
 
+type Change = fn(&mut ProducerConfig);
+
 #[tokio::test(start_paused = true)]
 async fn a_setting_that_is_zero_is_refused_by_name() {
-    let settings: [(&str, fn(&mut ProducerConfig)); 5] = [
+    let settings: [(&str, Change); 5] = [
         ("max_event_bytes", |config| config.max_event_bytes = 0),
         ("buffer_events", |config| config.buffer_events = 0),
         ("buffer_bytes", |config| config.buffer_bytes = 0),

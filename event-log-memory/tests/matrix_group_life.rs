@@ -1,0 +1,247 @@
+//! The life of a group, compared with a small model: which records it has to see, and which must not come again.
+//!
+//! Every start × every two things that can happen, one after the other. The log is used through its trait, and its
+//! faults through [`Restarted`], so that another backend can run the same.
+
+mod matrix;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use event_log_core::{
+    Cursor, EventConsumer as _, EventLog, EventLogExt as _, Offset, PartitionId, SeekPosition, Timestamp,
+};
+
+use matrix::{Consumer, Event, PARTITIONS, SHORT, event, open, starting_at};
+
+/// What a backend's test does to the log.
+trait Restarted {
+    /// The log begins again: empty, with the offsets from zero.
+    fn begin_again(&self);
+}
+
+impl Restarted for event_log_memory::Faults {
+    fn begin_again(&self) {
+        event_log_memory::Faults::begin_again(self);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Happens {
+    /// Every member leaves; one opens.
+    Restart,
+    /// One more member.
+    ScaleOut,
+    /// The newest member dies with records that it has not committed; one opens.
+    Death,
+    /// A member seeks to the beginning, reads, and commits.
+    SeekBack,
+    /// The log begins again.
+    Truncation,
+    /// A member commits an old cursor once more.
+    LateCommit,
+}
+
+const HAPPENS: [Happens; 6] = [
+    Happens::Restart,
+    Happens::ScaleOut,
+    Happens::Death,
+    Happens::SeekBack,
+    Happens::Truncation,
+    Happens::LateCommit,
+];
+
+/// What a group owes, in pure data: numbers instead of records.
+#[derive(Debug, Default)]
+struct Model {
+    /// In the log, and at or behind the group's start.
+    due: BTreeSet<u64>,
+    /// Handled and committed: these must not come again.
+    done: BTreeSet<u64>,
+    /// In the log now.
+    retained: BTreeSet<u64>,
+}
+
+struct Life {
+    log: Arc<dyn EventLog<Event>>,
+    faults: Box<dyn Restarted>,
+    start: SeekPosition,
+    model: Model,
+    members: Vec<Consumer>,
+    next: u64,
+    old_cursor: Option<Cursor>,
+    trace: String,
+}
+
+impl Life {
+    async fn begin(log: Arc<dyn EventLog<Event>>, faults: Box<dyn Restarted>, start: SeekPosition) -> Self {
+        let model = Model::default();
+        let mut life = Self {
+            log,
+            faults,
+            trace: format!("{start:?}"),
+            start,
+            model,
+            members: Vec::new(),
+            next: 0,
+            old_cursor: None,
+        };
+        life.append(false).await;
+        // Five are in each partition: numbers 0, 2, .. in partition 0, and 1, 3, .. in partition 1.
+        let from = |offset: u64| (0..10).filter(move |number| number / 2 >= offset);
+        life.model.due = match &life.start {
+            SeekPosition::Beginning | SeekPosition::Timestamp(_) => from(0).collect(),
+            SeekPosition::End => BTreeSet::new(),
+            SeekPosition::FromEnd(count) => (10 - *count as u64..10).collect(),
+            _ => from(3).collect(),
+        };
+        life.join().await;
+        life
+    }
+
+    /// Appends five events to each partition.
+    async fn append(&mut self, is_due: bool) {
+        for number in self.next..self.next + 10 {
+            let partition = (number % u64::from(PARTITIONS)) as u32;
+            self.log.append_acked(event(partition, number)).await.expect(&self.trace);
+            self.model.retained.insert(number);
+            if is_due {
+                self.model.due.insert(number);
+            }
+        }
+        self.next += 10;
+    }
+
+    async fn join(&mut self) {
+        let options = starting_at(self.start.clone());
+        self.members.push(self.log.consumer_with("life", options).await.expect(&self.trace));
+    }
+
+    /// Polls every member a few times. Returns what they have read; `commits` says whether they commit it.
+    async fn read(&mut self, commits: bool) -> BTreeSet<u64> {
+        let mut seen = BTreeSet::new();
+        for _ in 0..4 {
+            for member in &mut self.members {
+                let batch = member.poll(100, SHORT).await.expect(&self.trace);
+                if commits && !batch.is_empty() {
+                    // A partition that has just gone elsewhere concerns itself alone: what it had comes again there.
+                    let failed: BTreeSet<_> = match member.commit(batch.cursor()).await {
+                        Ok(()) => BTreeSet::new(),
+                        Err(error) => error.failures().iter().map(|(partition, _)| *partition).collect(),
+                    };
+                    let stored = batch.records.iter().filter(|one| !failed.contains(&one.position.partition));
+                    let stored = stored.filter_map(|one| one.event.as_ref().ok()).map(|event| event.number);
+                    self.model.done.extend(stored);
+                    self.old_cursor.get_or_insert_with(|| batch.cursor().clone());
+                }
+                seen.extend(batch.into_events().map(|event| event.number));
+            }
+        }
+        seen
+    }
+
+    /// Everything that is due and not done comes, nothing that is done does, and in the end the group has no lag.
+    async fn settle(&mut self) {
+        let done = self.model.done.clone();
+        let seen = self.read(true).await;
+        let again: Vec<_> = seen.intersection(&done).collect();
+        assert!(again.is_empty(), "{}: {again:?} is committed and comes again", self.trace);
+        let due = self.model.due.intersection(&self.model.retained);
+        let owed: Vec<_> = due.filter(|number| !done.contains(number) && !seen.contains(number)).collect();
+        assert!(owed.is_empty(), "{}: {owed:?} never comes", self.trace);
+        let early: Vec<_> = seen.difference(&self.model.due).collect();
+        assert!(early.is_empty(), "{}: {early:?} is from before the start", self.trace);
+        assert_eq!(self.log.lag("life").await.expect(&self.trace).total(), 0, "{}", self.trace);
+    }
+
+    async fn happens(&mut self, what: Happens) {
+        self.trace = format!("{}, {what:?}", self.trace);
+        match what {
+            Happens::Restart => {
+                for member in self.members.drain(..) {
+                    member.leave().await.expect(&self.trace);
+                }
+                self.append(true).await;
+                self.join().await;
+            }
+            Happens::ScaleOut => {
+                self.append(true).await;
+                self.join().await;
+            }
+            Happens::Death => {
+                self.append(true).await;
+                // Read, and not committed: it is due as before.
+                self.read(false).await;
+                drop(self.members.pop());
+                // The others have read without a commit as well: only a new member is owed all of it.
+                self.members.clear();
+                self.join().await;
+            }
+            Happens::SeekBack => {
+                self.append(true).await;
+                for member in &mut self.members {
+                    member.seek(SeekPosition::Beginning).await.expect(&self.trace);
+                }
+                // What the application asks for again on purpose is neither done nor before the start.
+                self.model.due = self.model.retained.clone();
+                self.model.done.clear();
+            }
+            Happens::Truncation => {
+                self.read(true).await;
+                self.faults.begin_again();
+                self.model.retained.clear();
+                self.append(true).await;
+            }
+            Happens::LateCommit => {
+                if let Some(old) = self.old_cursor.clone() {
+                    let before = self.log.lag("life").await.expect(&self.trace).total();
+                    for member in &mut self.members {
+                        // Of this member or not, stored already or not: it takes nothing back.
+                        drop(member.commit(&old).await);
+                    }
+                    let after = self.log.lag("life").await.expect(&self.trace).total();
+                    assert!(after <= before, "{}: the place went back, {before} to {after}", self.trace);
+                }
+                self.append(true).await;
+            }
+        }
+        self.settle().await;
+    }
+}
+
+fn starts() -> Vec<SeekPosition> {
+    let cursor: Cursor = (0..PARTITIONS).map(|partition| (PartitionId(partition), Offset(3))).collect();
+    vec![
+        SeekPosition::Beginning,
+        SeekPosition::End,
+        SeekPosition::FromEnd(4),
+        SeekPosition::Timestamp(Timestamp(1)),
+        SeekPosition::Cursor(cursor),
+    ]
+}
+
+async fn lives_through(settles_first: bool) {
+    for start in starts() {
+        for first in HAPPENS {
+            for second in HAPPENS {
+                let (log, faults, _broker) = open().await;
+                let mut life = Life::begin(Arc::new(log), Box::new(faults), start.clone()).await;
+                if settles_first {
+                    life.settle().await;
+                }
+                life.happens(first).await;
+                life.happens(second).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_has_committed_owes_what_it_has_not() {
+    lives_through(true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_has_not_committed_owes_everything_from_its_start() {
+    lives_through(false).await;
+}

@@ -17,7 +17,7 @@ use crate::error::{AppendError, AppendErrorKind, Error, SubmitError, SubmitError
 use crate::event::Partitionable;
 use crate::limits;
 use crate::log::EventLog;
-use crate::position::Cursor;
+use crate::position::{Cursor, Offset, PartitionId};
 use crate::receipt::{Outcome, Receipt};
 use crate::record::{EventBatch, Notice};
 
@@ -224,22 +224,22 @@ pub trait EventConsumerExt<E: Send + 'static>: EventConsumer<E> {
     ///
     /// Partitions that go to other members meanwhile are not waited for.
     fn until_caught_up(&mut self, max_count: usize) -> BoxStream<'_, Result<EventBatch<E>, Error>> {
-        stream::unfold((Some(self), None::<Cursor>), move |(consumer, end)| async move {
+        stream::unfold((Some(self), None::<CatchUp>), move |(consumer, target)| async move {
             let consumer = consumer?;
-            let end = match end {
-                Some(end) => end,
+            let target = match target {
+                Some(target) => target,
                 None => match consumer.end().await {
-                    Ok(end) => end,
+                    Ok(end) => CatchUp::new(end, consumer.position()),
                     Err(error) => return Some((Err(error), (None, None))),
                 },
             };
-            while consumer.position().iter().any(|(partition, next)| end.get(partition) > Some(next)) {
+            while !target.is_reached(consumer.position()) {
                 match consumer.poll(max_count, STREAM_POLL).await {
                     Ok(batch) if batch.is_empty() && batch.notices.is_empty() => {}
                     Err(error) if !error.is_retryable() => return Some((Err(error), (None, None))),
                     // What was to be caught up with is gone with the offsets that were counted then.
                     Ok(batch) if is_truncated(&batch) => return Some((Ok(batch), (Some(consumer), None))),
-                    item => return Some((item, (Some(consumer), Some(end)))),
+                    item => return Some((item, (Some(consumer), Some(target)))),
                 }
             }
             None
@@ -252,4 +252,28 @@ impl<E: Send + 'static, C: EventConsumer<E> + ?Sized> EventConsumerExt<E> for C 
 
 fn is_truncated<E>(batch: &EventBatch<E>) -> bool {
     batch.notices.iter().any(|notice| matches!(notice, Notice::Truncated { .. }))
+}
+
+/// Where a reader that catches up has to come.
+struct CatchUp {
+    end: Cursor,
+    /// Partitions that ended before where the reader stood: they were truncated, which it has not noticed yet.
+    truncated: Vec<PartitionId>,
+}
+
+impl CatchUp {
+    fn new(end: Cursor, position: &Cursor) -> Self {
+        let is_truncated = |&(partition, next): &(PartitionId, Offset)| {
+            // In one that is empty there is nothing to notice, and nothing to catch up with.
+            end.get(partition).is_some_and(|end| Offset::ZERO < end && end < next)
+        };
+        let truncated = position.iter().filter(is_truncated).map(|(partition, _)| partition).collect();
+        Self { end, truncated }
+    }
+
+    fn is_reached(&self, position: &Cursor) -> bool {
+        position.iter().all(|(partition, next)| {
+            self.end.get(partition) <= Some(next) && !self.truncated.contains(&partition)
+        })
+    }
 }

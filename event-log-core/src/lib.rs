@@ -61,6 +61,7 @@ mod receipt;
 mod record;
 mod state;
 mod ticket;
+mod waking;
 mod watermark;
 
 #[cfg(feature = "conformance")]

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::position::Timestamp;
+use crate::waking::contain_wakes;
 
 /// The state of a log, as [`EventLog::state`](crate::EventLog::state) publishes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,7 +133,7 @@ impl StateReceiver {
     ///
     /// Cancel safe: a change that was not returned is returned by the next call.
     pub async fn changed(&mut self) -> Option<LogState> {
-        self.states.changed().await.ok()?;
+        contain_wakes(self.states.changed()).await.ok()?;
         Some(self.states.borrow_and_update().1.clone())
     }
 
@@ -146,7 +147,7 @@ impl StateReceiver {
         loop {
             // The caller's code sees a clone: it may call the log.
             let state = self.states.borrow_and_update().1.clone();
-            if is_wanted(&state) || self.states.changed().await.is_err() {
+            if is_wanted(&state) || contain_wakes(self.states.changed()).await.is_err() {
                 return state;
             }
         }
@@ -225,7 +226,7 @@ impl StateSender {
         drop(kept);
     }
 
-    /// Whether nobody listens.
+    /// Whether there is no receiver.
     pub(crate) fn is_idle(&self) -> bool {
         self.states.receiver_count() == 0
     }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use event_log_core::engine::contain_wakes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -58,7 +59,7 @@ impl Arrivals {
         if has_changed() {
             return;
         }
-        let _ = tokio::time::timeout_at(deadline, notified).await;
+        let _ = contain_wakes(tokio::time::timeout_at(deadline, notified)).await;
     }
 }
 

@@ -52,7 +52,7 @@ async fn slow_log(harness: &IggyHarness) -> IggyLog<Probe> {
     harness.proxy().await.apply(NetworkFault::Delay(DELAY));
     // The first questions find out that they are slow, and that more connections are worth having.
     for _ in 0..4 {
-        log.lag("nobody").await.expect("the lag is known");
+        log.lag("unknown").await.expect("the lag is known");
         tokio::time::timeout(PATIENCE, log.watermarks()).await.expect("in time").expect("they are known");
     }
     log

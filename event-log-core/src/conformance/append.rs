@@ -349,7 +349,7 @@ pub(super) async fn a15_appending_asks_nothing_of_decoding(harness: &dyn Harness
         E: Partitionable + Serialize + Send + 'static,
     {
         log.append_acked(event).await.expect("the event is appended");
-        assert_eq!(log.lag("nobody").await.expect("the lag is known").total(), 1);
+        assert_eq!(log.lag("unknown").await.expect("the lag is known").total(), 1);
     }
     let log: Log = open(harness).await;
     append_only(&*log, Probe::new("k", 1)).await;

@@ -62,7 +62,7 @@ pub enum Fault {
     Crash,
     /// Cut the power of the machine, and start the backend again with what was synced, and no more.
     PowerLoss,
-    /// Kill the backend while it appends a record to this partition that nobody awaits, so that a part of the record is
+    /// Kill the backend while it appends a record to this partition that no caller awaits, so that a part of the record is
     /// left behind the last one, and start it again.
     TornTail(PartitionId, Tear),
 }

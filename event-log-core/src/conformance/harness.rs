@@ -63,7 +63,7 @@ impl Capabilities {
     };
 }
 
-/// What a backend lends to the suite. Each case gets one to itself: a topic that nobody else uses.
+/// What a backend lends to the suite. Each case gets one to itself: a topic of its own.
 #[async_trait]
 pub trait Harness: Send + Sync {
     /// Opens a log on the harness's topic: the first call makes the topic, and each further one is another

@@ -335,7 +335,7 @@ pub(super) async fn a8_whoever_takes_over_knows_a_second_copy(harness: &dyn Harn
     first.leave().await.expect("it leaves");
     harness.inject(Fault::DeliverHeld).await?;
     append(&log, Probe::new("k", ALL)).await;
-    // AppendAck is committed, also for somebody who never saw it.
+    // What the group has passed counts as seen, for a member that never saw it too.
     let mut second = reader(&log, "readers").await;
     let (mut seen, mut copies) = (Vec::new(), 0);
     while seen.is_empty() {

@@ -336,7 +336,7 @@ where
         }
     }
 
-    /// Whether somebody has to be asked before it can be said that there is nothing.
+    /// Whether the log has to answer before it is known that there is nothing.
     fn is_unanswered(&self) -> bool {
         !self.membership.is_settled() || self.readers.iter().any(PartitionReader::is_unanswered)
     }

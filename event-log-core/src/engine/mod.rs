@@ -33,3 +33,4 @@ pub use self::transport::{
     Landmark, Message, ProducerConnection, SendError, StoredMessage, Transport, TransportProperties,
     foreign_id,
 };
+pub use crate::waking::contain_wakes;

@@ -237,7 +237,7 @@ pub trait Transport: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Offset>, Error>> + Send;
 
     /// The place of a group in every partition: the next offset to read. `None` for a partition in which the group has
-    /// none; in all of them, for a group that nobody has started. An answer that is missing for one partition must not
+    /// none; in all of them, for a group that no member has started. An answer that is missing for one partition must not
     /// hide the others.
     fn committed(
         &self,

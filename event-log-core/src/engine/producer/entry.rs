@@ -36,7 +36,7 @@ pub(in crate::engine) struct Entry<E> {
     /// Its number among all accepted events, given by the queue.
     pub(in crate::engine) sequence: u64,
     /// A request with it got lost. It was not there when the log was read back, and is sent again; but that
-    /// the lost one never arrives, nobody can say.
+    /// the lost one never arrives is not certain.
     pub(in crate::engine) may_be_under_way: bool,
     /// Holds the event until it is resolved.
     promise: Promise<E>,
@@ -92,7 +92,7 @@ impl<E> Entry<E> {
         }
     }
 
-    /// Resolves the ticket with the failure. If nobody holds it, the event is dropped, and no failure made for it.
+    /// Resolves the ticket with the failure. Without a holder the event is dropped, and no failure made for it.
     pub(in crate::engine) fn fail(mut self, failure: AppendErrorKind) {
         if self.promise.is_orphaned() {
             let event = self.promise.withdraw();
@@ -118,7 +118,7 @@ impl<E> Entry<E> {
         self.promise.mark_buffered()
     }
 
-    /// Whether nobody waits for the outcome any more.
+    /// Whether the ticket was dropped.
     pub(in crate::engine) fn is_orphaned(&self) -> bool {
         self.promise.is_orphaned()
     }

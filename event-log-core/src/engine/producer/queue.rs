@@ -43,7 +43,7 @@ pub(in crate::engine) enum WhenFull {
 
 /// What became of events that were offered.
 pub(in crate::engine) enum Admission<E> {
-    /// In the queue. `buffered` when the log is away, so that nobody should wait for the outcome.
+    /// In the queue. `buffered` when the log is away, so that no caller should wait for the outcome.
     Queued {
         buffered: bool,
     },
@@ -212,7 +212,7 @@ impl<E> Queue<E> {
         partitions.chain(self.resolving.iter().copied()).min().unwrap_or(self.accepted)
     }
 
-    /// Nothing queued, nothing in flight, nobody waiting: an event may pass the queue by.
+    /// Nothing queued, in flight or waiting for space: an event may pass the queue by.
     pub(in crate::engine) fn is_idle(&self) -> bool {
         self.phase == Phase::Connected && self.buffered() == 0 && self.waiters.is_empty()
     }
@@ -237,7 +237,7 @@ impl<E> Queue<E> {
             }
             Phase::Connected | Phase::Away => {}
         }
-        // Nobody overtakes those who wait already, but whoever has gone away is not waiting.
+        // No event overtakes those that wait already; one whose caller has dropped its future does not wait.
         self.admit_waiting();
         if self.waiters.is_empty() && self.has_space_for(entries.as_ref()) {
             self.push(entries);
@@ -369,7 +369,7 @@ impl<E> Queue<E> {
         }
     }
 
-    /// Accepts nothing more. Those who wait for space are turned away.
+    /// Accepts nothing more. What waits for space is rejected.
     pub(in crate::engine) fn close(&mut self) {
         if self.phase == Phase::Closed {
             return;
@@ -448,7 +448,7 @@ impl<E> Queue<E> {
     }
 
     /// Lets in from the front whatever fits. An `append` that was dropped while it waited for space takes its
-    /// events with it, so that nobody waits behind it.
+    /// events with it, so that no other waits behind it.
     fn admit_waiting(&mut self) {
         while let Some(waiting) = self.waiters.front() {
             if !waiting.is_cancelled() && !self.has_space_for(&waiting.entries) {

@@ -2,7 +2,7 @@
 //!
 //! * The **queue** is changed by everybody, under its lock.
 //! * The **state** is published by what changed the queue, after it has released the lock.
-//! * `fast_path` is set by the writer when it finds the queue idle, and cleared by whoever queues something.
+//! * `fast_path` is set by the writer when it finds the queue idle, and cleared by each caller that queues something.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +23,7 @@ use crate::log::CloseError;
 use crate::position::{Offset, PartitionId, Timestamp};
 use crate::state::{Connection, LogState, Recovered, StateReceiver, StateSender};
 use crate::ticket::contain;
+use crate::waking::contain_wakes;
 use crate::watermark::Watermarks;
 
 pub(in crate::engine) struct Shared<E> {
@@ -85,7 +86,7 @@ impl<E> Shared<E> {
 
     /// Whether an event may be appended without the queue.
     ///
-    /// A caller that reads `true` has no event of its own in the queue, nor has anybody whose call returned
+    /// A caller that reads `true` has no event of its own in the queue, nor has any caller whose call returned
     /// before this one began: had there been one, `fast_path` would have been cleared before that call returned,
     /// and is only set again once the queue has been emptied into the log.
     pub(in crate::engine) fn has_fast_path(&self) -> bool {
@@ -270,7 +271,7 @@ impl<E> Shared<E> {
             self.hurry.notify_one();
         }
         // The sender lives as long as `self`.
-        let _ = settled.wait_for(|&settled| settled >= mark).await;
+        let _ = contain_wakes(settled.wait_for(|&settled| settled >= mark)).await;
     }
 
     /// Accepts nothing more, and has the writer stop at `deadline`. A second call changes nothing.
@@ -344,7 +345,7 @@ impl<E> Shared<E> {
 
     /// Waits until the writer has ended; the first who asks gets what was left over.
     pub(in crate::engine) async fn ended(&self) -> CloseError<E> {
-        let _ = self.ended.subscribe().wait_for(|&ended| ended).await;
+        let _ = contain_wakes(self.ended.subscribe().wait_for(|&ended| ended)).await;
         self.leftover.lock().take().unwrap_or_default()
     }
 

@@ -45,7 +45,7 @@
 pub mod codec;
 mod config;
 mod consumer;
-#[doc = include_str!("../../CONTRACT.md")]
+#[doc = include_str!("../CONTRACT.md")]
 pub mod contract {}
 mod dead_letter;
 mod error;

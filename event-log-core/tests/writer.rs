@@ -175,7 +175,7 @@ impl ProducerConnection for Connection {
         Ok(Some(self.log.append(partition, messages)))
     }
 
-    async fn fetch(&mut self, request: FetchRequest) -> Result<FetchResponse, Error> {
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         let FetchRequest { partition, from, max_records: count, .. } = request;
         let mut state = self.log.state.lock();
         state.read_back.push(partition.0);

@@ -59,7 +59,7 @@ impl ProducerConnection for IggyProducerConnection {
         }
     }
 
-    async fn fetch(&mut self, request: FetchRequest) -> Result<FetchResponse, Error> {
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         read::fetch(&self.shared, &self.client, request).await.map_err(CallError::into_error)
     }
 

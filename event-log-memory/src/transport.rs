@@ -172,7 +172,7 @@ impl ProducerConnection for MemoryProducerConnection {
         Err(lost(true))
     }
 
-    async fn fetch(&mut self, request: FetchRequest) -> Result<FetchResponse, Error> {
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         self.connection.fetch(request)
     }
 

@@ -45,15 +45,21 @@ async fn two_members(log: &Log, one: &mut Reader) -> (Reader, PartitionId) {
     (two, kept)
 }
 
-pub(super) async fn c8_a_partition_that_was_away_goes_on_at_the_groups_place(
-    harness: &dyn Harness,
-) -> CaseResult {
+/// A log of two partitions with so many events in each, and a key of each: their numbers begin at 0 and at 100.
+async fn two_partitions(harness: &dyn Harness, each: u64) -> (Log, [String; 2]) {
     let keys = keys_of_two_partitions();
     let log = open_with(harness, &partitions(2)).await;
-    for number in 0..30 {
+    for number in 0..each {
         append(&log, Probe::new(&keys[0], number)).await;
         append(&log, Probe::new(&keys[1], 100 + number)).await;
     }
+    (log, keys)
+}
+
+pub(super) async fn c8_a_partition_that_was_away_goes_on_at_the_groups_place(
+    harness: &dyn Harness,
+) -> CaseResult {
+    let (log, _) = two_partitions(harness, 30).await;
     let mut one = reader(&log, "readers").await;
     // So that it has read a part of each, and committed a part of that.
     let mut seen = Vec::new();
@@ -89,12 +95,7 @@ pub(super) async fn c8_a_partition_that_was_away_goes_on_at_the_groups_place(
 }
 
 pub(super) async fn c8_a_member_that_looked_away_moves_no_place_back(harness: &dyn Harness) -> CaseResult {
-    let keys = keys_of_two_partitions();
-    let log = open_with(harness, &partitions(2)).await;
-    for number in 0..30 {
-        append(&log, Probe::new(&keys[0], number)).await;
-        append(&log, Probe::new(&keys[1], 100 + number)).await;
-    }
+    let (log, _) = two_partitions(harness, 30).await;
     let mut one = reader(&log, "readers").await;
     while one.position().iter().any(|(_, next)| next < Offset(10)) {
         poll(&mut one, 1, PATIENCE).await;
@@ -373,12 +374,7 @@ pub(super) async fn c13_a_cursor_of_another_consumer_is_an_error(harness: &dyn H
 }
 
 pub(super) async fn c13_a_partition_that_came_back_is_committed(harness: &dyn Harness) -> CaseResult {
-    let keys = keys_of_two_partitions();
-    let log = open_with(harness, &partitions(2)).await;
-    for number in 0..10 {
-        append(&log, Probe::new(&keys[0], number)).await;
-        append(&log, Probe::new(&keys[1], 100 + number)).await;
-    }
+    let (log, keys) = two_partitions(harness, 10).await;
     let mut one = reader(&log, "readers").await;
     read(&mut one, 20).await;
     let (mut two, kept) = two_members(&log, &mut one).await;

@@ -265,7 +265,7 @@ pub trait Transport: Send + Sync + 'static {
 }
 
 /// The producer's connection. Every call ends within a deadline of the transport's own.
-pub trait ProducerConnection: Send + 'static {
+pub trait ProducerConnection: Send + Sync + 'static {
     /// Appends messages to one partition in one request. Returns the offset of the first, when the log said so; the
     /// others follow it without a gap.
     ///
@@ -277,7 +277,7 @@ pub trait ProducerConnection: Send + 'static {
     ) -> impl Future<Output = Result<Option<Offset>, SendError>> + Send;
 
     /// Fetches records, for reading back what became of a request.
-    fn fetch(&mut self, request: FetchRequest) -> impl Future<Output = Result<FetchResponse, Error>> + Send;
+    fn fetch(&self, request: FetchRequest) -> impl Future<Output = Result<FetchResponse, Error>> + Send;
 
     /// Completes when the connection is known to be lost, with the reason. Cancel safe; never completes for a transport
     /// that only finds out by sending.

@@ -177,7 +177,7 @@ impl ProducerConnection for Connection {
         Ok(Some(base))
     }
 
-    async fn fetch(&mut self, request: FetchRequest) -> Result<FetchResponse, Error> {
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         Ok(self.0.fetch(request))
     }
 

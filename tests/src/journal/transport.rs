@@ -173,7 +173,7 @@ impl ProducerConnection for JournalProducer {
         }
     }
 
-    async fn fetch(&mut self, request: FetchRequest) -> Result<FetchResponse, Error> {
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         self.connection.ask(|state| state.fetch(request))
     }
 

@@ -5,7 +5,6 @@ use serde::de::DeserializeOwned;
 
 use super::Consumer;
 use super::partition::{EndedBy, PartitionReader};
-use super::start::check_partitions;
 use crate::engine::scan::{Scan, scan};
 use crate::engine::transport::{GroupMember, Transport};
 use crate::error::Error;
@@ -135,5 +134,19 @@ async fn tail<M: GroupMember>(
             return Ok(found);
         }
         window = window.saturating_mul(2);
+    }
+}
+
+/// Refuses a position that names partitions which the log has not.
+fn check_partitions(to: &SeekPosition, partitions: u32) -> Result<(), Error> {
+    let is_unknown = |partition: &PartitionId| partition.0 >= partitions;
+    let unknown = match to {
+        SeekPosition::Position(position) => Some(position.partition).filter(is_unknown),
+        SeekPosition::Cursor(cursor) => Cursor::iter(cursor).map(|(partition, _)| partition).find(is_unknown),
+        _ => None,
+    };
+    match unknown {
+        Some(partition) => Err(Error::invalid("seek", format!("the log has no partition {partition}"))),
+        None => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 use super::seek;
 use crate::engine::transport::{CommitMode, GroupMember, Transport};
 use crate::error::{CommitErrorKind, Error};
-use crate::position::{Cursor, PartitionId, SeekPosition};
+use crate::position::{PartitionId, SeekPosition};
 use crate::record::Notice;
 
 /// Sees to it that the group has a place in every partition, before anything is delivered to anyone. What does not hold of
@@ -50,18 +50,4 @@ pub(super) async fn ensure<T: Transport>(
         }
     }
     Ok(notices)
-}
-
-/// Refuses a position that names partitions which the log has not.
-pub(super) fn check_partitions(to: &SeekPosition, partitions: u32) -> Result<(), Error> {
-    let is_unknown = |partition: &PartitionId| partition.0 >= partitions;
-    let unknown = match to {
-        SeekPosition::Position(position) => Some(position.partition).filter(is_unknown),
-        SeekPosition::Cursor(cursor) => Cursor::iter(cursor).map(|(partition, _)| partition).find(is_unknown),
-        _ => None,
-    };
-    match unknown {
-        Some(partition) => Err(Error::invalid("seek", format!("the log has no partition {partition}"))),
-        None => Ok(()),
-    }
 }

@@ -53,6 +53,11 @@ impl<E> PartitionQueue<E> {
         self.in_flight.is_none() && !(self.resend.is_empty() && self.waiting.is_empty())
     }
 
+    /// Whether requests came back.
+    pub(super) fn is_to_resend(&self) -> bool {
+        !self.resend.is_empty()
+    }
+
     /// The sequence number of the first event that is not resolved.
     pub(super) fn first_sequence(&self) -> Option<u64> {
         let requests = self.in_flight.iter().chain(&self.resend);

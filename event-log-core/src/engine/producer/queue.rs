@@ -296,8 +296,10 @@ impl<E> Queue<E> {
         partition: PartitionId,
         result: Result<Option<Offset>, SendError>,
     ) -> Result<(), Error> {
-        let completed = self.partitions[partition.0 as usize].complete(result, &mut self.effects);
-        self.effects.may_expire_sooner = true;
+        let queue = &mut self.partitions[partition.0 as usize];
+        let completed = queue.complete(result, &mut self.effects);
+        // What is in flight does not expire; what came back may, and is older than all that waits.
+        self.effects.may_expire_sooner |= queue.is_to_resend();
         self.check_ready(partition);
         completed
     }

@@ -6,11 +6,9 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
-use std::time::Duration;
-
-use tokio::task::coop::consume_budget;
 
 use super::shared::Shared;
+use crate::engine::scan::{Scan, scan};
 use crate::engine::transport::{FetchRequest, Landmark, ProducerConnection, Transport};
 use crate::error::Error;
 use crate::event::EventId;
@@ -41,7 +39,7 @@ pub(super) struct ReadBack {
 pub(super) async fn recover<E, T: Transport>(
     shared: &Shared<E>,
     transport: &T,
-    connection: &mut T::Producer,
+    connection: &T::Producer,
 ) -> Result<(), Error> {
     let watermarks = transport.watermarks().await?;
     for unresolved in shared.unresolved() {
@@ -54,7 +52,7 @@ pub(super) async fn recover<E, T: Transport>(
 }
 
 async fn read_unresolved<S: ProducerConnection>(
-    connection: &mut S,
+    connection: &S,
     unresolved: &Unresolved,
     marks: Option<PartitionWatermarks>,
 ) -> Result<ReadBack, Error> {
@@ -75,7 +73,7 @@ async fn read_unresolved<S: ProducerConnection>(
 /// Whether a partition still has the last event that was acknowledged, where it was. One that was purged and has grown
 /// again has another there.
 async fn is_known_again<S: ProducerConnection>(
-    connection: &mut S,
+    connection: &S,
     partition: PartitionId,
     acknowledged: Option<Landmark>,
 ) -> Result<bool, Error> {
@@ -86,44 +84,24 @@ async fn is_known_again<S: ProducerConnection>(
     Ok(fetched.records.first().is_none_or(|record| record.offset != offset || record.id == id))
 }
 
-/// How often an empty answer from before the high watermark is asked again, and how long to wait between.
-const EMPTY_ANSWERS: usize = 100;
-const EMPTY_ANSWER_WAIT: Duration = Duration::from_millis(10);
-
 /// Looks for our events in these offsets of a partition.
 async fn read_back<S: ProducerConnection>(
-    connection: &mut S,
+    connection: &S,
     partition: PartitionId,
     ours: &HashSet<EventId>,
     offsets: Range<Offset>,
 ) -> Result<ReadBack, Error> {
-    let mut seen =
-        ReadBack { found: HashMap::with_capacity(ours.len()), incomplete: false, truncated_to: None };
-    let (mut next, mut empty) = (offsets.start, 0);
-    while next < offsets.end {
-        consume_budget().await;
-        let fetched = connection.fetch(FetchRequest::new(partition, next)).await?;
-        if let Some(low) = fetched.low.filter(|&low| low > next) {
-            seen.incomplete = true;
-            next = low;
-        }
-        let scanned_to = fetched.scanned_to.filter(|&scanned_to| scanned_to > next);
-        let read_to = fetched.records.last().map(|last| last.offset.next()).max(scanned_to);
-        let Some(read_to) = read_to else {
-            // No proof of the end: faults of the log look like this too.
-            empty += 1;
-            if empty > EMPTY_ANSWERS {
-                return Err(Error::Unavailable(Some("the log does not return what it says it has".into())));
+    let mut found: HashMap<_, VecDeque<_>> = HashMap::with_capacity(ours.len());
+    let scanned = scan(
+        |request| connection.fetch(request),
+        Scan { partition, offsets },
+        |record| {
+            if ours.contains(&record.id) {
+                // The first copies are ours in the order of the request; the first is the one that consumers deliver.
+                found.entry(record.id).or_default().push_back(record.offset);
             }
-            tokio::time::sleep(EMPTY_ANSWER_WAIT).await;
-            continue;
-        };
-        next = next.max(read_to);
-        let found = fetched.records.iter().filter(|record| ours.contains(&record.id));
-        for record in found {
-            // The first copies are ours in the order of the request; the first is the one that consumers deliver.
-            seen.found.entry(record.id).or_default().push_back(record.offset);
-        }
-    }
-    Ok(seen)
+        },
+    );
+    let incomplete = scanned.await?;
+    Ok(ReadBack { found, incomplete, truncated_to: None })
 }

@@ -76,15 +76,15 @@ impl<E> Request<E> {
     /// Where its last event is when its first is at `base`.
     pub(super) fn last_at(&self, base: Option<Offset>) -> Option<Landmark> {
         let (base, last) = (base?, self.entries.last()?);
-        Some(Landmark { offset: Offset(base.0 + self.entries.len() as u64 - 1), id: last.id })
+        Some(Landmark { offset: Offset(base.0.saturating_add(self.entries.len() as u64 - 1)), id: last.id })
     }
 
     /// Each event as a request of its own, or the only one.
     pub(super) fn split(mut self) -> Result<Vec<Self>, Entry<E>> {
-        if self.entries.len() == 1
-            && let Some(entry) = self.entries.pop()
-        {
-            return Err(entry);
+        if self.entries.len() == 1 {
+            if let Some(entry) = self.entries.pop() {
+                return Err(entry);
+            }
         }
         let alone = |(entry, message): (_, &Message)| Self {
             entries: vec![entry],

@@ -1,6 +1,6 @@
-//! What the handles, the writer and the supervisor of one log have in common, and who may change what.
+//! What the handles and the writer of one log have in common, and who may change what.
 //!
-//! * The **queue** is changed by everybody, under its lock.
+//! * The **queue** is changed by all of them, under its lock.
 //! * The **state** is published by what changed the queue, after it has released the lock.
 //! * `fast_path` is set by the writer when it finds the queue idle, and cleared by each caller that queues something.
 
@@ -404,7 +404,7 @@ impl<E> Shared<E> {
         let Effects { acked, found, failed, wakers, released, cancelled, dropped, .. } = effects;
         if let Some((entries, base)) = acked {
             for (entry, nth) in entries.into_iter().zip(0..) {
-                entry.commit(base.map(|base| Offset(base.0 + nth)));
+                entry.commit(base.map(|base| Offset(base.0.saturating_add(nth))));
             }
         }
         found.into_iter().for_each(|(entry, offset)| entry.commit(Some(offset)));

@@ -84,8 +84,8 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 Some(connection) => Some(connection),
                 None => self.reconnect().await,
             };
-            let Some(mut connection) = connected else { return };
-            match recover(&self.shared, &*self.transport, &mut connection).await {
+            let Some(connection) = connected else { return };
+            match recover(&self.shared, &*self.transport, &connection).await {
                 Ok(()) => {
                     self.marked_at = Instant::now();
                     self.failed_attempts = 0;

@@ -64,8 +64,9 @@ pub trait EventConsumer<E>: Send {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] when the position names a partition that the log does not have, and
-    /// whatever keeps the backend from being asked; the consumer stays where it was.
+    /// [`Error::InvalidArgument`] when the position names a partition that the log does not have;
+    /// [`Error::Unavailable`] when the backend cannot be asked, or has not said yet where the group stands in one of the
+    /// partitions of this consumer, which would not be moved. The consumer stays where it was.
     ///
     /// # Cancel safety
     ///

@@ -107,3 +107,37 @@ async fn a_gap_behind_the_last_record_stops_no_reader() {
     let fetches = server.fetches.load(Relaxed) - start;
     assert!(fetches <= 2, "{fetches} fetches in a minute in which nothing is appended");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_seek_passes_over_no_partition_whose_place_is_not_known() {
+    let server = Arc::new(Server::default());
+    let log = server.with_events(3).await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    assert_eq!(consumer.poll(100, SECOND).await.unwrap().len(), 6);
+    server.committed_of_1_fails.store(true, Relaxed);
+    server.epoch_of_1.store(1, Relaxed);
+    let error = consumer.seek(SeekPosition::End).await.expect_err("partition 1 would stay behind");
+    assert!(error.is_retryable(), "{error:?}");
+    server.committed_of_1_fails.store(false, Relaxed);
+    let start = Instant::now();
+    while consumer.seek(SeekPosition::End).await.is_err() {
+        assert!(start.elapsed() < 60 * SECOND, "the place is known again");
+        drop(consumer.poll(1, Duration::from_millis(100)).await);
+    }
+    assert_eq!(consumer.position().len(), 2);
+    let batch = consumer.poll(100, Duration::from_millis(500)).await.unwrap();
+    assert!(batch.is_empty(), "it was all behind the end: {batch:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_that_is_met_while_opening_is_reported() {
+    let server = Arc::new(Server::default());
+    let log = server.with_events(3).await;
+    // Another member has started the group.
+    drop(log.consumer("g").await.unwrap());
+    server.committed_of_1_fails.store(true, Relaxed);
+    let mut consumer = log.consumer("g").await.unwrap();
+    let batch = consumer.poll(100, SECOND).await.unwrap();
+    let is_told = |notice: &Notice| matches!(notice, Notice::Fault { partition: PartitionId(1), .. });
+    assert!(batch.notices.iter().any(is_told), "{:?}", batch.notices);
+}

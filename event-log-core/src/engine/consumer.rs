@@ -124,8 +124,7 @@ where
             letter_from,
         };
         consumer.settle().await?;
-        // The initial assignment is not reported.
-        consumer.notices = Notices::of(notices);
+        consumer.notices.opened(notices);
         Ok(consumer)
     }
 

@@ -101,6 +101,11 @@ impl<T: Transport> Membership<T> {
         self.member.is_some() && self.is_fresh && self.asking.is_none() && self.placing.is_none()
     }
 
+    /// A partition of this member of which it is not known where the group stands: it has no reader yet.
+    pub(super) fn unplaced(&self) -> Option<PartitionId> {
+        self.arriving.first().map(|one| one.partition)
+    }
+
     /// When something has to be done although no task has ended.
     pub(super) fn alarm(&self) -> Option<Instant> {
         let rejoin = self.rejoin_at.filter(|_| self.member.is_none());

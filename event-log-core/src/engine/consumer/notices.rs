@@ -17,8 +17,10 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    pub(super) fn of(others: Vec<Notice>) -> Self {
-        Self { others, ..Self::default() }
+    /// The consumer is open: the partitions that it has from the beginning are not reported, and what opening it has shown is.
+    pub(super) fn opened(&mut self, others: Vec<Notice>) {
+        self.assigned.clear();
+        self.others.extend(others);
     }
 
     pub(super) fn is_empty(&self) -> bool {

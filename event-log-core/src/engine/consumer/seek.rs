@@ -20,6 +20,10 @@ where
     pub(super) async fn seek_to(&mut self, to: SeekPosition) -> Result<(), Error> {
         check_partitions(&to, self.transport.properties().partitions)?;
         self.settle().await?;
+        if let Some(partition) = self.membership.unplaced() {
+            let problem = format!("the place of the group in partition {partition} is not known yet");
+            return Err(Error::Unavailable(Some(problem.into())));
+        }
         let ours: Vec<_> = self.readers.iter().map(PartitionReader::partition).collect();
         if let SeekPosition::Position(position) = &to {
             if !ours.contains(&position.partition) {

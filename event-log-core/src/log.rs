@@ -32,7 +32,7 @@ use crate::watermark::{Lag, Watermarks};
 ///
 /// # Outcomes
 ///
-/// Every event that is accepted ends in exactly one of three ways: **committed** at a position; **not
+/// Every event that is accepted ends in exactly one of three ways: **acknowledged** at a position; **not
 /// appended**, with the event handed back; or **unknown**, with the event handed back, when the log was
 /// closed (or a deadline passed) while it could not be learnt whether a request had arrived.
 #[async_trait]

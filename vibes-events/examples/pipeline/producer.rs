@@ -18,7 +18,7 @@ use crate::{EventsLog, Failure};
 pub(crate) struct Produced {
     /// Events in the input.
     pub(crate) events: u64,
-    pub(crate) committed: u64,
+    pub(crate) acknowledged: u64,
     pub(crate) not_appended: u64,
     pub(crate) unknown: u64,
     pub(crate) parked: u64,
@@ -90,11 +90,11 @@ impl Produced {
                 Err(error) => Err(error),
             };
             match outcome {
-                Ok(committed) => {
-                    self.committed += 1;
-                    self.per_partition[committed.partition.0 as usize] += 1;
+                Ok(ack) => {
+                    self.acknowledged += 1;
+                    self.per_partition[ack.partition.0 as usize] += 1;
                     if let Some(session) = session {
-                        self.sessions.entry(session).or_default().push(committed.id);
+                        self.sessions.entry(session).or_default().push(ack.id);
                     }
                 }
                 Err(error) if matches!(error.kind(), AppendErrorKind::Unknown(_)) => self.unknown += 1,

@@ -20,7 +20,7 @@ pub(crate) struct GroupLag {
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     events: u64,
-    committed: u64,
+    acknowledged: u64,
     not_appended: u64,
     unknown: u64,
     dropped: u64,
@@ -74,7 +74,7 @@ impl Report {
         notices.extend(assessment.notices.iter().cloned());
         Self {
             events: produced.events,
-            committed: produced.committed,
+            acknowledged: produced.acknowledged,
             not_appended: produced.not_appended,
             unknown: produced.unknown,
             dropped,
@@ -96,10 +96,10 @@ impl Report {
 
     /// Nothing was lost: every event is in the log, and was read by every group, each session in order.
     pub(crate) fn is_whole(&self) -> bool {
-        self.committed == self.events
+        self.acknowledged == self.events
             && self.undecodable == 0
             && self.sessions_in_order == self.sessions
-            && self.read.iter().all(|group| group.records >= self.committed)
+            && self.read.iter().all(|group| group.records >= self.acknowledged)
             && self.lag.iter().all(|group| group.offsets == 0)
     }
 }
@@ -129,7 +129,7 @@ impl fmt::Display for Report {
                 "events",
                 format!("{} in {} ms, {}/s appended", self.events, self.elapsed_ms, self.appended_per_second),
             ),
-            ("committed", self.committed.to_string()),
+            ("acknowledged", self.acknowledged.to_string()),
             ("not appended", format!("{}, of them dropped {}", self.not_appended, self.dropped)),
             ("unknown", self.unknown.to_string()),
             ("malformed lines", format!("{} parked", self.parked)),

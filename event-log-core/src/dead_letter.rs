@@ -84,10 +84,20 @@ impl LetterFrom {
             position,
             id: record.id,
             timestamp: record.timestamp,
-            reason: error.to_string(),
+            reason: shown(error),
             payload: record.payload.clone(),
         }
     }
+}
+
+/// What the error says; it is the application's, and may not be able to.
+#[cfg(feature = "engine")]
+fn shown(error: &CodecError) -> String {
+    let shown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| error.to_string()));
+    shown.unwrap_or_else(|panic| {
+        crate::ticket::contain(|| drop(panic));
+        "the error of the codec cannot be shown".to_owned()
+    })
 }
 
 /// A version 5 UUID (RFC 9562) of where the letter comes from.

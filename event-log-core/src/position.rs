@@ -105,7 +105,11 @@ struct Entry {
 /// process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(not(feature = "engine"), allow(dead_code, reason = "only the engine's consumers draw epochs"))]
-pub(crate) struct Epoch(std::num::NonZeroU64);
+pub(crate) struct Epoch {
+    /// Unique in this process.
+    consumer: std::num::NonZeroU64,
+    number: u64,
+}
 
 impl Cursor {
     /// A cursor that knows no partition.
@@ -164,13 +168,32 @@ impl Cursor {
     }
 }
 
+/// Draws the epochs of one consumer.
 #[cfg(feature = "engine")]
-impl Epoch {
-    /// One that no cursor of this process carries yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Epochs {
+    consumer: std::num::NonZeroU64,
+    last: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}
+
+#[cfg(feature = "engine")]
+impl Epochs {
+    /// Those of a new consumer.
     pub(crate) fn new() -> Self {
         static LAST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let last = LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Self(std::num::NonZeroU64::MIN.saturating_add(last))
+        Self { consumer: std::num::NonZeroU64::MIN.saturating_add(last), last: std::sync::Arc::default() }
+    }
+
+    /// One that no cursor carries yet.
+    pub(crate) fn draw(&self) -> Epoch {
+        let number = self.last.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Epoch { consumer: self.consumer, number }
+    }
+
+    /// Whether it is one of this consumer's.
+    pub(crate) fn has_drawn(&self, epoch: Epoch) -> bool {
+        self.consumer == epoch.consumer
     }
 }
 
@@ -264,7 +287,7 @@ pub enum SeekPosition {
     /// The first record of every partition that was appended at this time or later.
     Timestamp(Timestamp),
     /// The last `n` records of the whole log, by append time; all of them when the log has fewer. Its cost
-    /// depends on `n`, not on the length of the log.
+    /// depends on `n`, not on the length of the log. A second copy among them counts, although it is not delivered.
     FromEnd(usize),
 }
 

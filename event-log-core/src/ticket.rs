@@ -312,7 +312,9 @@ impl<E> Drop for Promise<E> {
 
 /// Runs code of the application, or of its executor. A panic in it does not reach the log.
 pub(crate) fn contain(run: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+        // Not even dropping what it panicked with is safe.
+        std::mem::forget(panic);
         tracing::error!("dropping an event, or waking a task that waits for its outcome, panicked");
     }
 }

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 /// All groups of a topic. A group is there from its first member or commit until it is deleted.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
+    /// The last epoch of any partition in any group: a group that is deleted and made again begins no epoch again.
+    last_epoch: Arc<AtomicU64>,
     groups: Mutex<HashMap<String, Arc<Group>>>,
 }
 
@@ -23,7 +25,9 @@ impl Groups {
     /// group cannot be deleted between being found and being joined.
     pub(crate) fn join(&self, name: &str, partitions: u32, instance: u128) -> (Arc<Group>, MemberId) {
         let mut groups = self.groups.lock();
-        let group = groups.entry(name.to_owned()).or_insert_with(|| Arc::new(Group::new(partitions)));
+        let group = groups
+            .entry(name.to_owned())
+            .or_insert_with(|| Arc::new(Group::new(partitions, &self.last_epoch)));
         let member = group.join(instance);
         (Arc::clone(group), member)
     }
@@ -70,6 +74,7 @@ pub(crate) struct MemberId(u64);
 pub(crate) struct Group {
     /// Changes with every change of the membership, so that a member need not lock to see that there is none.
     generation: AtomicU64,
+    last_epoch: Arc<AtomicU64>,
     state: Mutex<GroupState>,
 }
 
@@ -85,7 +90,7 @@ struct GroupState {
 struct PartitionState {
     committed: Option<Offset>,
     owner: Option<MemberId>,
-    /// The consumer that had it last, and how often that has changed.
+    /// The consumer that had it last, and the epoch that began with it.
     last_instance: Option<u128>,
     epoch: u64,
 }
@@ -98,10 +103,10 @@ impl PartitionState {
 }
 
 impl Group {
-    fn new(partitions: u32) -> Self {
+    fn new(partitions: u32, last_epoch: &Arc<AtomicU64>) -> Self {
         let partitions = vec![PartitionState::default(); partitions as usize];
         let state = GroupState { next_member: 0, members: Vec::new(), partitions };
-        Self { generation: AtomicU64::new(0), state: Mutex::new(state) }
+        Self { generation: AtomicU64::new(0), last_epoch: Arc::clone(last_epoch), state: Mutex::new(state) }
     }
 
     fn join(&self, instance: u128) -> MemberId {
@@ -127,7 +132,7 @@ impl Group {
             partition.owner = owner.map(|(member, _)| member);
             if let Some((_, instance)) = owner {
                 if partition.last_instance.replace(instance) != Some(instance) {
-                    partition.epoch += 1;
+                    partition.epoch = self.last_epoch.fetch_add(1, Ordering::Relaxed) + 1;
                 }
             }
         }
@@ -159,10 +164,14 @@ impl Group {
         owned.map(|state| state.committed = Some(next)).is_some()
     }
 
-    /// Stores where the group begins, unless it has a place in the partition.
-    pub(crate) fn initialise(&self, partition: PartitionId, start: Offset) -> bool {
+    /// Stores where the group begins in these partitions, where it has no place: all at once, so that of two members that
+    /// do this one prevails. `false` for a partition that there is not.
+    pub(crate) fn initialise(&self, places: &[(PartitionId, Offset)]) -> Vec<bool> {
         let mut state = self.state.lock();
-        let state = state.partitions.get_mut(partition.0 as usize);
-        state.map(|state| state.committed.get_or_insert(start)).is_some()
+        let mut store = |&(partition, start): &(PartitionId, Offset)| {
+            let state = state.partitions.get_mut(partition.0 as usize);
+            state.map(|state| state.committed.get_or_insert(start)).is_some()
+        };
+        places.iter().map(&mut store).collect()
     }
 }

@@ -219,6 +219,10 @@ impl MemoryMember {
     }
 }
 
+const fn or_revoked(stored: bool) -> Result<(), CommitErrorKind> {
+    if stored { Ok(()) } else { Err(CommitErrorKind::Revoked) }
+}
+
 impl GroupMember for MemoryMember {
     async fn assignments(&self, known: Option<u64>) -> Result<Option<Assignments>, Error> {
         self.connection.check()?;
@@ -246,16 +250,18 @@ impl GroupMember for MemoryMember {
         places: &[(PartitionId, Offset)],
         mode: CommitMode,
     ) -> Vec<Result<(), CommitErrorKind>> {
+        if mode == CommitMode::Initialise {
+            return match self.connection.check() {
+                Ok(_) => self.group.initialise(places).into_iter().map(or_revoked).collect(),
+                Err(_) => places.iter().map(|_| Err(CommitErrorKind::Failed(disconnected()))).collect(),
+            };
+        }
         let commit = |&(partition, next): &(PartitionId, Offset)| {
             let topic = self.connection.check().map_err(CommitErrorKind::Failed)?;
-            if mode == CommitMode::Replace && topic.faults.commit_fails(partition) {
+            if topic.faults.commit_fails(partition) {
                 return Err(CommitErrorKind::Failed(injected()));
             }
-            let stored = match mode {
-                CommitMode::Replace => self.group.commit(self.id, partition, next),
-                CommitMode::Initialise => self.group.initialise(partition, next),
-            };
-            if stored {
+            if self.group.commit(self.id, partition, next) {
                 return Ok(());
             }
             // A member that was cut off has no partitions, and may have them again when it has joined again.

@@ -21,7 +21,7 @@ mod window;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -35,14 +35,14 @@ use self::fetch::Source;
 use self::membership::{Change, Membership, Place};
 use self::notices::Notices;
 use self::partition::{EndedBy, EndedEpoch, PartitionReader};
-use super::task::{Task, poll_task};
-use super::transport::{Assignment, GroupMember, Transport};
+use super::task::Task;
+use super::transport::{Assignment, GroupMember, KnownEnd, Transport};
 use crate::codec::Codec;
 use crate::consumer::{ConsumerOptions, EventConsumer};
 use crate::dead_letter::LetterFrom;
 use crate::error::{CommitError, Error};
 use crate::limits;
-use crate::position::{Cursor, PartitionId, SeekPosition};
+use crate::position::{Cursor, Epochs, PartitionId, SeekPosition};
 use crate::record::EventBatch;
 
 /// A consumer over a [`Transport`].
@@ -63,6 +63,7 @@ pub(super) struct Consumer<E, T: Transport> {
     turns: u64,
     position: Cursor,
     committed: Cursor,
+    epochs: Epochs,
     /// Epochs that have ended, newest last: cursors from them may still come.
     ended: BTreeMap<PartitionId, VecDeque<EndedEpoch>>,
     notices: Notices,
@@ -72,7 +73,19 @@ pub(super) struct Consumer<E, T: Transport> {
 
 struct Waiting {
     task: Task<Vec<PartitionId>>,
+    /// What it waits for a change of.
+    ends: Vec<KnownEnd>,
     deadline: Instant,
+}
+
+/// Awaits within the runtime that the log was opened on: timers need one, and the caller may be on a thread without.
+pub(super) async fn within<F: Future>(runtime: &Handle, future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        let _entered = runtime.enter();
+        future.as_mut().poll(cx)
+    })
+    .await
 }
 
 /// One call of `poll`.
@@ -104,7 +117,8 @@ where
             LetterFrom::new(transport.properties().topic.unwrap_or_default(), Arc::clone(&group));
         let member = transport.join(&group, instance).await?;
         let notices = start::ensure(&*transport, &member, &group, &options.start).await?;
-        let mut membership = Membership::new(Arc::clone(&transport), Arc::clone(&group), instance);
+        let mut membership =
+            Membership::new(Arc::clone(&transport), Arc::clone(&group), options.start.clone(), instance);
         membership.joined(member);
         let mut consumer = Self {
             transport,
@@ -119,24 +133,28 @@ where
             turns: 0,
             position: Cursor::new(),
             committed: Cursor::new(),
+            epochs: Epochs::new(),
             ended: BTreeMap::new(),
             notices: Notices::default(),
             letter_from,
         };
-        consumer.settle().await?;
+        let runtime = consumer.runtime.clone();
+        within(&runtime, consumer.settle()).await?;
         consumer.notices.opened(notices);
         Ok(consumer)
     }
 
     /// Completes when the consumer has a connection, and knows its partitions and where it stands in them.
     async fn settle(&mut self) -> Result<(), Error> {
+        self.settle_until(Membership::is_settled).await
+    }
+
+    async fn settle_until(&mut self, is_enough: impl Fn(&Membership<T>) -> bool) -> Result<(), Error> {
         self.membership.ask_now();
-        let runtime = self.runtime.clone();
         poll_fn(|cx| {
-            let _entered = runtime.enter();
             loop {
                 self.drive_membership(cx, Instant::now())?;
-                if self.membership.is_settled() {
+                if is_enough(&self.membership) {
                     return Poll::Ready(Ok(()));
                 }
                 // One attempt to join is enough: the next call makes another.
@@ -160,7 +178,8 @@ where
             match change {
                 Change::Lost => self.disconnected(),
                 Change::Assigned(assignments) => self.assigned(assignments),
-                Change::Placed { places, faults } => {
+                Change::Placed { places, faults, started } => {
+                    self.notices.started(started);
                     for (partition, error) in faults {
                         self.notices.fault(partition, error);
                     }
@@ -198,7 +217,7 @@ where
             // Of a partition that came after the group had started, everything is news.
             let next = committed.unwrap_or(low);
             self.notices.assigned(assignment.partition);
-            self.readers.push(PartitionReader::new(assignment, committed, next, low));
+            self.readers.push(PartitionReader::new(self.epochs.clone(), assignment, committed, next, low));
         }
         self.readers.sort_by_key(PartitionReader::partition);
         self.show_cursors();
@@ -225,6 +244,9 @@ where
 
     /// Has every reader do what it can do without waiting.
     fn drive_readers(&mut self, cx: &mut Context<'_>, max_count: usize, now: Instant) {
+        for reader in &mut self.readers {
+            poison::poll_letter(reader, cx, now, &mut self.notices);
+        }
         let Some(member) = self.membership.member().map(Arc::clone) else { return };
         // A reader with twice its share of the batch is not asked yet: it would be asked for a share each time, and a
         // request costs more than what it brings.
@@ -242,7 +264,6 @@ where
         let mut lost = None;
         let mut ended = Vec::new();
         for reader in &mut self.readers {
-            poison::poll_letter(reader, cx, now, &mut self.notices);
             let report = reader.advance(cx, &source, wanted);
             self.notices.extend(reader.partition(), report.notices);
             ended.extend(report.ended.map(|ended| (reader.partition(), ended)));
@@ -260,26 +281,26 @@ where
 
     /// Waits for news of what was read to its end. True when there is some.
     fn poll_news(&mut self, cx: &mut Context<'_>, call: &mut Call) -> bool {
-        let Some(member) = self.membership.member() else { return false };
-        if self.readers.iter().any(PartitionReader::is_unanswered) || !self.membership.is_settled() {
+        let Some(member) = self.membership.member().filter(|_| self.membership.is_assigned()) else {
+            return false;
+        };
+        // Those whose answers are under way are no reason not to hear of the others.
+        let ends: Vec<_> = self.readers.iter().filter_map(PartitionReader::known_end).collect();
+        if ends.is_empty() && !self.readers.is_empty() {
+            self.waiting = None;
             return false;
         }
         let deadline = call.deadline;
-        // One from an earlier poll goes on, unless it would end too late for this one.
-        if self.waiting.as_ref().is_some_and(|waiting| waiting.deadline > deadline) {
-            self.waiting = None;
-        }
-        if self.waiting.is_none() {
-            let ends: Vec<_> = self.readers.iter().filter_map(PartitionReader::known_end).collect();
-            let (member, known) = (Arc::clone(member), self.membership.generation());
-            let task = Task::inline(async move { member.wait(&ends, known, deadline).await });
-            self.waiting = Some(Waiting { task, deadline });
-        }
-        let mut task = self.waiting.take().map(|waiting| waiting.task);
-        let Some(news) = poll_task(&mut task, cx) else {
-            self.waiting = task.map(|task| Waiting { task, deadline });
-            return false;
-        };
+        // One from an earlier poll goes on, unless it would end too late for this one, or waits for something else.
+        let (member, known) = (Arc::clone(member), self.membership.generation());
+        self.waiting.take_if(|waiting| waiting.deadline > deadline || waiting.ends != ends);
+        let waiting = self.waiting.get_or_insert_with(|| {
+            let asked = ends.clone();
+            let task = Task::inline(async move { member.wait(&asked, known, deadline).await });
+            Waiting { task, ends, deadline }
+        });
+        let Poll::Ready(news) = waiting.task.poll(cx) else { return false };
+        self.waiting = None;
         let news = news.unwrap_or_default();
         call.has_looked = true;
         self.membership.is_fresh = false;
@@ -292,7 +313,10 @@ where
     fn poll_batch(&mut self, cx: &mut Context<'_>, call: &mut Call) -> Poll<Result<EventBatch<E>, Error>> {
         loop {
             let now = Instant::now();
-            if self.waiting.is_some() && self.poll_news(cx, call) {
+            if self.waiting.is_some()
+                && !(now >= call.deadline && call.has_looked)
+                && self.poll_news(cx, call)
+            {
                 continue;
             }
             self.drive_membership(cx, now)?;
@@ -322,7 +346,8 @@ where
                     return Poll::Ready(Err(lost.unwrap_or(Error::Timeout(call.timeout))));
                 }
             }
-            if self.poll_news(cx, call) {
+            // Behind the deadline the answers in flight are waited for, and nothing else.
+            if !(is_late && call.has_looked) && self.poll_news(cx, call) {
                 continue;
             }
             let call_alarm = if is_late { call.overtime } else { call.deadline };
@@ -379,7 +404,7 @@ where
         // A poll over a backlog never waits, and must not keep the other tasks of its thread from running.
         tokio::task::coop::consume_budget().await;
         let now = Instant::now();
-        let deadline = now.checked_add(timeout).unwrap_or(now + limits::LONGEST_WAIT);
+        let deadline = now + timeout.min(limits::LONGEST_WAIT);
         let mut call = Call {
             max_count: max_count.min(limits::FETCH_RECORDS),
             timeout,
@@ -394,24 +419,23 @@ where
             call.has_looked = true;
         }
         let runtime = self.runtime.clone();
-        poll_fn(|cx| {
-            let _entered = runtime.enter();
-            self.poll_batch(cx, &mut call)
-        })
-        .await
+        within(&runtime, poll_fn(|cx| self.poll_batch(cx, &mut call))).await
     }
 
     async fn commit(&mut self, up_to: &Cursor) -> Result<(), CommitError> {
-        self.commit_up_to(up_to).await
+        let runtime = self.runtime.clone();
+        within(&runtime, self.commit_up_to(up_to)).await
     }
 
     async fn seek(&mut self, to: SeekPosition) -> Result<(), Error> {
-        self.seek_to(to).await
+        let runtime = self.runtime.clone();
+        within(&runtime, self.seek_to(to)).await
     }
 
     async fn end(&mut self) -> Result<Cursor, Error> {
-        self.settle().await?;
-        let marks = self.transport.watermarks().await?;
+        let runtime = self.runtime.clone();
+        within(&runtime, self.settle()).await?;
+        let marks = within(&runtime, self.transport.watermarks()).await?;
         let ours = self.readers.iter().map(PartitionReader::partition);
         Ok(ours.map(|partition| (partition, marks.get(partition).unwrap_or_default().high)).collect())
     }
@@ -430,7 +454,7 @@ where
 
     async fn leave(mut self: Box<Self>) -> Result<(), Error> {
         match self.membership.member() {
-            Some(member) => member.leave().await,
+            Some(member) => within(&self.runtime, member.leave()).await,
             None => Ok(()),
         }
     }

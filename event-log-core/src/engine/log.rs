@@ -15,7 +15,7 @@ use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
 use super::clock::{Clock, IdGenerator, SystemClock, random_seed, seed_of_handle};
-use super::consumer::Consumer;
+use super::consumer::{Consumer, within};
 use super::producer::batch::Batch;
 use super::producer::encode::{Encoder, Prepared};
 use super::producer::entry::Entry;
@@ -90,7 +90,8 @@ impl<E> LogBuilder<E> {
         self
     }
 
-    /// Opens the log: connects, and starts the writer on the current runtime.
+    /// Opens the log: connects, and starts the writer on the current runtime. The log and its consumers may be used from
+    /// any thread, in a runtime or outside of one, as long as this runtime lives: when it ends, so does the log.
     ///
     /// # Errors
     ///
@@ -323,12 +324,9 @@ where
         let instance =
             u128::from(inner.shared.chance.next_u64()) << 64 | u128::from(inner.shared.chance.next_u64());
         let (transport, codec) = (Arc::clone(&inner.transport), inner.encoder.codec());
-        let runtime = Handle::try_current().map_err(|error| Error::Backend {
-            retryable: false,
-            may_have_taken_effect: false,
-            error: Box::new(error),
-        })?;
-        Ok(Box::new(Consumer::open(transport, codec, runtime, group, instance, options).await?))
+        let runtime = inner.runtime.clone();
+        let opening = Consumer::open(transport, codec, runtime, group, instance, options);
+        Ok(Box::new(within(&inner.runtime, opening).await?))
     }
 
     async fn watermarks(&self) -> Result<Watermarks, Error> {

@@ -1,13 +1,15 @@
 //! Awaited work with an owner.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::error::Error;
+use crate::error::{BoxError, Error};
+use crate::ticket::contain;
 
 /// A future that is kept by the struct whose state it will change, and not by the future that waits for it: what else
 /// wakes its owner neither ends nor restarts it. Dropping it ends it.
@@ -31,14 +33,24 @@ impl<T: Send + 'static> Task<T> {
     /// after it was ready.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
         match self {
-            Self::Inline(work) => work.as_mut().poll(cx).map(Ok),
-            Self::Spawned(handle) => Pin::new(handle).poll(cx).map_err(|error| Error::Backend {
-                retryable: true,
-                may_have_taken_effect: true,
-                error: Box::new(error),
-            }),
+            Self::Inline(work) => {
+                let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
+                polled.map_or_else(
+                    |panic| {
+                        contain(|| drop(panic));
+                        *self = Self::Inline(Box::pin(std::future::pending()));
+                        Poll::Ready(Err(failed("it panicked".into())))
+                    },
+                    |polled| polled.map(Ok),
+                )
+            }
+            Self::Spawned(handle) => Pin::new(handle).poll(cx).map_err(|error| failed(Box::new(error))),
         }
     }
+}
+
+fn failed(error: BoxError) -> Error {
+    Error::Backend { retryable: true, may_have_taken_effect: true, error }
 }
 
 impl<T> Drop for Task<T> {

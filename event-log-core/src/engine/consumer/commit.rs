@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::Consumer;
+use super::membership::Membership;
 use super::partition::{EndedBy, PartitionReader};
 use crate::engine::transport::{CommitMode, GroupMember, Transport};
 use crate::error::{CommitError, CommitErrorKind, Error};
@@ -37,11 +38,19 @@ where
         if plan.is_mixed_up || plan.places.is_empty() {
             return finish(Cursor::new(), plan.failures);
         }
-        if let Err(error) = self.prepare(&plan.places).await {
+        if let Err(error) = self.settle_until(Membership::is_assigned).await {
             return finish(Cursor::new(), fail_all(plan, error));
         }
+        let unknown = match self.resolve_doubts(&plan.places).await {
+            Ok(unknown) => unknown,
+            Err(error) => return finish(Cursor::new(), fail_all(plan, error)),
+        };
         // The partitions may be others by now.
-        let Plan { places, mut failures, .. } = self.plan(up_to);
+        let Plan { mut places, mut failures, .. } = self.plan(up_to);
+        places.retain(|(partition, _)| unknown.iter().all(|(unknown, _)| unknown != partition));
+        failures.extend(
+            unknown.into_iter().map(|(partition, error)| (partition, CommitErrorKind::Failed(error))),
+        );
         let Some(member) = self.membership.member().cloned() else {
             let plan = Plan { places, failures, is_mixed_up: false };
             return finish(Cursor::new(), fail_all(plan, Error::Unavailable(None)));
@@ -75,24 +84,25 @@ where
         finish(stored, failures)
     }
 
-    /// Sees to it that the member is connected, that its partitions are known, and where the group stands in these.
-    async fn prepare(&mut self, places: &[(PartitionId, Offset)]) -> Result<(), Error> {
-        self.settle().await?;
-        let is_in_doubt = |reader: &PartitionReader| {
-            reader.commit_in_doubt && places.iter().any(|&(partition, _)| partition == reader.partition())
-        };
-        if self.readers.iter().any(is_in_doubt) {
-            let mut committed = self.transport.committed(&self.group).await?;
-            for reader in &mut self.readers {
-                let place = committed.get_mut(reader.partition().0 as usize);
-                if let Some(place) = place.map(|place| std::mem::replace(place, Ok(None))) {
-                    if reader.commit_in_doubt {
-                        reader.set_committed(place?);
-                    }
-                }
+    /// Asks where the group stands in those of these partitions of which it is in doubt. Returns those of which it stays so.
+    async fn resolve_doubts(
+        &mut self,
+        places: &[(PartitionId, Offset)],
+    ) -> Result<Vec<(PartitionId, Error)>, Error> {
+        let named = |reader: &PartitionReader| places.iter().any(|&(one, _)| one == reader.partition());
+        let mut unknown = Vec::new();
+        if !self.readers.iter().any(|reader| reader.commit_in_doubt && named(reader)) {
+            return Ok(unknown);
+        }
+        let mut committed = self.transport.committed(&self.group).await?;
+        for reader in self.readers.iter_mut().filter(|reader| reader.commit_in_doubt && named(reader)) {
+            let place = committed.get_mut(reader.partition().0 as usize);
+            match place.map_or(Ok(None), |place| std::mem::replace(place, Ok(None))) {
+                Ok(place) => reader.set_committed(place),
+                Err(error) => unknown.push((reader.partition(), error)),
             }
         }
-        Ok(())
+        Ok(unknown)
     }
 
     fn each_reader(
@@ -133,11 +143,27 @@ where
         }
         let reader = self.readers.iter().find(|reader| reader.partition() == partition);
         if let Some(reader) = reader.filter(|reader| epoch.is_none_or(|epoch| epoch == reader.epoch())) {
-            return verdict_of(reader, next);
+            let verdict = verdict_of(reader, next);
+            // An offset without an epoch may be from one that is over.
+            let mut ended = self.ended.get(&partition).into_iter().flatten();
+            let is_late = epoch.is_none() && ended.any(|ended| ended.reached >= next);
+            return match verdict {
+                Verdict::MixedUp(_) if is_late => Verdict::Late(CommitErrorKind::Superseded),
+                verdict => verdict,
+            };
         }
-        let Some(epoch) = epoch else { return Verdict::Late(CommitErrorKind::Revoked) };
+        let Some(epoch) = epoch else {
+            let is_arriving = self.membership.is_arriving(partition);
+            let unplaced = CommitErrorKind::Failed(Error::Unavailable(None));
+            return Verdict::Late(if is_arriving { unplaced } else { CommitErrorKind::Revoked });
+        };
         let ended = self.ended.get(&partition).into_iter().flatten().find(|ended| ended.epoch == epoch);
-        let Some(ended) = ended else { return Verdict::MixedUp(CommitErrorKind::Foreign) };
+        let Some(ended) = ended else {
+            // Of this consumer, and longer ago than is remembered; or of another.
+            let is_own = self.epochs.has_drawn(epoch);
+            let late = Verdict::Late(CommitErrorKind::Superseded);
+            return if is_own { late } else { Verdict::MixedUp(CommitErrorKind::Foreign) };
+        };
         let committed = reader.and_then(PartitionReader::committed).max(ended.committed);
         match ended.by {
             EndedBy::Truncation => Verdict::Late(CommitErrorKind::Superseded),

@@ -35,6 +35,9 @@ pub(super) struct Fetch {
     /// The record that was fetched last, by which the partition is recognised.
     last_read: Option<Landmark>,
     incarnation: Option<u64>,
+    /// The incarnation and the high watermark from before a seek, until the next answer.
+    former: Option<(Option<u64>, Offset)>,
+    is_another_log: bool,
     /// The high watermark, as far as it is known. It only falls when the partition is truncated.
     high: Offset,
     /// How many records to fetch at least.
@@ -120,6 +123,8 @@ impl Fetch {
             from,
             last_read: None,
             incarnation: None,
+            former: None,
+            is_another_log: false,
             high: Offset::ZERO,
             stride: limits::PREFETCH_RECORDS,
             last_len: 0,
@@ -153,9 +158,16 @@ impl Fetch {
         self.truncated = Some(high);
     }
 
-    pub(super) fn forget_incarnation(&mut self) {
-        self.incarnation = None;
+    /// Reading begins where it was found to just now: a truncation from before that is no news. But what was read until
+    /// then may be of another log.
+    pub(super) fn found_in_log(&mut self) {
+        self.former = Some((self.incarnation.take(), self.high));
         self.high = self.from;
+    }
+
+    /// Whether the last answer is from another log than what was read before a seek.
+    pub(super) const fn take_is_another_log(&mut self) -> bool {
+        std::mem::replace(&mut self.is_another_log, false)
     }
 
     /// Where the partition ends; what is not fetched yet is not news either.
@@ -197,8 +209,8 @@ impl Fetch {
 
     /// Forgets what is known of where reading was.
     pub(super) fn move_to(&mut self, from: Offset) {
-        let Self { partition, incarnation, high, .. } = *self;
-        *self = Self { incarnation, high, ..Self::new(partition, from) };
+        let Self { partition, incarnation, former, high, .. } = *self;
+        *self = Self { incarnation, former, high, ..Self::new(partition, from) };
     }
 
     /// Does what can be done without waiting, up to the first result.
@@ -323,6 +335,11 @@ impl Fetch {
     /// Whether the partition was truncated since it was read last.
     fn note_truncation(&mut self, answer: &FetchResponse) -> bool {
         let high = answer.high.unwrap_or(self.high);
+        if let Some((incarnation, former_high)) = self.former.take() {
+            let differs =
+                incarnation.is_some() && answer.incarnation.is_some_and(|now| Some(now) != incarnation);
+            self.is_another_log = differs || answer.high.is_some_and(|high| high < former_high);
+        }
         let known = self.incarnation;
         self.incarnation = answer.incarnation.or(known);
         let is_another = known.is_some() && known != self.incarnation;

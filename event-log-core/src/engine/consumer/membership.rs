@@ -9,19 +9,29 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::start;
 use crate::engine::task::{Task, poll_task};
 use crate::engine::transport::{Assignment, Assignments, GroupMember, Transport};
 use crate::error::Error;
 use crate::limits;
-use crate::position::{Offset, PartitionId};
+use crate::position::{Offset, PartitionId, SeekPosition};
+use crate::record::Notice;
 use crate::watermark::Watermarks;
 
-/// The answer to *where does the group stand*: by partition, and with what the partitions retain.
-type Places = Result<(Vec<Result<Option<Offset>, Error>>, Watermarks), Error>;
+/// The answer to *where does the group stand*.
+struct Places {
+    by_partition: Vec<Result<Option<Offset>, Error>>,
+    /// What the partitions retain.
+    marks: Watermarks,
+    /// The group had no place, and what does not hold of the start that it was given.
+    started: Vec<Notice>,
+}
 
 pub(super) struct Membership<T: Transport> {
     transport: Arc<T>,
     group: Arc<str>,
+    /// Where the group starts if it has no place, because it was deleted.
+    start: SeekPosition,
     /// The same through all reconnections of this consumer.
     instance: u128,
     member: Option<Arc<T::Member>>,
@@ -40,7 +50,7 @@ pub(super) struct Membership<T: Transport> {
     pub(super) is_fresh: bool,
     /// Partitions of this member that have no reader yet.
     arriving: Vec<Assignment>,
-    placing: Option<Task<Places>>,
+    placing: Option<Task<Result<Places, Error>>>,
     place_at: Option<Instant>,
 }
 
@@ -51,7 +61,7 @@ pub(super) enum Change {
     /// These partitions belong to the member, and no others.
     Assigned(Vec<Assignment>),
     /// Where the group stands in some partitions, and why it is not known of others, which are asked for again.
-    Placed { places: Vec<Place>, faults: Vec<(PartitionId, Error)> },
+    Placed { places: Vec<Place>, faults: Vec<(PartitionId, Error)>, started: Vec<Notice> },
     /// Trying again does not help.
     Failed(Error),
 }
@@ -64,10 +74,11 @@ pub(super) struct Place {
 }
 
 impl<T: Transport> Membership<T> {
-    pub(super) fn new(transport: Arc<T>, group: Arc<str>, instance: u128) -> Self {
+    pub(super) fn new(transport: Arc<T>, group: Arc<str>, start: SeekPosition, instance: u128) -> Self {
         Self {
             transport,
             group,
+            start,
             instance,
             member: None,
             joining: None,
@@ -96,9 +107,19 @@ impl<T: Transport> Membership<T> {
         self.generation
     }
 
+    /// Whether the partitions of the member are known as of now.
+    pub(super) fn is_assigned(&self) -> bool {
+        self.member.is_some() && self.is_fresh && self.asking.is_none()
+    }
+
+    /// Whether the partition is the member's, and it is not known where the group stands in it.
+    pub(super) fn is_arriving(&self, partition: PartitionId) -> bool {
+        self.arriving.iter().any(|one| one.partition == partition)
+    }
+
     /// Whether everything that can be known without waiting longer is known.
     pub(super) fn is_settled(&self) -> bool {
-        self.member.is_some() && self.is_fresh && self.asking.is_none() && self.placing.is_none()
+        self.is_assigned() && self.placing.is_none()
     }
 
     /// A partition of this member of which it is not known where the group stands: it has no reader yet.
@@ -108,8 +129,10 @@ impl<T: Transport> Membership<T> {
 
     /// When something has to be done although no task has ended.
     pub(super) fn alarm(&self) -> Option<Instant> {
-        let rejoin = self.rejoin_at.filter(|_| self.member.is_none());
-        rejoin.into_iter().chain(self.place_at.filter(|_| !self.arriving.is_empty())).min()
+        if self.member.is_none() {
+            return self.rejoin_at;
+        }
+        self.place_at.filter(|_| !self.arriving.is_empty())
     }
 
     /// The error that tells why there is no connection.
@@ -210,31 +233,34 @@ impl<T: Transport> Membership<T> {
     fn poll_places(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Change> {
         if self.placing.is_none() && !self.arriving.is_empty() && self.place_at.is_none_or(|at| at <= now) {
             let (transport, group) = (Arc::clone(&self.transport), Arc::clone(&self.group));
-            self.placing = Some(Task::inline(async move {
-                let (places, marks) =
-                    futures::future::join(transport.committed(&group), transport.watermarks()).await;
-                Ok((places?, marks?))
-            }));
+            let (member, start) = (Arc::clone(self.member.as_ref()?), self.start.clone());
+            self.placing =
+                Some(Task::inline(async move { places(&*transport, &member, &group, &start).await }));
             self.place_at = None;
         }
-        let (mut places, marks) = match poll_task(&mut self.placing, cx)?.and_then(|answer| answer) {
-            Ok(answer) => answer,
-            Err(error @ Error::Unavailable(_)) => {
-                self.disconnect(error, now);
-                return Some(Change::Lost);
-            }
-            Err(error) if !error.is_retryable() => return Some(Change::Failed(error)),
-            Err(error) => {
-                self.place_at = Some(now + limits::READER_RETRY_MAX);
-                let partition = self.arriving.first()?.partition;
-                return Some(Change::Placed { places: Vec::new(), faults: vec![(partition, error)] });
-            }
-        };
+        let Places { mut by_partition, marks, started } =
+            match poll_task(&mut self.placing, cx)?.and_then(|answer| answer) {
+                Ok(answer) => answer,
+                Err(error @ Error::Unavailable(_)) => {
+                    self.disconnect(error, now);
+                    return Some(Change::Lost);
+                }
+                Err(error) if !error.is_retryable() => return Some(Change::Failed(error)),
+                Err(error) => {
+                    self.place_at = Some(now + limits::READER_RETRY_MAX);
+                    let partition = self.arriving.first()?.partition;
+                    return Some(Change::Placed {
+                        places: Vec::new(),
+                        faults: vec![(partition, error)],
+                        started: Vec::new(),
+                    });
+                }
+            };
         let (mut placed, mut faults) = (Vec::new(), Vec::new());
         for assignment in std::mem::take(&mut self.arriving) {
             let partition = assignment.partition;
             let marks = marks.get(partition).unwrap_or_default();
-            let place = places
+            let place = by_partition
                 .get_mut(partition.0 as usize)
                 .map_or(Ok(None), |place| std::mem::replace(place, Ok(None)));
             match place {
@@ -247,6 +273,22 @@ impl<T: Transport> Membership<T> {
             }
         }
         self.place_at = (!faults.is_empty()).then(|| now + limits::READER_RETRY_MAX);
-        Some(Change::Placed { places: placed, faults })
+        Some(Change::Placed { places: placed, faults, started })
     }
+}
+
+/// Where the group stands. One without any place was deleted since this consumer was opened, and starts anew.
+async fn places<T: Transport>(
+    transport: &T,
+    member: &T::Member,
+    group: &str,
+    start: &SeekPosition,
+) -> Result<Places, Error> {
+    let (places, marks) = futures::future::join(transport.committed(group), transport.watermarks()).await;
+    let (mut by_partition, marks, mut started) = (places?, marks?, Vec::new());
+    if by_partition.iter().all(|place| matches!(place, Ok(None))) {
+        started = start::ensure(transport, member, group, start).await?;
+        by_partition = transport.committed(group).await?;
+    }
+    Ok(Places { by_partition, marks, started })
 }

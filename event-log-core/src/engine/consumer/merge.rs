@@ -48,6 +48,7 @@ where
             if matches!(reader.hold, Hold::Halted) {
                 reader.hold = Hold::None;
             }
+            reader.note_waiting(self.turns);
         }
         let buffered: usize = self.readers.iter().map(PartitionReader::buffered).sum();
         merged.records.reserve(max_count.min(buffered));
@@ -82,18 +83,23 @@ where
 }
 
 /// The reader with the oldest head, and until which time it may deliver before another one is older. Of readers that are
-/// equally old it is the one whose last turn is the longest ago; and one that has waited for
-/// [`limits::STARVATION_TURNS`] comes first, however new its record claims to be.
+/// equally old it is the one whose last turn is the longest ago; and one that has waited with a record for
+/// [`limits::STARVATION_TURNS`] comes first, however new its record claims to be: of several, the one that has waited longest.
 fn next_run(readers: &[PartitionReader], turns: u64) -> Option<(usize, Timestamp)> {
+    // With many partitions each has to wait for a turn of all the others.
+    let patience = limits::STARVATION_TURNS.max(readers.len() as u64);
+    let waiting = readers.iter().enumerate().filter_map(|(at, reader)| Some((reader.waits_since()?, at)));
+    if let Some((since, at)) = waiting.min() {
+        if turns.saturating_sub(since) > patience {
+            return Some((at, Timestamp(u64::MAX)));
+        }
+    }
     let heads = readers.iter().enumerate().filter_map(|(at, reader)| {
         let (timestamp, last_turn) = (reader.head()?.timestamp, reader.last_turn());
         Some(((timestamp, last_turn), at))
     });
     let (mut oldest, mut second) = (None, Timestamp(u64::MAX));
     for (key, at) in heads {
-        if turns.saturating_sub(key.1) > limits::STARVATION_TURNS && readers.len() > 1 {
-            return Some((at, Timestamp(u64::MAX)));
-        }
         match oldest {
             Some((known, _)) if key >= known => second = second.min(key.0),
             Some((known, _)) => {

@@ -23,6 +23,11 @@ impl Notices {
         self.others.extend(others);
     }
 
+    /// What a group that had to start anew has shown.
+    pub(super) fn started(&mut self, others: Vec<Notice>) {
+        self.others.extend(others);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.revoked.is_empty()
             && self.assigned.is_empty()

@@ -14,13 +14,14 @@ use super::window::DedupWindow;
 use crate::engine::task::Task;
 use crate::engine::transport::{Assignment, KnownEnd, StoredMessage, Transport};
 use crate::error::Error;
-use crate::position::{Epoch, Offset, PartitionId, Position, Timestamp};
+use crate::position::{Epoch, Epochs, Offset, PartitionId, Position, Timestamp};
 use crate::record::Notice;
 
 pub(super) struct PartitionReader {
     assignment: Assignment,
     /// What cursors of this reader carry.
     epoch: Epoch,
+    epochs: Epochs,
     fetch: Fetch,
     /// Fetched and not delivered, in offset order.
     buffer: VecDeque<StoredMessage>,
@@ -30,8 +31,8 @@ pub(super) struct PartitionReader {
     since: Offset,
     /// The group's place, as far as this member knows.
     committed: Option<Offset>,
-    /// A seek went back behind what is committed, so that the next commit may go back too.
-    rewound: bool,
+    /// The epoch began with a seek or a truncation, and nothing was committed in it: a commit may go back.
+    may_go_back: bool,
     /// How often the letter of the head could not be appended.
     letter_failures: u32,
     /// A commit was dropped, or failed, when it may have been stored: the group's place has to be asked for.
@@ -43,6 +44,8 @@ pub(super) struct PartitionReader {
     pub(super) hold: Hold,
     /// When it delivered last, in turns of its consumer.
     last_turn: u64,
+    /// Since which turn its head has waited; `None` without a head.
+    waits_since: Option<u64>,
 }
 
 /// What becomes of a head that cannot be decoded, while that takes time.
@@ -75,6 +78,8 @@ pub(super) enum EndedBy {
 pub(super) struct EndedEpoch {
     pub(super) epoch: Epoch,
     pub(super) by: EndedBy,
+    /// What would have been delivered next.
+    pub(super) reached: Offset,
     /// What the group had committed then.
     pub(super) committed: Option<Offset>,
 }
@@ -90,7 +95,13 @@ pub(super) struct Report {
 
 impl PartitionReader {
     /// A reader that begins at `next`, in a partition that retains `low` and what follows.
-    pub(super) fn new(assignment: Assignment, committed: Option<Offset>, next: Offset, low: Offset) -> Self {
+    pub(super) fn new(
+        epochs: Epochs,
+        assignment: Assignment,
+        committed: Option<Offset>,
+        next: Offset,
+        low: Offset,
+    ) -> Self {
         let mut fetch = Fetch::new(assignment.partition, next);
         if next > low {
             fetch.look_back(next);
@@ -99,19 +110,21 @@ impl PartitionReader {
         fetch.reaches(committed.unwrap_or_default());
         Self {
             assignment,
-            epoch: Epoch::new(),
+            epoch: epochs.draw(),
+            epochs,
             fetch,
             buffer: VecDeque::new(),
             next,
             since: next,
             committed,
-            rewound: false,
+            may_go_back: false,
             letter_failures: 0,
             commit_in_doubt: false,
             last_timestamp: None,
             window: DedupWindow::default(),
             hold: Hold::None,
             last_turn: 0,
+            waits_since: None,
         }
     }
 
@@ -140,14 +153,14 @@ impl PartitionReader {
     }
 
     /// Whether a commit may go back behind what is committed.
-    pub(super) const fn is_rewound(&self) -> bool {
-        self.rewound
+    pub(super) fn is_rewound(&self) -> bool {
+        self.may_go_back && self.committed.is_some_and(|committed| self.since < committed)
     }
 
     /// The group's place is known to be here: it was stored.
     pub(super) const fn stored(&mut self, next: Offset) {
         self.committed = Some(next);
-        (self.rewound, self.commit_in_doubt) = (false, false);
+        (self.may_go_back, self.commit_in_doubt) = (false, false);
     }
 
     /// The letter of the head is appended again later.
@@ -162,9 +175,10 @@ impl PartitionReader {
         self.commit_in_doubt = false;
     }
 
-    /// Where the partition ends; `None` while it is asked again by itself, whatever the end is.
+    /// Where the partition ends; `None` while it is asked anyway, now or later.
     pub(super) fn known_end(&self) -> Option<KnownEnd> {
-        self.fetch.retry_at().is_none().then(|| self.fetch.known_end())
+        let is_asked = self.fetch.is_busy() || self.fetch.retry_at().is_some();
+        (!is_asked).then(|| self.fetch.known_end())
     }
 
     pub(super) fn buffered(&self) -> usize {
@@ -231,7 +245,12 @@ impl PartitionReader {
             let source = Source { wanted: wanted.saturating_sub(self.buffer.len()), ..*source };
             let (buffered, last) = (self.buffer.len(), self.last_timestamp);
             let released = self.fetch.release(source.now);
-            match released.unwrap_or_else(|| self.fetch.step(cx, &source, buffered, last)) {
+            let step = released.unwrap_or_else(|| self.fetch.step(cx, &source, buffered, last));
+            if self.fetch.take_is_another_log() {
+                // What was read before a seek is of another log than what is read now.
+                self.window = DedupWindow::default();
+            }
+            match step {
                 Step::Idle | Step::Pending => return report,
                 Step::Records { records, missing } => {
                     report.notices.extend(missing);
@@ -300,12 +319,21 @@ impl PartitionReader {
     }
 
     pub(super) const fn take_turn(&mut self, turn: u64) {
-        self.last_turn = turn;
+        (self.last_turn, self.waits_since) = (turn, Some(turn));
+    }
+
+    /// Notes whether there is a head that waits for a turn.
+    pub(super) fn note_waiting(&mut self, turn: u64) {
+        self.waits_since = self.head().map(|_| self.waits_since.unwrap_or(turn));
+    }
+
+    pub(super) fn waits_since(&self) -> Option<u64> {
+        self.waits_since.filter(|_| self.head().is_some())
     }
 
     /// What to remember of the epoch that is about to end.
     pub(super) const fn ended(&self, by: EndedBy) -> EndedEpoch {
-        EndedEpoch { epoch: self.epoch, by, committed: self.committed }
+        EndedEpoch { epoch: self.epoch, by, reached: self.next, committed: self.committed }
     }
 
     /// Moves because the application says so, to an offset that was found in the log just now.
@@ -313,7 +341,11 @@ impl PartitionReader {
         self.move_to(next);
         // What was there before a truncation is wanted again.
         self.window.forget_truncated();
-        self.fetch.forget_incarnation();
+        self.fetch.found_in_log();
+        // As for a group that starts there: a second copy may lie behind it of what lies before it.
+        if next > Offset::ZERO {
+            self.fetch.look_back(next);
+        }
     }
 
     /// Moves because the application says so, to an offset that it has kept: it may be from before the log was truncated,
@@ -333,11 +365,11 @@ impl PartitionReader {
 
     /// Begins a new epoch.
     fn move_to(&mut self, next: Offset) {
-        self.epoch = Epoch::new();
+        self.epoch = self.epochs.draw();
         (self.next, self.since) = (next, next);
         self.last_timestamp = None;
         (self.hold, self.letter_failures) = (Hold::None, 0);
-        self.rewound = self.committed.is_some_and(|committed| next < committed);
+        self.may_go_back = true;
         self.buffer.clear();
         self.fetch.move_to(next);
     }

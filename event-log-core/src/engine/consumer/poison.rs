@@ -21,6 +21,7 @@ use crate::limits;
 use crate::log::EventLog;
 use crate::position::Position;
 use crate::record::{Notice, Record};
+use crate::ticket::contain;
 
 /// What came of looking at the head of a reader.
 pub(super) enum Taken<E> {
@@ -86,8 +87,11 @@ pub(super) fn take<E: DeserializeOwned>(
 /// Decodes a record. A panic of the codec is an error like another: the same record would panic for ever.
 fn decode<E: DeserializeOwned>(codec: &dyn Codec<E>, record: &StoredMessage) -> Result<E, CodecError> {
     let decode = || codec.decode(&record.payload, &record.headers);
-    catch_unwind(AssertUnwindSafe(decode))
-        .unwrap_or_else(|panic| Err(CodecError::new(format!("decoding panicked: {}", message_of(&*panic)))))
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+        let error = CodecError::new(format!("decoding panicked: {}", message_of(&*panic)));
+        contain(|| drop(panic));
+        Err(error)
+    })
 }
 
 fn message_of(panic: &(dyn Any + Send)) -> &str {

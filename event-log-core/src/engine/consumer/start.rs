@@ -14,18 +14,23 @@ pub(super) async fn ensure<T: Transport>(
     group: &str,
     start: &SeekPosition,
 ) -> Result<Vec<Notice>, Error> {
-    let mut failed = None;
+    let (mut is_started, mut is_complete, mut failed) = (false, true, None);
     for place in transport.committed(group).await? {
         match place {
-            // Another member was first.
-            Ok(Some(_)) => return Ok(Vec::new()),
-            Ok(None) => {}
+            Ok(place) => {
+                is_started |= place.is_some();
+                is_complete &= place.is_some();
+            }
             Err(error) => failed = Some(error),
         }
     }
-    if let Some(error) = failed {
-        return Err(error);
+    match failed {
+        // Another member was first, or will be seen to have been: a place that cannot be asked for is asked for again.
+        _ if is_started && is_complete => return Ok(Vec::new()),
+        Some(error) => return Err(error),
+        None => {}
     }
+    // Nothing, or what a member has left that ended while it stored the start: what is there is kept.
     let all: Vec<_> = (0..transport.properties().partitions).map(PartitionId).collect();
     let mut target = seek::resolve(transport, member, &all, start).await?;
     let marks = transport.watermarks().await?;

@@ -48,7 +48,10 @@ impl DedupWindow {
 
     /// The partition was truncated, and its offsets begin again somewhere before.
     pub(super) fn truncate(&mut self) {
-        self.truncated.clear();
+        // What was there before an earlier truncation may still come again, within the bound.
+        if self.truncated.len() >= 2 * limits::DEDUP_WINDOW_RECORDS {
+            self.truncated.clear();
+        }
         self.truncated.extend(self.previous.drain().chain(self.current.drain()));
     }
 }

@@ -1,4 +1,5 @@
 //! A log with switches: what no backend does on demand, one partition or one question at a time.
+#![allow(dead_code, reason = "each file uses its own part")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -51,6 +52,18 @@ pub(crate) struct Server {
     pub(crate) epoch_of_1: AtomicU64,
     /// Offsets behind the last record that no record has.
     pub(crate) trailing_gap: AtomicU64,
+    /// Stores what is committed, and never answers.
+    pub(crate) commit_hangs: AtomicBool,
+    /// The start of partition 1 cannot be stored.
+    pub(crate) initialise_of_1_fails: AtomicBool,
+    /// Every connection is cut, and none can be made.
+    pub(crate) down: AtomicBool,
+    /// What a question for the group's place takes.
+    pub(crate) committed_takes: AtomicU64,
+    /// What a question for the partitions of a member takes.
+    pub(crate) assignments_take: AtomicU64,
+    /// What joining takes.
+    pub(crate) join_takes: AtomicU64,
     /// How many fetches of partition 0 consumers have begun.
     pub(crate) fetches: AtomicU64,
 }
@@ -131,6 +144,10 @@ impl Transport for Scripted {
     }
 
     async fn join(&self, _: &str, _: u128) -> Result<Connection, Error> {
+        takes(&self.0.join_takes).await;
+        if self.0.down.load(Relaxed) {
+            return Err(Error::Unavailable(None));
+        }
         Ok(Connection(Arc::clone(&self.0)))
     }
 
@@ -143,6 +160,7 @@ impl Transport for Scripted {
     }
 
     async fn committed(&self, _: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
+        takes(&self.0.committed_takes).await;
         let [of_0, of_1] = *self.0.places.lock();
         let failed = || Error::Backend {
             retryable: true,
@@ -188,6 +206,10 @@ impl ProducerConnection for Connection {
 
 impl GroupMember for Connection {
     async fn assignments(&self, known: Option<u64>) -> Result<Option<Assignments>, Error> {
+        takes(&self.0.assignments_take).await;
+        if self.0.down.load(Relaxed) {
+            return Err(Error::Unavailable(None));
+        }
         let epoch = self.0.epoch_of_1.load(Relaxed);
         if known == Some(epoch) {
             return Ok(None);
@@ -209,14 +231,20 @@ impl GroupMember for Connection {
         places: &[(PartitionId, Offset)],
         mode: CommitMode,
     ) -> Vec<Result<(), CommitErrorKind>> {
-        let mut stored = self.0.places.lock();
-        for &(partition, offset) in places {
-            let place = &mut stored[partition.0 as usize];
-            if mode == CommitMode::Replace || place.is_none() {
-                *place = Some(offset);
-            }
+        self.store(places, mode);
+        if mode == CommitMode::Replace && self.0.commit_hangs.load(Relaxed) {
+            std::future::pending::<()>().await;
         }
-        places.iter().map(|_| Ok(())).collect()
+        let failed = || {
+            let error = "the disk of partition 1 fails".into();
+            CommitErrorKind::Failed(Error::Backend { retryable: true, may_have_taken_effect: false, error })
+        };
+        let fails = |partition| {
+            partition == PartitionId(1)
+                && mode == CommitMode::Initialise
+                && self.0.initialise_of_1_fails.load(Relaxed)
+        };
+        places.iter().map(|&(partition, _)| if fails(partition) { Err(failed()) } else { Ok(()) }).collect()
     }
 
     async fn wait(&self, ends: &[KnownEnd], known: Option<u64>, deadline: Instant) -> Vec<PartitionId> {
@@ -224,6 +252,7 @@ impl GroupMember for Connection {
             let news = ends.iter().filter(|known| self.0.high(known.partition) != known.end);
             let news: Vec<_> = news.map(|known| known.partition).collect();
             let is_other = known.is_some_and(|known| known != self.0.epoch_of_1.load(Relaxed));
+            let is_other = is_other || self.0.down.load(Relaxed);
             if !news.is_empty() || is_other || Instant::now() >= deadline {
                 return news;
             }
@@ -233,5 +262,19 @@ impl GroupMember for Connection {
 
     async fn leave(&self) -> Result<(), Error> {
         Ok(())
+    }
+}
+
+impl Connection {
+    fn store(&self, places: &[(PartitionId, Offset)], mode: CommitMode) {
+        let fails = mode == CommitMode::Initialise && self.0.initialise_of_1_fails.load(Relaxed);
+        let mut stored = self.0.places.lock();
+        let places = places.iter().filter(|(partition, _)| !fails || *partition != PartitionId(1));
+        for &(partition, offset) in places {
+            let place = &mut stored[partition.0 as usize];
+            if mode == CommitMode::Replace || place.is_none() {
+                *place = Some(offset);
+            }
+        }
     }
 }

@@ -2,18 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-mod attack_script;
+mod scripted;
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use attack_script::{Server, event};
 use event_log_core::{
     ConsumerOptions, EventConsumer as _, EventLog as _, EventLogExt as _, Offset, PartitionId, Position,
     SeekPosition,
 };
+use scripted::{Server, event};
 use tokio::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -95,7 +95,7 @@ impl LetterFrom {
 fn shown(error: &CodecError) -> String {
     let shown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| error.to_string()));
     shown.unwrap_or_else(|panic| {
-        crate::ticket::contain(|| drop(panic));
+        crate::contain::contain(|| drop(panic));
         "the error of the codec cannot be shown".to_owned()
     })
 }

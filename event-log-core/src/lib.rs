@@ -45,6 +45,7 @@
 pub mod codec;
 mod config;
 mod consumer;
+mod contain;
 #[doc = include_str!("../CONTRACT.md")]
 pub mod contract {}
 mod dead_letter;

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
+use crate::contain::contain;
 use crate::error::AppendError;
 #[cfg(feature = "engine")]
 use crate::error::AppendErrorKind;
@@ -307,15 +307,6 @@ impl<E> Drop for Promise<E> {
         };
         let unheld = self.end(unknown);
         contain(move || drop(unheld));
-    }
-}
-
-/// Runs code of the application, or of its executor. A panic in it does not reach the log.
-pub(crate) fn contain(run: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
-        // Not even dropping what it panicked with is safe.
-        std::mem::forget(panic);
-        tracing::error!("dropping an event, or waking a task that waits for its outcome, panicked");
     }
 }
 

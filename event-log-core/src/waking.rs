@@ -1,10 +1,11 @@
 //! Waking tasks of the application: a waker is its code, or its executor's.
 
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
+
+use crate::contain::contain;
 
 /// A waker whose panics end where it is woken: the task that wakes it goes on, and so do the others that it wakes.
 struct Contained(Waker);
@@ -15,9 +16,7 @@ impl Wake for Contained {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if catch_unwind(AssertUnwindSafe(|| self.0.wake_by_ref())).is_err() {
-            tracing::error!("waking a task of the application panicked");
-        }
+        contain(|| self.0.wake_by_ref());
     }
 }
 

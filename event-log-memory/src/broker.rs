@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use event_log_core::engine::{Clock, SystemClock};
+use event_log_core::engine::{Clock, SystemClock, contain_clock};
 use event_log_core::{Error, EventId, Headers, Position, Timestamp};
 use parking_lot::Mutex;
 
@@ -69,7 +69,13 @@ impl MemoryBroker {
     /// A broker on another clock, which gives the records their times and makes them expire.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self { inner: Arc::new(Inner { topics: Mutex::default(), clock, handles: AtomicU64::new(0) }) }
+        Self {
+            inner: Arc::new(Inner {
+                topics: Mutex::default(),
+                clock: contain_clock(clock),
+                handles: AtomicU64::new(0),
+            }),
+        }
     }
 
     /// The fault switches of a topic; `None` until a log has opened the topic.

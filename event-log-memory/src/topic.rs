@@ -216,9 +216,11 @@ impl Topic {
 
     /// Records grow old without anybody doing anything, so that readers trim as well.
     fn trimmed<T>(&self, partition: PartitionId, read: impl FnOnce(&Partition) -> T) -> T {
+        // A clock is the application's, and is not asked under a lock.
+        let now = self.retention.max_age.is_some().then(|| self.clock.now());
         self.with_partition(partition, |partition| {
-            if self.retention.max_age.is_some() {
-                self.trim(partition, self.clock.now());
+            if let Some(now) = now {
+                self.trim(partition, now);
             }
             read(partition)
         })

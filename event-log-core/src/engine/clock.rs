@@ -1,10 +1,12 @@
 //! The only sources of time and chance in the engine, so that a test can choose both.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use uuid::Uuid;
 
+use crate::contain::contain;
 use crate::event::EventId;
 use crate::position::Timestamp;
 
@@ -12,6 +14,23 @@ use crate::position::Timestamp;
 pub trait Clock: Send + Sync + 'static {
     /// The time now. It may stand still, and may go back as the system's clock can.
     fn now(&self) -> Timestamp;
+}
+
+/// A clock of the application. When it panics the system's clock answers for it.
+struct ContainedClock(Arc<dyn Clock>);
+
+/// Wraps a clock that may panic, for use where that would end more than one call.
+#[must_use]
+pub fn contain_clock(clock: Arc<dyn Clock>) -> Arc<dyn Clock> {
+    Arc::new(ContainedClock(clock))
+}
+
+impl Clock for ContainedClock {
+    fn now(&self) -> Timestamp {
+        let mut now = None;
+        contain(|| now = Some(self.0.now()));
+        now.unwrap_or_else(|| SystemClock.now())
+    }
 }
 
 /// The clock of the operating system.

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
-use super::clock::{Clock, IdGenerator, SystemClock, random_seed, seed_of_handle};
+use super::clock::{Clock, IdGenerator, SystemClock, contain_clock, random_seed, seed_of_handle};
 use super::consumer::{Consumer, within};
 use super::producer::batch::Batch;
 use super::producer::encode::{Encoder, Prepared};
@@ -26,6 +26,7 @@ use super::transport::{Connect, Transport};
 use crate::codec::Codec;
 use crate::config::{Overflow, ProducerConfig};
 use crate::consumer::{ConsumerOptions, EventConsumer};
+use crate::contain::report;
 use crate::error::{AppendError, AppendErrorKind, BatchError, Error, SubmitError, SubmitErrorKind};
 use crate::event::Partitionable;
 use crate::limits;
@@ -69,7 +70,7 @@ impl<E> LogBuilder<E> {
     /// The clock of event ids. The default is [`SystemClock`].
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.clock = contain_clock(clock);
         self
     }
 
@@ -171,14 +172,14 @@ impl<E, T: Transport> Drop for Inner<E, T> {
             return;
         }
         let buffered = self.shared.buffered();
-        if buffered > 0 {
-            tracing::warn!(
-                buffered,
-                "the last handle of a log was dropped without close: events are given up"
-            );
-        } else {
-            tracing::debug!("the last handle of a log was dropped without close");
-        }
+        report(|| {
+            if buffered > 0 {
+                let message = "the last handle of a log was dropped without close: events are given up";
+                tracing::warn!(buffered, "{message}");
+            } else {
+                tracing::debug!("the last handle of a log was dropped without close");
+            }
+        });
         self.shared.close(Instant::now());
     }
 }

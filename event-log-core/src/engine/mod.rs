@@ -26,7 +26,7 @@ mod scan;
 mod task;
 mod transport;
 
-pub use self::clock::{Clock, SystemClock, TokioClock};
+pub use self::clock::{Clock, SystemClock, TokioClock, contain_clock};
 pub use self::log::{LogBuilder, TransportLog};
 pub use self::transport::{
     Assignment, Assignments, CommitMode, Connect, FetchRequest, FetchResponse, GroupMember, KnownEnd,

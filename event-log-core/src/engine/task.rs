@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::contain::contain;
 use crate::error::{BoxError, Error};
-use crate::ticket::contain;
 
 /// A future that is kept by the struct whose state it will change, and not by the future that waits for it: what else
 /// wakes its owner neither ends nor restarts it. Dropping it ends it.

@@ -12,6 +12,7 @@ use super::notices::Notices;
 use super::partition::{Hold, PartitionReader};
 use crate::codec::{Codec, CodecError, DecodeError};
 use crate::consumer::PoisonPolicy;
+use crate::contain::contain;
 use crate::dead_letter::{DeadLetter, LetterFrom};
 use crate::engine::task::Task;
 use crate::engine::transport::StoredMessage;
@@ -21,7 +22,6 @@ use crate::limits;
 use crate::log::EventLog;
 use crate::position::Position;
 use crate::record::{Notice, Record};
-use crate::ticket::contain;
 
 /// What came of looking at the head of a reader.
 pub(super) enum Taken<E> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::shared::Shared;
+use crate::contain::report;
 use crate::engine::transport::{Connect, Transport};
 use crate::limits;
 use crate::position::Timestamp;
@@ -81,7 +82,8 @@ impl<'a, E> Attempts<'a, E> {
                     self.failed = self.failed.saturating_add(1);
                     self.schedule();
                     let source = &error as &dyn std::error::Error;
-                    tracing::warn!(error = source, attempt = self.failed, "could not reconnect to the log");
+                    let attempt = self.failed;
+                    report(|| tracing::warn!(error = source, attempt, "could not reconnect to the log"));
                     self.shared.attempt_failed(error, self.next_attempt());
                 }
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::future::select_all;
 use tokio::task::JoinSet;
 
+use crate::contain::report;
 use crate::engine::transport::{Connect, ProducerConnection, Transport};
 use crate::error::Error;
 
@@ -71,7 +72,7 @@ impl<T: Transport> Connections<T> {
                     // The others do it all as well, only slower.
                     Ok(Err(error)) => {
                         let error = &error as &dyn std::error::Error;
-                        tracing::debug!(error, "no further connection to the log can be opened");
+                        report(|| tracing::debug!(error, "no further connection to the log can be opened"));
                         self.is_refused = true;
                     }
                     // Only a runtime that shuts down ends it.

@@ -5,6 +5,7 @@ use std::task::Waker;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::contain::contain;
 use crate::engine::transport::Message;
 use crate::error::{AppendErrorKind, Error};
 use crate::event::EventId;
@@ -12,7 +13,7 @@ use crate::headers::Headers;
 use crate::log::CloseError;
 use crate::position::{Offset, PartitionId};
 use crate::receipt::AppendAck;
-use crate::ticket::{Promise, Ticket, contain};
+use crate::ticket::{Promise, Ticket};
 
 /// The sequence number of an event that is not accepted.
 pub(in crate::engine) const NOT_ACCEPTED: u64 = u64::MAX;

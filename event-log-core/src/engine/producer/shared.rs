@@ -16,13 +16,13 @@ use super::queue::{Admission, Counts, Effects, Phase, Queue, WhenFull};
 use super::recovery::{ReadBack, Unresolved};
 use super::warn::DropWarning;
 use crate::config::ProducerConfig;
+use crate::contain::contain;
 use crate::engine::clock::{Chance, Clock};
 use crate::engine::transport::{Message, SendError};
 use crate::error::Error;
 use crate::log::CloseError;
 use crate::position::{Offset, PartitionId, Timestamp};
 use crate::state::{Connection, LogState, Recovered, StateReceiver, StateSender};
-use crate::ticket::contain;
 use crate::waking::contain_wakes;
 use crate::watermark::Watermarks;
 

@@ -18,6 +18,7 @@ use super::attempts;
 use super::connections::Connections;
 use super::recovery::recover;
 use super::shared::Shared;
+use crate::contain::report;
 use crate::engine::transport::{Message, ProducerConnection, SendError, Transport};
 use crate::error::Error;
 use crate::position::{Offset, PartitionId};
@@ -101,7 +102,8 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
 
     /// The connection is of no use any more: that is told before anything else is waited for.
     fn lost(&self, error: Error) {
-        tracing::warn!(error = &error as &dyn std::error::Error, "the connection to the log was lost");
+        let source = &error as &dyn std::error::Error;
+        report(|| tracing::warn!(error = source, "the connection to the log was lost"));
         self.shared.away(error);
     }
 

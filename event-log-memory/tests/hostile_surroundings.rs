@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use event_log_core::engine::Clock;
@@ -15,6 +17,7 @@ use event_log_core::{
     ProducerConfig, SubmitErrorKind, Timestamp,
 };
 use event_log_memory::{MemoryBroker, MemoryLog, Retention};
+use futures::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use tracing::span;
 
@@ -123,41 +126,42 @@ async fn a_subscriber_that_calls_the_log_is_answered() {
     }
 }
 
+/// Says that it was woken, and takes long.
+struct Slow {
+    entered: Sender<()>,
+    may_leave: Mutex<Receiver<()>>,
+}
+
+impl Wake for Slow {
+    fn wake(self: Arc<Self>) {
+        _ = self.entered.send(());
+        _ = self.may_leave.lock().unwrap().recv_timeout(LONG);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flush_waits_for_tickets_that_a_slow_subscriber_holds_up() {
-    let mut config = ProducerConfig::default();
-    config.buffer_events = 1;
-    let (log, broker) = open(config).await;
+async fn a_flush_waits_for_a_ticket_that_another_ticket_holds_up() {
+    let (log, broker) = open(two_events()).await;
     broker.faults("events").unwrap().disconnect();
     log.state().wait_for(|state| !state.is_connected()).await;
-    let first = log.submit(Numbered(1)).unwrap();
-    let flushing = tokio::spawn({
-        let log = Arc::clone(&log);
-        async move { log.flush().await }
-    });
-    tokio::task::yield_now().await;
-    let (entered, is_entered): (Sender<()>, Receiver<()>) = channel();
-    let (leave, may_leave): (Sender<()>, Receiver<()>) = channel();
-    let (entered, may_leave) = (Mutex::new(entered), Mutex::new(may_leave));
-    let slow = move || {
-        _ = entered.lock().unwrap().send(());
-        _ = may_leave.lock().unwrap().recv_timeout(LONG);
-    };
+    let (mut first, second) = (log.submit(Numbered(1)).unwrap(), log.submit(Numbered(2)).unwrap());
+    let mut flush = log.flush();
+    assert!((&mut flush).now_or_never().is_none(), "two events are buffered");
+    let (entered, is_entered) = channel();
+    let (leave, may_leave) = channel();
+    let waker = Waker::from(Arc::new(Slow { entered, may_leave: Mutex::new(may_leave) }));
+    assert!(Pin::new(&mut first).poll(&mut Context::from_waker(&waker)).is_pending());
     let other = Arc::clone(&log);
+    // Both are dropped together; resolving the first wakes a task that takes long.
     let thread = std::thread::spawn(move || {
-        // The second event drops the first, which is reported.
-        tracing::subscriber::with_default(Subscriber(slow), || drop(other.submit(Numbered(2))));
+        drop(futures::executor::block_on(other.append_batch(vec![Numbered(3), Numbered(4)])));
     });
-    is_entered.recv_timeout(LONG).expect("the drop is reported");
-    // Others go on meanwhile.
-    drop(log.state().current());
-    let third = log.submit(Numbered(3)).unwrap();
-    let flushed = tokio::time::timeout(Duration::from_millis(200), flushing).await;
-    let resolved = first.try_outcome();
-    assert!(resolved.is_ok() || flushed.is_err(), "flush has returned, and the ticket is not resolved");
+    is_entered.recv_timeout(LONG).expect("the first is resolved");
+    let flushed = tokio::time::timeout(Duration::from_millis(100), flush).await;
+    let second = second.try_outcome();
+    assert!(second.is_ok() || flushed.is_err(), "flush has returned, and a ticket is not resolved");
     drop(leave);
     thread.join().unwrap();
-    drop(third);
 }
 
 /// A clock with a switch.
@@ -192,17 +196,15 @@ fn block_on<F: Future>(future: F) -> F::Output {
 fn an_append_that_blocks_works_under_any_executor() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut config = ProducerConfig::default();
-    (config.buffer_events, config.request_events) = (1, 1);
+    config.buffer_events = 1;
     config.overflow = Overflow::Block { deadline: Duration::from_millis(50) };
     let (log, broker) = runtime.block_on(open(config));
     let faults = broker.faults("events").unwrap();
     block_on(log.append_acked(Numbered(0))).unwrap();
-    // One is sent and not answered, and one waits.
-    faults.slow_appends(LONG);
-    while log.submit(Numbered(1)).is_ok() {
-        std::thread::yield_now();
-    }
+    faults.disconnect();
+    let mut state = log.state();
+    block_on(state.wait_for(|state| !state.is_connected()));
+    drop(log.submit(Numbered(1)).unwrap());
     let error = block_on(log.append(Numbered(2))).unwrap_err();
     assert!(matches!(error.kind(), AppendErrorKind::Rejected(SubmitErrorKind::Full)), "{error:?}");
-    faults.slow_appends(Duration::ZERO);
 }

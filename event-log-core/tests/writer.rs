@@ -2,6 +2,7 @@
 
 mod scripted_writer;
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use allocation_counter::measure;
@@ -229,4 +230,74 @@ async fn an_event_that_waits_allocates_its_ticket_and_a_share_of_a_block() {
     let blocks = 2 * bytes.div_ceil(4_096 - 50) as u64;
     println!("{EVENTS} events of {bytes} bytes in all: {} allocations", counted.count_total);
     assert!(counted.count_total <= EVENTS + blocks + 1, "{}", counted.count_total);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_are_of_no_use_are_made_ever_more_rarely() {
+    let mut stage = Stage::with(1, ProducerConfig::default()).await;
+    let ticket = stage.submit(0, 0);
+    let asked = stage.next().await;
+    stage.scripted.is_half_dead.store(true, Relaxed);
+    let error = Error::Unavailable(None);
+    asked.answer.send(Err(SendError::Lost { error, may_have_taken_effect: true })).unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let made = stage.scripted.state.lock().connected;
+    assert!((5..40).contains(&made), "{made} connections in ten minutes");
+    let state = stage.log.state().current();
+    let Away::Reconnecting { attempt, last_error: Some(_), .. } = state.connection else {
+        panic!("it is away, and says why: {state:?}");
+    };
+    assert!(attempt as usize + 3 >= made, "attempt {attempt} of {made}");
+    stage.scripted.is_half_dead.store(false, Relaxed);
+    confirm(stage.next().await);
+    ticket.await.unwrap();
+    // Of use, it counts for the next loss.
+    assert!(stage.log.state().current().is_connected());
+    drop(stage.submit(0, 1));
+    let start = tokio::time::Instant::now();
+    let error = Error::Unavailable(None);
+    let lost = SendError::Lost { error, may_have_taken_effect: false };
+    stage.next().await.answer.send(Err(lost)).unwrap();
+    confirm(stage.next().await);
+    assert!(start.elapsed() <= Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waiting_cannot_fix_is_told_apart() {
+    let mut stage = Stage::with(1, ProducerConfig::default()).await;
+    let ticket = stage.submit(0, 0);
+    let asked = stage.next().await;
+    stage.scripted.refuses.store(true, Relaxed);
+    let error = Error::Unavailable(None);
+    asked.answer.send(Err(SendError::Lost { error, may_have_taken_effect: false })).unwrap();
+    let state = stage.log.state().wait_for(|state| state.needs_intervention().is_some()).await;
+    assert!(matches!(state.needs_intervention(), Some(Error::Unauthorized(_))), "{state:?}");
+    // It is tried again all the same: the password may be changed back.
+    stage.scripted.refuses.store(false, Relaxed);
+    confirm(stage.next().await);
+    ticket.await.unwrap();
+    let state = stage.log.state().current();
+    assert!(state.is_connected() && state.needs_intervention().is_none(), "{state:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_have_appended_is_not_read_back() {
+    let mut stage = Stage::with(1, ProducerConfig::default()).await;
+    drop(stage.submit(0, 0));
+    let first = stage.next().await;
+    let messages = first.messages.clone();
+    confirm(first);
+    // Others append while this handle is idle.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for _ in 0..10_000 {
+        stage.scripted.append(0, &messages);
+    }
+    let ticket = stage.submit(0, 1);
+    let asked = stage.next().await;
+    let error = Error::Unavailable(None);
+    asked.answer.send(Err(SendError::Lost { error, may_have_taken_effect: true })).unwrap();
+    confirm(stage.next().await);
+    assert_eq!(ticket.await.unwrap().offset, Some(Offset(10_001)));
+    let read = stage.scripted.state.lock().records_read;
+    assert!(read < 100, "{read} records were read back, of which none was ours");
 }

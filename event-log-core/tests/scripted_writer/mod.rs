@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use event_log_core::engine::{
@@ -56,6 +57,10 @@ pub(crate) struct Scripted {
     pub(crate) lets_in: Semaphore,
     /// What may be read back: every request takes one.
     pub(crate) reads: Semaphore,
+    /// Every connection can be made, and is of no use: no question is answered.
+    pub(crate) is_half_dead: AtomicBool,
+    /// The credentials are refused.
+    pub(crate) refuses: AtomicBool,
     pub(crate) state: Mutex<State>,
 }
 
@@ -66,6 +71,8 @@ pub(crate) struct State {
     pub(crate) most_connecting: usize,
     records: HashMap<u32, Vec<StoredMessage>>,
     pub(crate) read_back: Vec<u32>,
+    /// How many records were read back.
+    pub(crate) records_read: usize,
 }
 
 pub(crate) struct Connection {
@@ -108,6 +115,9 @@ impl Transport for Scripting {
         if self.0.connections == 0 && purpose == Connect::Only {
             return Err(Error::Unavailable(None));
         }
+        if self.0.refuses.load(Relaxed) {
+            return Err(Error::Unauthorized(None));
+        }
         self.let_in().await
     }
 
@@ -116,6 +126,9 @@ impl Transport for Scripting {
     }
 
     async fn watermarks(&self) -> Result<Watermarks, Error> {
+        if self.0.is_half_dead.load(Relaxed) {
+            return Err(Error::Unavailable(None));
+        }
         Ok(self.0.watermarks())
     }
 
@@ -181,9 +194,10 @@ impl ProducerConnection for Connection {
         let FetchRequest { partition, from, max_records: count, .. } = request;
         self.log.state.lock().read_back.push(partition.0);
         self.log.reads.acquire().await.expect("it is not closed").forget();
-        let state = self.log.state.lock();
+        let mut state = self.log.state.lock();
         let records = state.records.get(&partition.0).into_iter().flatten();
-        let records = records.skip(from.0 as usize).take(count).cloned().collect();
+        let records: Vec<_> = records.skip(from.0 as usize).take(count).cloned().collect();
+        state.records_read += records.len();
         Ok(FetchResponse { records, ..FetchResponse::default() })
     }
 
@@ -235,7 +249,9 @@ impl Stage {
         let lets_in = Semaphore::new(Semaphore::MAX_PERMITS);
         let reads = Semaphore::new(Semaphore::MAX_PERMITS);
         let state = Mutex::default();
-        let scripted = Arc::new(Scripted { connections, asked: sender, lets_in, reads, state });
+        let (is_half_dead, refuses) = (AtomicBool::default(), AtomicBool::default());
+        let scripted = Scripted { connections, asked: sender, lets_in, reads, is_half_dead, refuses, state };
+        let scripted = Arc::new(scripted);
         let transport = Arc::new(Scripting(Arc::clone(&scripted)));
         let log =
             LogBuilder::new(Arc::new(JsonCodec)).config(config).open(transport).await.expect("it opens");

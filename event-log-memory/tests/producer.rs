@@ -128,30 +128,6 @@ async fn a_log_opened_again_with_its_seed_makes_other_ids() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn consumers_of_two_handles_with_one_seed_are_two_members() {
-    let broker = MemoryBroker::new();
-    let open = || event_log_memory::builder::<Numbered>().broker(&broker).partitions(1).seed(7).open();
-    let (one, other) = (open().await.unwrap(), open().await.unwrap());
-    for number in 0..100 {
-        one.append_acked(Numbered(number)).await.unwrap();
-    }
-    let mut first = one.consumer("g").await.unwrap();
-    let batch = first.poll(20, Duration::from_secs(1)).await.unwrap();
-    assert_eq!(batch.len(), 20);
-    let mut second = other.consumer("g").await.unwrap();
-    // The second is another member: it gets the partition when the first has left, and no sooner or twice.
-    first.leave().await.unwrap();
-    let mut seen = Vec::new();
-    while seen.len() < 100 {
-        let batch = second.poll(50, Duration::from_secs(1)).await.unwrap();
-        seen.extend(batch.events().map(|(_, event)| event.0));
-        second.commit(batch.cursor()).await.unwrap();
-    }
-    assert_eq!(seen, (0..100).collect::<Vec<_>>());
-    assert_eq!(one.lag("g").await.unwrap().total(), 0);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_batch_that_can_never_fit_is_refused_whole() {
     for overflow in [Overflow::DropOldest, Overflow::Reject] {
         let mut config = ProducerConfig::default();

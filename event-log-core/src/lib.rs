@@ -70,7 +70,7 @@ pub mod conformance;
 #[cfg(feature = "engine")]
 pub mod engine;
 
-pub use self::codec::{Codec, CodecError, DecodeError, JsonCodec};
+pub use self::codec::{Codec, CodecError, DecodeError, JsonCodec, VerifyingCodec};
 pub use self::config::{Overflow, ProducerConfig, ReconnectPolicy};
 pub use self::consumer::{ConsumerOptions, EventConsumer, PoisonPolicy};
 pub use self::dead_letter::DeadLetter;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{Codec, CodecError, DecodeError};
+use crate::codec::{Codec, CodecError};
 use crate::event::{EventId, Partitionable};
 use crate::headers::Headers;
 use crate::limits;
@@ -66,12 +66,5 @@ impl Codec<RawEvent> for RawCodec {
         RawEvent: DeserializeOwned,
     {
         Ok(RawEvent { key: None, id: None, headers: headers.clone(), payload: payload.clone() })
-    }
-
-    fn decode_owned(&self, payload: Bytes, headers: &Headers) -> Result<RawEvent, DecodeError>
-    where
-        RawEvent: DeserializeOwned,
-    {
-        Ok(RawEvent { key: None, id: None, headers: headers.clone(), payload })
     }
 }

@@ -6,6 +6,7 @@ mod ci;
 mod container;
 mod fuzz;
 mod integration;
+mod mutants;
 mod server;
 mod step;
 mod test;
@@ -26,6 +27,8 @@ usage: cargo xtask COMMAND [ARGS]
                nats-server; ARGS go to the benchmarks in memory
   fuzz         libFuzzer on the decoding of records, cursors, URLs, events and frames: each for ten
                minutes, one after the other [TARGET]... [--seconds N]
+  mutants      small bugs in the engine and the log in memory, one at a time, for the tests to notice
+               [--sample N] [--seed N] [--from N] [-- ARGS]: needs cargo-mutants, which gets ARGS
   ci           what a change has to pass: format, lints, tests, docs, dependencies, the example
 
 environment:
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Some("chaos") => chaos::run(&args),
         Some("bench") => bench::run(&args),
         Some("fuzz") => fuzz::run(&args),
+        Some("mutants") => mutants::run(&args),
         Some("ci") => ci::run(&args),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");

@@ -256,6 +256,35 @@ mod tests {
         assert!(receiver.changed().await.is_none());
     }
 
+    #[test]
+    fn states_say_what_they_are_and_are_equal_when_they_say_the_same() {
+        let away = |attempt, last_error: Option<Error>| Connection::Reconnecting {
+            since: Timestamp(1),
+            attempt,
+            next_attempt: None,
+            last_error: last_error.map(Arc::new),
+        };
+        let unavailable = || Some(Error::Unavailable(None));
+        let all = [
+            Connection::Connected,
+            Connection::Closed,
+            away(0, None),
+            away(1, None),
+            away(1, unavailable()),
+            away(1, Some(Error::Unauthorized(None))),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            for (beside, other) in all.iter().enumerate() {
+                assert_eq!(one == other, at == beside, "{one:?} {other:?}");
+            }
+            let state = LogState { connection: one.clone(), ..LogState::default() };
+            assert_eq!((state.is_connected(), state.is_closed()), (at == 0, at == 1), "{one:?}");
+            assert_eq!(state.needs_intervention().is_some(), at == 5, "{one:?}");
+        }
+        assert_eq!(away(0, None), away(0, None));
+        assert_eq!(away(1, unavailable()), away(1, unavailable()));
+    }
+
     #[tokio::test]
     async fn what_is_waited_for_is_looked_at_without_a_lock() {
         let sender = StateSender::default();

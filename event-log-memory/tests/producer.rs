@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use event_log_core::engine::TokioClock;
 use event_log_core::{
     AppendErrorKind, EventConsumer as _, EventId, EventLog as _, EventLogExt as _, Overflow, Partitionable,
-    ProducerConfig, Receipt, Timestamp,
+    ProducerConfig, Receipt, SubmitErrorKind, Timestamp,
 };
 use event_log_memory::{Faults, MemoryBroker, MemoryLog, Retention};
 use serde::{Deserialize, Serialize};
@@ -165,6 +165,22 @@ async fn append_all_draws_no_more_than_it_hands_back() {
     assert_eq!((error.appended, error.failures.len() + events.count()), (0, 5_000));
     let mut endless = std::iter::repeat_with(|| Numbered(1));
     assert!(log.append_all(&mut endless).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn append_all_appends_nothing_behind_an_event_that_failed() {
+    let mut config = ProducerConfig::default();
+    (config.buffer_events, config.overflow) = (2, Overflow::Reject);
+    config.expiry = Some(Duration::from_millis(100));
+    let (log, faults, _broker) = open(config).await;
+    cut(&log, &faults).await;
+    // The queue can never hold all of them, so that they go one by one, and the first expires.
+    let error = log.append_all(&mut (0..4).map(Numbered)).await.unwrap_err();
+    assert_eq!(error.appended, 0);
+    let kinds: Vec<_> = error.failures.iter().map(event_log_core::AppendError::kind).collect();
+    let [AppendErrorKind::Expired(_), rest @ ..] = &kinds[..] else { panic!("{kinds:?}") };
+    let is_full = |kind: &&AppendErrorKind| matches!(kind, AppendErrorKind::Rejected(SubmitErrorKind::Full));
+    assert!(rest.len() == 3 && rest.iter().all(is_full), "{kinds:?}");
 }
 
 #[tokio::test(start_paused = true)]

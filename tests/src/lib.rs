@@ -5,6 +5,7 @@ pub mod chaos;
 pub mod disk;
 pub mod equal;
 pub mod fuzz;
+pub mod group_life;
 pub mod iggy;
 pub mod journal;
 pub mod model;

@@ -159,4 +159,18 @@ mod tests {
         let ids: HashSet<_> = (0..32).map(|bit| IdGenerator::id(0, 0, 1 << bit)).collect();
         assert_eq!(ids.len(), 32);
     }
+
+    #[test]
+    fn chance_is_spread_evenly_and_a_seed_makes_it_again() {
+        let draw = |seed| {
+            let chance = Chance::new(seed);
+            (0..1_000).map(|_| chance.next_u64()).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+        for bit in 0..64 {
+            let set = draw(7).into_iter().filter(|number| number >> bit & 1 == 1).count();
+            assert!((400..600).contains(&set), "bit {bit} is set in {set} of 1,000");
+        }
+    }
 }

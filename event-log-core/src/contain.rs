@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs code of the application. A panic is reported, and ends here.
-pub(crate) fn contain(run: impl FnOnce()) {
+pub fn contain(run: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
         // Not even dropping what it panicked with is safe.
         std::mem::forget(panic);

@@ -1,25 +1,23 @@
 //! Conveniences for everybody who uses a log, on top of the two traits: no backend can forget one.
 
+use std::collections::VecDeque;
 use std::error::Error as StdError;
 use std::fmt;
-use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::{self, BoxFuture, MaybeDone, maybe_done};
 use futures::stream::{self, BoxStream, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::consumer::{ConsumerOptions, EventConsumer};
-use crate::error::{AppendError, AppendErrorKind, Error, SubmitError, SubmitErrorKind};
+use crate::error::{AppendError, Error, SubmitError, SubmitErrorKind};
 use crate::event::Partitionable;
 use crate::limits;
 use crate::log::EventLog;
 use crate::position::{Cursor, Offset, PartitionId};
-use crate::receipt::{Outcome, Receipt};
+use crate::receipt::Outcome;
 use crate::record::{EventBatch, Notice};
+use crate::ticket::Ticket;
 
 /// More ways to append and to open a consumer, for every [`EventLog`].
 pub trait EventLogExt<E>: EventLog<E>
@@ -69,8 +67,9 @@ where
 
     /// Appends all events that `events` yields, waits until every one is in the log, and returns how many that were.
     ///
-    /// They are drawn in chunks of [`limits::REQUEST_EVENTS`]. One chunk is under way while the next one is handed over,
-    /// and no more than these two are held, however many events there are.
+    /// They are handed over one after the other, and up to [`limits::APPEND_ALL_UNDER_WAY`] are under way at a time: memory
+    /// stays bounded, and the log is kept busy. While the log is away it is one at a time, so that none of them drops another
+    /// out of the reconnect buffer.
     ///
     /// # Errors
     ///
@@ -86,28 +85,18 @@ where
         I: Iterator<Item = E> + Send,
     {
         async move {
-            let mut result = AppendAllError { appended: 0, failures: Vec::new() };
-            let mut under_way: Option<MaybeDone<BoxFuture<'_, AppendAllError<E>>>> = None;
-            loop {
-                let chunk: Vec<E> = match result.failures.is_empty() {
-                    true => events.take(limits::REQUEST_EVENTS).collect(),
-                    false => Vec::new(),
-                };
-                let next = (!chunk.is_empty()).then(|| maybe_done(append_chunk(self, chunk).boxed()));
-                let is_last = next.is_none();
-                let former = std::mem::replace(&mut under_way, next);
-                if let Some(next) = &mut under_way {
-                    // The first poll hands it over, in order; its outcome is waited for in the next round.
-                    future::poll_fn(|cx| Poll::Ready(next.poll_unpin(cx).is_ready())).await;
-                }
-                if let Some(mut former) = former {
-                    (&mut former).await;
-                    result.add(Pin::new(&mut former).take_output());
-                }
-                if is_last {
-                    return if result.failures.is_empty() { Ok(result.appended) } else { Err(result) };
-                }
+            let mut appending = AppendingAll {
+                log: self,
+                under_way: VecDeque::new(),
+                result: AppendAllError { appended: 0, failures: Vec::new() },
+            };
+            while appending.result.failures.is_empty() {
+                let Some(event) = events.next() else { break };
+                appending.hand_over(event).await;
             }
+            appending.wait_for_all_but(0).await;
+            let result = appending.result;
+            if result.failures.is_empty() { Ok(result.appended) } else { Err(result) }
         }
     }
 }
@@ -129,19 +118,11 @@ pub struct AppendAllError<E> {
 }
 
 impl<E> AppendAllError<E> {
-    fn add(&mut self, other: Option<Self>) {
-        if let Some(other) = other {
-            self.appended += other.appended;
-            self.failures.extend(other.failures);
+    fn add(&mut self, outcome: Outcome<E>) {
+        match outcome {
+            Ok(_) => self.appended += 1,
+            Err(error) => self.failures.push(error),
         }
-    }
-
-    /// The failure that the others followed from.
-    fn cause(&self) -> Option<&AppendError<E>> {
-        let follows = |error: &&AppendError<E>| {
-            matches!(error.kind(), AppendErrorKind::Rejected(SubmitErrorKind::BatchRefused))
-        };
-        self.failures.iter().find(|error| !follows(error)).or(self.failures.first())
     }
 }
 
@@ -162,35 +143,65 @@ impl<E> fmt::Display for AppendAllError<E> {
 
 impl<E> StdError for AppendAllError<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.cause().map(|error| error.kind() as &(dyn StdError + 'static))
+        self.failures.first().map(|error| error.kind() as &(dyn StdError + 'static))
     }
 }
 
-/// Appends a chunk, as one batch or, if the queue can never hold it, one event after the other.
-async fn append_chunk<E, L>(log: &L, chunk: Vec<E>) -> AppendAllError<E>
+/// Events on their way, handed over in the order in which they were drawn.
+struct AppendingAll<'a, E, L: ?Sized> {
+    log: &'a L,
+    /// Oldest first.
+    under_way: VecDeque<Ticket<E>>,
+    result: AppendAllError<E>,
+}
+
+impl<E, L> AppendingAll<'_, E, L>
 where
     E: Partitionable + Serialize + Send + 'static,
     L: EventLog<E> + ?Sized,
 {
-    let mut result = AppendAllError { appended: 0, failures: Vec::new() };
-    let outcomes = match log.append_batch(chunk).await {
-        Ok(receipts) => receipts.into_iter().map(Ok).collect(),
-        Err(error) => error.into_outcomes(),
-    };
-    let is_full = |outcome: &Result<Receipt<E>, AppendError<E>>| matches!(outcome, Err(error) if matches!(error.kind(), AppendErrorKind::Rejected(SubmitErrorKind::Full)));
-    let singly = outcomes.iter().all(|outcome| outcome.is_ok() || is_full(outcome));
-    for outcome in outcomes {
-        let outcome = match outcome {
-            Ok(receipt) => receipt.acked().await,
-            Err(error) if singly && result.failures.is_empty() => log.append_acked(error.into_event()).await,
-            Err(error) => Err(error),
-        };
-        match outcome {
-            Ok(_) => result.appended += 1,
-            Err(error) => result.failures.push(error),
+    /// Hands over an event. Nothing overtakes it: where there is no space it waits for those before it.
+    async fn hand_over(&mut self, event: E) {
+        #[cfg(feature = "engine")]
+        tokio::task::coop::consume_budget().await;
+        let mut event = event;
+        loop {
+            match self.log.submit(event) {
+                Ok(ticket) => {
+                    // Into a buffer that may drop its oldest event goes one at a time.
+                    let most = if ticket.is_buffered() { 0 } else { limits::APPEND_ALL_UNDER_WAY };
+                    self.under_way.push_back(ticket);
+                    return self.wait_for_all_but(most).await;
+                }
+                Err(SubmitError { event: back, kind: SubmitErrorKind::Full }) => event = back,
+                Err(rejected) => {
+                    self.wait_for_all_but(0).await;
+                    return self.result.failures.push(rejected.into());
+                }
+            }
+            if self.under_way.is_empty() {
+                // Others fill the queue: the event waits for space as the policy says.
+                let outcome = self.log.append_acked(event).await;
+                return self.result.add(outcome);
+            }
+            self.wait_for_all_but(self.under_way.len() - 1).await;
+            if !self.result.failures.is_empty() {
+                self.wait_for_all_but(0).await;
+                let kind = SubmitErrorKind::Full;
+                return self.result.failures.push(SubmitError { event, kind }.into());
+            }
         }
     }
-    result
+
+    /// Waits for the oldest until no more than `most` are under way.
+    async fn wait_for_all_but(&mut self, most: usize) {
+        while self.under_way.len() > most {
+            let Some(ticket) = self.under_way.front_mut() else { return };
+            let outcome = ticket.await;
+            self.under_way.pop_front();
+            self.result.add(outcome);
+        }
+    }
 }
 
 /// A stream's poll is renewed this often; it only bounds how long a poll is open, not how soon it returns.

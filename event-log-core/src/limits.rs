@@ -80,6 +80,10 @@ pub const REMEMBERED_EPOCHS: usize = 16;
 /// poll with a timeout of zero lives on it.
 pub const POLL_OVERTIME: Duration = Duration::from_secs(1);
 
+/// Events of one `append_all` that are under way at a time: two requests for one partition, so that the next one waits
+/// when the first is answered.
+pub const APPEND_ALL_UNDER_WAY: usize = 2 * REQUEST_EVENTS;
+
 /// Events of recent records that a consumer remembers per partition, to drop second copies of them. A second
 /// copy comes from a request that outlived its connection, so that it lies at most a few requests behind.
 pub const DEDUP_WINDOW_RECORDS: usize = 2 * REQUEST_EVENTS;

@@ -116,7 +116,7 @@ impl<E> Ticket<E> {
         (Promise { slot: Some(Arc::clone(&slot)) }, Self { state: TicketState::Waiting(Waiting(slot)) })
     }
 
-    /// Takes the outcome if it is there already.
+    /// Takes the outcome if it is there already. An [`AppendAck`] that the ticket has returned before it returns again.
     ///
     /// # Errors
     ///
@@ -124,10 +124,11 @@ impl<E> Ticket<E> {
     pub fn try_outcome(mut self) -> Result<Outcome<E>, Self> {
         match std::mem::replace(&mut self.state, TicketState::Taken(None)) {
             TicketState::Resolved(outcome) => Ok(outcome),
-            taken @ TicketState::Taken(_) => {
-                self.state = taken;
-                Err(self)
+            TicketState::Taken(Some(ack)) => {
+                self.state = TicketState::Taken(Some(ack));
+                Ok(Ok(ack))
             }
+            TicketState::Taken(None) => Err(self),
             TicketState::Waiting(waiting) => {
                 let news = waiting.0.lock().news(Until::Outcome);
                 match news {
@@ -135,6 +136,18 @@ impl<E> Ticket<E> {
                     Some(News::Buffered) | None => Err(Self { state: TicketState::Waiting(waiting) }),
                 }
             }
+        }
+    }
+
+    /// Whether the event sits in the reconnect buffer: the log is away, and the outcome comes when it is back.
+    #[must_use]
+    pub fn is_buffered(&self) -> bool {
+        match &self.state {
+            TicketState::Waiting(waiting) => {
+                let slot = waiting.0.lock();
+                slot.buffered && matches!(slot.end, End::Open)
+            }
+            TicketState::Resolved(_) | TicketState::Taken(_) => false,
         }
     }
 
@@ -251,6 +264,9 @@ impl<E> Promise<E> {
         let mut slot = shared.lock();
         let end = decide(&mut slot.event);
         if orphaned {
+            drop(slot);
+            // With the waker of a task that does not wait any more.
+            contain(move || drop(shared));
             return Some(end);
         }
         slot.end = end;
@@ -295,7 +311,9 @@ impl<E> Promise<E> {
     /// Takes the event that the promise holds out again. Nobody may await the ticket any more.
     pub(crate) fn withdraw(&mut self) -> Option<E> {
         let shared = self.slot.take()?;
-        shared.lock().event.take()
+        let event = shared.lock().event.take();
+        contain(move || drop(shared));
+        event
     }
 }
 

@@ -85,8 +85,8 @@ impl FaultState {
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Plan) -> T) -> T {
         let mut plan = self.plan.lock();
         let result = change(&mut plan);
-        let requests = plan.lose_replies + plan.lose_requests + plan.hold_requests;
-        let clean = !plan.down && requests == 0 && plan.slow_appends.is_zero();
+        let requests = [plan.lose_replies, plan.lose_requests, plan.hold_requests];
+        let clean = !plan.down && requests == [0; 3] && plan.slow_appends.is_zero();
         self.appends_are_clean.store(clean, Ordering::SeqCst);
         self.fetches_are_clean
             .store(plan.empty_fetches == 0 && plan.fail_fetches.is_empty(), Ordering::SeqCst);

@@ -6,13 +6,42 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use event_log_core::engine::{FetchRequest, FetchResponse, Message, StoredMessage};
+use event_log_core::engine::{FetchRequest, FetchResponse, Message, StoredMessage, contain};
 use event_log_core::{Offset, PartitionWatermarks, Timestamp};
 
 use crate::retention::Retention;
 
 /// Records of one segment: 64 KiB of them, payloads not counted.
 const SEGMENT_RECORDS: usize = 1_024;
+
+/// Records that were removed, until the lock of their partition has been released: a payload may be the application's, and
+/// so is the code that frees it. Most often it is one record, which takes no allocation.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct Removed {
+    first: Option<StoredMessage>,
+    more: Vec<StoredMessage>,
+    segments: Vec<VecDeque<StoredMessage>>,
+}
+
+impl Removed {
+    fn record(&mut self, record: StoredMessage) {
+        match &self.first {
+            None => self.first = Some(record),
+            Some(_) => self.more.push(record),
+        }
+    }
+}
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let (first, more, segments) =
+            (self.first.take(), std::mem::take(&mut self.more), std::mem::take(&mut self.segments));
+        // Each by itself, so that one that panics leaves the others to be freed.
+        let records = first.into_iter().chain(more).chain(segments.into_iter().flatten());
+        records.for_each(|record| contain(|| drop(record)));
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
@@ -118,43 +147,46 @@ impl Partition {
     }
 
     /// Removes what retention no longer keeps.
-    pub(crate) fn trim(&mut self, retention: &Retention, now: Timestamp) {
+    pub(crate) fn trim(&mut self, retention: &Retention, now: Timestamp, removed: &mut Removed) {
         while let Some(oldest) = self.segments.front().and_then(VecDeque::front) {
             let too_many = retention.max_records.is_some_and(|max| self.records > max);
             let age = Duration::from_micros(now.0.saturating_sub(oldest.timestamp.0));
             if !too_many && retention.max_age.is_none_or(|max| age <= max) {
                 return;
             }
-            self.remove_oldest();
+            self.remove_oldest(removed);
         }
     }
 
     /// Removes everything; the offsets go on.
-    pub(crate) fn purge(&mut self) {
+    pub(crate) fn purge(&mut self) -> Removed {
         self.low = self.next;
-        self.segments.clear();
         self.records = 0;
+        let mut removed = Removed::default();
+        removed.segments.extend(std::mem::take(&mut self.segments));
+        removed
     }
 
     /// Removes everything; the offsets begin again at 0.
-    pub(crate) fn begin_again(&mut self) {
+    pub(crate) fn begin_again(&mut self) -> Removed {
         self.incarnation += 1;
         self.next = Offset::ZERO;
         self.gap = 0;
-        self.purge();
+        self.purge()
     }
 
-    fn remove_oldest(&mut self) {
+    fn remove_oldest(&mut self, removed: &mut Removed) {
         let Some(segment) = self.segments.front_mut() else {
             return;
         };
         if let Some(record) = segment.pop_front() {
             self.low = record.offset.next();
             self.records -= 1;
+            removed.record(record);
         }
         if segment.is_empty() {
             // The next offset must survive the last record.
-            self.segments.pop_front();
+            removed.segments.extend(self.segments.pop_front());
         }
     }
 

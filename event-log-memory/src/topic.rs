@@ -14,7 +14,7 @@ use crate::arrivals::Arrivals;
 use crate::broker::Content;
 use crate::fault_state::{FaultState, Plan};
 use crate::groups::Groups;
-use crate::partition::Partition;
+use crate::partition::{Partition, Removed};
 use crate::retention::Retention;
 
 pub(crate) struct Topic {
@@ -68,6 +68,19 @@ impl Topic {
         self.append_locked(partition, appending, messages, now)
     }
 
+    /// Appends if the connection is still there. It is looked at under the lock, so that nothing arrives once a fault has
+    /// cut the connections and seen every lock.
+    pub(crate) fn append_over(
+        &self,
+        partition: PartitionId,
+        is_connected: impl FnOnce() -> bool,
+        messages: impl Iterator<Item = Message>,
+    ) -> Option<Offset> {
+        let now = self.clock.now();
+        let appending = self.lock(partition);
+        is_connected().then(|| self.append_locked(partition, appending, messages, now))
+    }
+
     /// Appends unless a fault is switched on, in which case the messages go the long way.
     pub(crate) fn append_if_clean<I>(
         &self,
@@ -107,9 +120,10 @@ impl Topic {
         now: Timestamp,
     ) -> Offset {
         let base = appending.append(messages, now);
-        self.trim(&mut appending, now);
+        let removed = self.trim(&mut appending, now);
         self.high[partition.0 as usize].store(appending.watermarks().high.0, Ordering::Release);
         drop(appending);
+        drop(removed);
         self.arrivals.changed();
         base
     }
@@ -177,15 +191,20 @@ impl Topic {
     }
 
     pub(crate) fn purge(&self) {
-        self.partitions.iter().for_each(|partition| partition.lock().purge());
+        for partition in &self.partitions {
+            let removed = partition.lock().purge();
+            drop(removed);
+        }
         self.arrivals.changed();
     }
 
     pub(crate) fn begin_again(&self) {
         for (partition, high) in self.partitions.iter().zip(&self.high) {
             let mut partition = partition.lock();
-            partition.begin_again();
+            let removed = partition.begin_again();
             high.store(0, Ordering::Release);
+            drop(partition);
+            drop(removed);
         }
         self.groups.forget_commits();
         self.arrivals.changed();
@@ -218,17 +237,21 @@ impl Topic {
     fn trimmed<T>(&self, partition: PartitionId, read: impl FnOnce(&Partition) -> T) -> T {
         // A clock is the application's, and is not asked under a lock.
         let now = self.retention.max_age.is_some().then(|| self.clock.now());
-        self.with_partition(partition, |partition| {
-            if let Some(now) = now {
-                self.trim(partition, now);
-            }
-            read(partition)
-        })
+        let (result, removed) = self.with_partition(partition, |partition| {
+            let removed = now.map(|now| self.trim(partition, now));
+            (read(partition), removed)
+        });
+        drop(removed);
+        result
     }
 
-    fn trim(&self, partition: &mut Partition, now: Timestamp) {
-        if self.retention != Retention::FOREVER {
-            partition.trim(&self.retention, now);
+    /// Removes what retention no longer keeps. It is dropped when the lock has been released.
+    fn trim(&self, partition: &mut Partition, now: Timestamp) -> Option<Removed> {
+        if self.retention == Retention::FOREVER {
+            return None;
         }
+        let mut removed = Removed::default();
+        partition.trim(&self.retention, now, &mut removed);
+        Some(removed)
     }
 }

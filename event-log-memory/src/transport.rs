@@ -74,7 +74,7 @@ impl Connection {
     }
 
     /// Completes when the connection has been cut.
-    async fn cut(&mut self) {
+    async fn cut(&self) {
         let epoch = self.epoch;
         if !self.dead {
             self.topic.faults.link.wait_for(|link| !link.up || link.epoch != epoch).await;
@@ -155,16 +155,19 @@ impl ProducerConnection for MemoryProducerConnection {
         partition: PartitionId,
         messages: &[Message],
     ) -> Result<Option<Offset>, SendError> {
-        let slow = self.connection.topic.faults.slow_appends();
-        if !slow.is_zero() {
-            tokio::time::sleep(slow).await;
-        }
         let lost = |may_have_taken_effect| SendError::Lost { error: disconnected(), may_have_taken_effect };
+        let slow = self.connection.topic.faults.slow_appends();
+        if !slow.is_zero() && tokio::time::timeout(slow, self.connection.cut()).await.is_ok() {
+            return Err(lost(false));
+        }
         let topic = self.connection.check().map_err(|_| lost(false))?;
-        let fate = topic.faults.request();
-        match fate {
-            Fate::Confirmed => return Ok(Some(topic.append(partition, messages.iter().cloned()))),
-            Fate::ReplyLost => drop(topic.append(partition, messages.iter().cloned())),
+        let append = || {
+            let is_connected = || self.connection.check().is_ok();
+            topic.append_over(partition, is_connected, messages.iter().cloned()).ok_or_else(|| lost(false))
+        };
+        match topic.faults.request() {
+            Fate::Confirmed => return append().map(Some),
+            Fate::ReplyLost => drop(append()?),
             Fate::RequestLost => {}
             Fate::Held => topic.faults.held.lock().push((partition, messages.to_vec())),
         }

@@ -34,6 +34,7 @@ use crate::log::{CloseError, EventLog};
 use crate::receipt::{AppendAck, Receipt};
 use crate::state::{Connection, StateReceiver};
 use crate::ticket::Ticket;
+use crate::waking::contain_wakes;
 use crate::watermark::{Lag, PartitionLag, Watermarks};
 
 /// What a [`TransportLog`] is opened with, besides its transport.
@@ -223,7 +224,7 @@ impl<E: Send + 'static, T: Transport> Inner<E, T> {
                     let _runtime = self.runtime.enter();
                     tokio::time::timeout(deadline, left)
                 };
-                if timeout.await.is_err() {
+                if contain_wakes(timeout).await.is_err() {
                     reject(room.leave(), &SubmitErrorKind::Full);
                 }
             }
@@ -291,12 +292,22 @@ where
             Err(prepared) => prepared,
         };
         let (entry, ticket) = prepared.into_entry();
-        if inner.offer([entry]).await { Ok(Receipt::Buffered(ticket)) } else { ticket.receipt().await }
+        let receipt =
+            if inner.offer([entry]).await { Ok(Receipt::Buffered(ticket)) } else { ticket.receipt().await };
+        // As above: nothing of this need have waited.
+        consume_budget().await;
+        receipt
     }
 
     async fn append_batch(&self, events: Vec<E>) -> Result<Vec<Receipt<E>>, BatchError<E>> {
         let inner = &*self.inner;
-        let mut batch = Batch::prepare(&inner.encoder, events)?;
+        let mut batch = match Batch::prepare(&inner.encoder, events) {
+            Ok(batch) => batch,
+            Err(error) => {
+                consume_budget().await;
+                return Err(error);
+            }
+        };
         if inner.shared.has_fast_path() {
             batch.append_fast(&*inner.transport);
         }
@@ -306,7 +317,9 @@ where
         }
         let (entries, batch) = batch.into_queued();
         let buffered = inner.offer(entries).await;
-        batch.wait(buffered).await
+        let receipts = batch.wait(buffered).await;
+        consume_budget().await;
+        receipts
     }
 
     async fn consumer_with(

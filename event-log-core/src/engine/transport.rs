@@ -182,8 +182,9 @@ pub struct TransportProperties {
     /// of use. With more than one, requests to different partitions are in flight together; those to one partition
     /// never are. The default is 1.
     pub connections: usize,
-    /// Whether the log keeps the payloads that it is given, rather than copying them. Then each has an allocation of
-    /// its own, which is freed with it; otherwise many share one. The default is `false`.
+    /// Whether the log keeps the payloads that it is given, rather than copying them. Then an event that comes alone has an
+    /// allocation of its own, which is freed with it; otherwise short ones share pages of 4 KiB, as those of a batch do in
+    /// either case. The default is `false`.
     pub keeps_payloads: bool,
     /// Whether fetching takes so long that a reader that is behind has the next records fetched before it needs them.
     /// The default is `true`.

@@ -65,6 +65,7 @@ impl<'a, E> Attempts<'a, E> {
                         None => self.last + self.shared.config.reconnect.initial.min(limits::FLUSH_ATTEMPT_INTERVAL),
                     };
                     self.next = self.next.min(earliest);
+                    self.shared.next_attempt(Some(self.next_attempt()));
                 }
             }
         }

@@ -5,13 +5,13 @@ use std::ops::Range;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::blocks::{BLOCK_BYTES, SHARED_BYTES};
 use super::encode::{Encoder, own_id};
 use super::entry::Entry;
 use crate::engine::transport::{Message, Transport};
 use crate::error::{AppendError, BatchError, SubmitError, SubmitErrorKind};
 use crate::event::{EventId, Partitionable};
 use crate::headers::Headers;
-use crate::limits;
 use crate::position::{Offset, PartitionId, Timestamp};
 use crate::receipt::{AppendAck, Receipt};
 use crate::ticket::Ticket;
@@ -65,8 +65,8 @@ impl<E: Partitionable> Batch<E> {
             };
             let group = places.iter().map(message);
             let Ok(base) = transport.try_append(partition, *now, group) else { continue };
-            for (&at, offset) in places.iter().zip(base.0..) {
-                offsets[at as usize] = Some(Offset(offset));
+            for (&at, nth) in places.iter().zip(0..) {
+                offsets[at as usize] = Some(Offset(base.0.saturating_add(nth)));
             }
         }
     }
@@ -104,15 +104,16 @@ impl<E: Partitionable> Batch<E> {
     }
 }
 
-/// The encodings of a batch, most of them in one block.
+/// The encodings of a batch. Short ones share pages, of no more bytes than [`BLOCK_BYTES`]: whoever retains one of them keeps
+/// its page.
 struct Payloads {
-    block: Bytes,
+    pages: Vec<Bytes>,
     places: Vec<Payload>,
 }
 
 enum Payload {
-    Block(Range<usize>),
-    Shared(Bytes),
+    Page(usize, Range<usize>),
+    Own(Bytes),
 }
 
 impl Payloads {
@@ -122,32 +123,34 @@ impl Payloads {
         E: Partitionable,
     {
         let mut places = Vec::with_capacity(events.len());
-        let mut block = Vec::new();
+        let (mut pages, mut page) = (Vec::new(), Vec::with_capacity(BLOCK_BYTES));
         for (at, event) in events.iter().enumerate() {
-            let start = block.len();
-            places.push(match encoder.encoded(event) {
-                Some(payload) => Payload::Shared(payload.map_err(|reason| (at, reason))?),
-                None => {
-                    encoder.encode(event, &mut block).map_err(|reason| (at, reason))?;
-                    Payload::Block(start..block.len())
-                }
-            });
-            if at == 0 {
-                // Events of a batch are most often alike; a tenth more saves growing for the last of them.
-                let rest = block.len().saturating_mul(events.len() - 1);
-                // No more than a request, should the first be much longer than the others.
-                block.reserve((rest.saturating_add(rest / 10)).min(limits::REQUEST_BYTES));
+            if let Some(payload) = encoder.encoded(event) {
+                places.push(Payload::Own(payload.map_err(|reason| (at, reason))?));
+                continue;
+            }
+            let start = page.len();
+            encoder.encode(event, &mut page).map_err(|reason| (at, reason))?;
+            let length = page.len() - start;
+            if length > SHARED_BYTES {
+                places.push(Payload::Own(Bytes::copy_from_slice(&page[start..])));
+                page.truncate(start);
+                continue;
+            }
+            places.push(Payload::Page(pages.len(), start..page.len()));
+            if page.len() + SHARED_BYTES > BLOCK_BYTES {
+                pages.push(Bytes::copy_from_slice(&page));
+                page.clear();
             }
         }
-        // The log may retain it for long.
-        block.shrink_to_fit();
-        Ok(Self { block: block.into(), places })
+        pages.push(Bytes::copy_from_slice(&page));
+        Ok(Self { pages, places })
     }
 
     fn get(&self, at: usize) -> Bytes {
         match &self.places[at] {
-            Payload::Block(range) => self.block.slice(range.clone()),
-            Payload::Shared(payload) => payload.clone(),
+            Payload::Page(page, range) => self.pages[*page].slice(range.clone()),
+            Payload::Own(payload) => payload.clone(),
         }
     }
 }

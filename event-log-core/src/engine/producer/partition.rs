@@ -108,7 +108,9 @@ impl<E> PartitionQueue<E> {
                     self.unconfirmed_from = Some(last.offset.next());
                     self.acknowledged = Some(last);
                 }
-                effects.acked = Some((request.into_entries(), base));
+                let (entries, messages) = request.into_parts();
+                effects.acked = Some((entries, base));
+                effects.messages.push(messages);
                 Ok(())
             }
             Err(SendError::Refused(error)) => {
@@ -116,9 +118,13 @@ impl<E> PartitionQueue<E> {
                 // others with it.
                 match request.split() {
                     Ok(alone) => alone.into_iter().rev().for_each(|one| self.resend.push_front(one)),
-                    Err(entry) => {
-                        let kind = entry.refusal(error);
-                        effects.failed.push((entry, kind));
+                    Err(request) => {
+                        let (entries, messages) = request.into_parts();
+                        effects.messages.push(messages);
+                        if let Some(entry) = entries.into_iter().next() {
+                            let kind = entry.refusal(error);
+                            effects.failed.push((entry, kind));
+                        }
                     }
                 }
                 Ok(())
@@ -150,15 +156,17 @@ impl<E> PartitionQueue<E> {
                 continue;
             }
             let sent = request.may_have_arrived;
-            request.filter(|entry| {
+            let failed = &mut effects.failed;
+            let messages = request.filter(|entry| {
                 if entry.accepted_at > horizon {
                     return Some(entry);
                 }
                 let unsure = sent || entry.may_be_under_way;
                 let kind = if unsure { unknown() } else { AppendErrorKind::Expired(expiry) };
-                effects.failed.push((entry, kind));
+                failed.push((entry, kind));
                 None
             });
+            effects.messages.push(messages);
         }
         self.resend.retain(|request| !request.is_empty());
         let count = self.waiting.partition_point(|entry| entry.accepted_at <= horizon);
@@ -185,16 +193,19 @@ impl<E> PartitionQueue<E> {
     }
 
     /// Takes everything out, unresolved, each with why it fails.
-    pub(super) fn end(&mut self) -> impl Iterator<Item = (Entry<E>, AppendErrorKind)> + use<E> {
-        let requests = self.in_flight.take().into_iter().chain(std::mem::take(&mut self.resend));
-        let taken = requests.flat_map(|request| {
+    pub(super) fn end(&mut self, effects: &mut Effects<E>) -> Vec<(Entry<E>, AppendErrorKind)> {
+        let mut ended = Vec::new();
+        for request in self.in_flight.take().into_iter().chain(std::mem::take(&mut self.resend)) {
             let sent = request.may_have_arrived;
-            request.into_entries().into_iter().map(move |entry| (sent || entry.may_be_under_way, entry))
-        });
-        let waiting = std::mem::take(&mut self.waiting).into_iter().map(|entry| (false, entry));
-        taken
-            .chain(waiting)
-            .map(|(sent, entry)| (entry, if sent { unknown() } else { AppendErrorKind::Closed }))
+            let (entries, messages) = request.into_parts();
+            effects.messages.push(messages);
+            ended.extend(entries.into_iter().map(|entry| {
+                let unsure = sent || entry.may_be_under_way;
+                (entry, if unsure { unknown() } else { AppendErrorKind::Closed })
+            }));
+        }
+        ended.extend(self.waiting.drain(..).map(|entry| (entry, AppendErrorKind::Closed)));
+        ended
     }
 
     /// What has to be read back, if the first request may have arrived.
@@ -219,28 +230,31 @@ impl<E> PartitionQueue<E> {
             return recovered;
         };
         request.may_have_arrived = false;
-        request.filter(|mut entry| match found.get_mut(&entry.id).and_then(VecDeque::pop_front) {
-            Some(offset) => {
-                if *unconfirmed_from < Some(offset.next()) {
-                    *unconfirmed_from = Some(offset.next());
-                    *acknowledged = Some(Landmark { offset, id: entry.id });
+        let (found_in_log, failed) = (&mut effects.found, &mut effects.failed);
+        let messages =
+            request.filter(|mut entry| match found.get_mut(&entry.id).and_then(VecDeque::pop_front) {
+                Some(offset) => {
+                    if *unconfirmed_from < Some(offset.next()) {
+                        *unconfirmed_from = Some(offset.next());
+                        *acknowledged = Some(Landmark { offset, id: entry.id });
+                    }
+                    found_in_log.push((entry, offset));
+                    recovered.found += 1;
+                    None
                 }
-                effects.found.push((entry, offset));
-                recovered.found += 1;
-                None
-            }
-            // It may have been appended and then removed by retention before it could be read.
-            None if incomplete => {
-                effects.failed.push((entry, unknown()));
-                recovered.unknown += 1;
-                None
-            }
-            None => {
-                entry.may_be_under_way = true;
-                recovered.sent_again += 1;
-                Some(entry)
-            }
-        });
+                // It may have been appended and then removed by retention before it could be read.
+                None if incomplete => {
+                    failed.push((entry, unknown()));
+                    recovered.unknown += 1;
+                    None
+                }
+                None => {
+                    entry.may_be_under_way = true;
+                    recovered.sent_again += 1;
+                    Some(entry)
+                }
+            });
+        effects.messages.push(messages);
         resend.retain(|request| !request.is_empty());
         recovered
     }

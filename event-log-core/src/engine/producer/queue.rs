@@ -94,6 +94,8 @@ pub(in crate::engine) struct Effects<E> {
     pub(in crate::engine) failed: Vec<(Entry<E>, AppendErrorKind)>,
     /// Of events that are in the reconnect buffer now.
     pub(in crate::engine) wakers: Vec<Waker>,
+    /// Of requests that came to an end: a payload may be the application's.
+    pub(in crate::engine) messages: Vec<Arc<[Message]>>,
     /// Dropping one wakes the `append` that waited for space.
     pub(in crate::engine) released: Vec<oneshot::Sender<()>>,
     /// Events of calls that were dropped while they waited.
@@ -111,6 +113,7 @@ impl<E> Default for Effects<E> {
             found: Vec::new(),
             failed: Vec::new(),
             wakers: Vec::new(),
+            messages: Vec::new(),
             released: Vec::new(),
             cancelled: Vec::new(),
             dropped: 0,
@@ -339,29 +342,31 @@ impl<E> Queue<E> {
     pub(in crate::engine) fn away(&mut self) {
         let wakers = &mut self.effects.wakers;
         self.partitions.iter_mut().for_each(|queue| queue.mark_taken_buffered(wakers));
+        if self.phase != Phase::Away {
+            self.partitions.iter_mut().for_each(|queue| queue.mark_waiting_buffered(wakers));
+        }
         if self.phase != Phase::Connected {
             return;
         }
         self.phase = Phase::Away;
-        self.partitions.iter_mut().for_each(|queue| queue.mark_waiting_buffered(wakers));
+        // A batch that can never fit is not let in to be dropped, and no other waits behind it.
+        let (fit, large) = std::mem::take(&mut self.waiters)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|waiting| self.can_hold(&waiting.entries));
+        self.reject_waiters(large, &SubmitErrorKind::Full);
         match self.overflow {
             Overflow::DropOldest => {
-                // A batch that can never fit is not let in to be dropped.
-                let (fit, large) = std::mem::take(&mut self.waiters)
-                    .into_iter()
-                    .partition::<VecDeque<_>, _>(|waiting| self.can_hold(&waiting.entries));
-                self.waiters = large;
-                self.turn_away(&SubmitErrorKind::Full);
                 for waiting in fit {
                     self.admit(waiting);
                 }
                 self.drop_oldest();
             }
-            Overflow::Reject => {
-                self.turn_away(&SubmitErrorKind::Full);
-            }
+            Overflow::Reject => self.reject_waiters(fit, &SubmitErrorKind::Full),
             // They go on waiting, each until its own deadline.
-            Overflow::Block { .. } => {}
+            Overflow::Block { .. } => {
+                self.waiters = fit;
+                self.admit_waiting();
+            }
         }
     }
 
@@ -377,11 +382,12 @@ impl<E> Queue<E> {
             return;
         }
         self.phase = Phase::Closing;
-        self.turn_away(&SubmitErrorKind::Closed);
+        let waiters = std::mem::take(&mut self.waiters);
+        self.reject_waiters(waiters, &SubmitErrorKind::Closed);
     }
 
-    fn turn_away(&mut self, reason: &SubmitErrorKind) {
-        for waiting in std::mem::take(&mut self.waiters) {
+    fn reject_waiters(&mut self, waiters: VecDeque<Waiter<E>>, reason: &SubmitErrorKind) {
+        for waiting in waiters {
             let failed = |entry| (entry, AppendErrorKind::Rejected(reason.clone()));
             self.effects.failed.extend(waiting.entries.into_iter().map(failed));
             self.effects.released.push(waiting.left);
@@ -395,7 +401,10 @@ impl<E> Queue<E> {
         self.phase = Phase::Closed;
         self.ready.clear();
         (self.waiting, self.waiting_bytes) = (0, 0);
-        let mut unresolved: Vec<_> = self.partitions.iter_mut().flat_map(PartitionQueue::end).collect();
+        let mut unresolved = Vec::new();
+        for queue in &mut self.partitions {
+            unresolved.extend(queue.end(&mut self.effects));
+        }
         unresolved.sort_unstable_by_key(|(entry, _)| entry.sequence);
         self.resolving.extend(unresolved.first().map(|(entry, _)| entry.sequence));
         unresolved
@@ -418,16 +427,16 @@ impl<E> Queue<E> {
         self.left(events, bytes);
     }
 
-    /// Whether there is space when the queue is empty.
+    /// Whether there is space when the queue is empty. There is for one event, whatever headers it has.
     fn can_hold(&self, entries: &[Entry<E>]) -> bool {
-        entries.len() <= self.max_events && bytes_of(entries) <= self.max_bytes
+        entries.len() <= self.max_events && (entries.len() == 1 || bytes_of(entries) <= self.max_bytes)
     }
 
     fn has_space_for(&self, entries: &[Entry<E>]) -> bool {
         // While connected, a batch that is larger than the whole queue has an empty one to itself: it holds no more than its
         // caller has made already.
-        if self.phase == Phase::Connected && self.waiting == 0 {
-            return true;
+        if self.waiting == 0 {
+            return self.phase == Phase::Connected || self.can_hold(entries);
         }
         let events = self.waiting.saturating_add(entries.len());
         events <= self.max_events && self.waiting_bytes.saturating_add(bytes_of(entries)) <= self.max_bytes
@@ -474,7 +483,7 @@ impl<E> Queue<E> {
     }
 
     fn drop_oldest(&mut self) {
-        while self.waiting > self.max_events || self.waiting_bytes > self.max_bytes {
+        while self.waiting > self.max_events || self.waiting > 1 && self.waiting_bytes > self.max_bytes {
             let first = |queue: &&mut PartitionQueue<E>| queue.first_waiting().unwrap_or(u64::MAX);
             let oldest = self.partitions.iter_mut().min_by_key(first);
             let Some(entry) = oldest.and_then(PartitionQueue::pop_waiting) else { return };

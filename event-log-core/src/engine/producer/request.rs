@@ -50,8 +50,9 @@ impl<E> Request<E> {
         wakers.extend(self.entries.iter_mut().filter_map(Entry::mark_buffered));
     }
 
-    /// Keeps those of its events that `decide` gives back.
-    pub(super) fn filter(&mut self, mut decide: impl FnMut(Entry<E>) -> Option<Entry<E>>) {
+    /// Keeps those of its events that `decide` gives back. Returns the messages of all, which are dropped outside of the lock.
+    #[must_use]
+    pub(super) fn filter(&mut self, mut decide: impl FnMut(Entry<E>) -> Option<Entry<E>>) -> Arc<[Message]> {
         let mut messages = Vec::new();
         for (entry, message) in std::mem::take(&mut self.entries).into_iter().zip(self.messages.iter()) {
             if let Some(entry) = decide(entry) {
@@ -59,12 +60,12 @@ impl<E> Request<E> {
                 messages.push(message.clone());
             }
         }
-        self.messages = messages.into();
+        std::mem::replace(&mut self.messages, messages.into())
     }
 
-    /// Takes its events out.
-    pub(super) fn into_entries(self) -> Vec<Entry<E>> {
-        self.entries
+    /// Takes its events and their messages out. Dropping either runs code of the application.
+    pub(super) fn into_parts(self) -> (Vec<Entry<E>>, Arc<[Message]>) {
+        (self.entries, self.messages)
     }
 
     /// What is to be sent. From now on it may have arrived: if sending it is given up, that stays true.
@@ -79,12 +80,10 @@ impl<E> Request<E> {
         Some(Landmark { offset: Offset(base.0.saturating_add(self.entries.len() as u64 - 1)), id: last.id })
     }
 
-    /// Each event as a request of its own, or the only one.
-    pub(super) fn split(mut self) -> Result<Vec<Self>, Entry<E>> {
+    /// Each event as a request of its own, or the request again if it has only one.
+    pub(super) fn split(self) -> Result<Vec<Self>, Self> {
         if self.entries.len() == 1 {
-            if let Some(entry) = self.entries.pop() {
-                return Err(entry);
-            }
+            return Err(self);
         }
         let alone = |(entry, message): (_, &Message)| Self {
             entries: vec![entry],

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -173,37 +174,41 @@ impl<E> Shared<E> {
                 }
             });
         };
-        self.with_queue_and(Queue::connected, publish);
+        let change = |queue: &mut Queue<E>| {
+            if queue.phase() == Phase::Away {
+                // What an attempt under way was asked to hurry for is done.
+                let _ = self.hurry.notified().now_or_never();
+            }
+            queue.connected();
+        };
+        self.with_queue_and(change, publish);
         self.work.notify_one();
     }
 
-    /// The connection is lost, or of no use. It is published before events are told, so that the reason is known
-    /// when an event turns out to be buffered.
+    /// The connection is lost, or of no use. It is published before anything is buffered, so that the reason is known
+    /// when an event turns out to be.
     pub(in crate::engine) fn away(&self, error: Error) {
         let now = self.clock.now();
         let error = Some(Arc::new(error));
-        let publish = || {
-            self.state.modify(|state| match &mut state.connection {
-                Connection::Connected => {
-                    state.connection = Connection::Reconnecting {
-                        since: now,
-                        attempt: 0,
-                        next_attempt: None,
-                        last_error: error,
-                    };
-                }
-                Connection::Reconnecting { attempt, last_error, .. } => {
-                    *attempt = attempt.saturating_add(1);
-                    *last_error = error;
-                }
-                Connection::Closed => {}
-            });
-        };
-        let change = |queue: &mut Queue<E>| {
+        self.state.modify(|state| match &mut state.connection {
+            Connection::Connected => {
+                state.connection = Connection::Reconnecting {
+                    since: now,
+                    attempt: 0,
+                    next_attempt: None,
+                    last_error: error,
+                };
+            }
+            Connection::Reconnecting { attempt, last_error, .. } => {
+                *attempt = attempt.saturating_add(1);
+                *last_error = error;
+            }
+            Connection::Closed => {}
+        });
+        self.with_queue(|queue| {
             self.fast_path.store(false, Ordering::Release);
             queue.away();
-        };
-        self.with_queue_and(change, publish);
+        });
     }
 
     /// Whether events may have passed the queue by since this was asked last.
@@ -266,10 +271,12 @@ impl<E> Shared<E> {
     /// Waits until everything that was accepted before the call is resolved.
     pub(in crate::engine) async fn flush(&self) {
         let mut settled = self.settled.subscribe();
-        let (mark, is_away) = self.with_queue(|queue| (queue.accepted(), queue.phase() == Phase::Away));
-        if is_away {
-            self.hurry.notify_one();
-        }
+        let mark = self.with_queue(|queue| {
+            if queue.phase() == Phase::Away {
+                self.hurry.notify_one();
+            }
+            queue.accepted()
+        });
         // The sender lives as long as `self`.
         let _ = contain_wakes(settled.wait_for(|&settled| settled >= mark)).await;
     }
@@ -334,7 +341,7 @@ impl<E> Shared<E> {
         let first = unresolved.first().map(|(entry, _)| entry.sequence);
         let mut leftover = CloseError::default();
         for (entry, failure) in unresolved {
-            leftover.fail(entry, failure);
+            contain(|| leftover.fail(entry, failure));
         }
         if let Some(first) = first {
             self.with_queue(|queue| queue.resolved(first));
@@ -401,19 +408,20 @@ impl<E> Shared<E> {
     }
 
     fn carry_out(&self, effects: Effects<E>, dropped_total: u64) {
-        let Effects { acked, found, failed, wakers, released, cancelled, dropped, .. } = effects;
+        let Effects { acked, found, failed, wakers, messages, released, cancelled, dropped, .. } = effects;
         if let Some((entries, base)) = acked {
             for (entry, nth) in entries.into_iter().zip(0..) {
-                entry.commit(base.map(|base| Offset(base.0.saturating_add(nth))));
+                contain(|| entry.commit(base.map(|base| Offset(base.0.saturating_add(nth)))));
             }
         }
-        found.into_iter().for_each(|(entry, offset)| entry.commit(Some(offset)));
+        found.into_iter().for_each(|(entry, offset)| contain(|| entry.commit(Some(offset))));
         for (entry, failure) in failed {
-            entry.fail(failure);
+            contain(|| entry.fail(failure));
         }
+        messages.into_iter().for_each(|messages| contain(|| drop(messages)));
         wakers.into_iter().for_each(|waker| contain(|| waker.wake()));
         released.into_iter().for_each(|left| contain(|| drop(left)));
-        cancelled.into_iter().for_each(Entry::discard);
+        cancelled.into_iter().for_each(|entry| contain(|| entry.discard()));
         if dropped > 0 {
             self.warning.dropped(dropped, dropped_total);
         }

@@ -27,7 +27,8 @@ use crate::watermark::Watermarks;
 pub(in crate::engine) struct Writer<E, T: Transport> {
     shared: Arc<Shared<E>>,
     transport: Arc<T>,
-    /// Attempts to connect since a connection was of use for the last time.
+    /// Attempts to connect since a request was answered for the last time. A log that takes connections and answers
+    /// nothing is asked ever more rarely too.
     failed_attempts: u32,
     /// When the watermarks were asked for the last time.
     marked_at: Instant,
@@ -89,7 +90,6 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             match recover(&self.shared, &*self.transport, &connection).await {
                 Ok(()) => {
                     self.marked_at = Instant::now();
-                    self.failed_attempts = 0;
                     self.shared.connected();
                     if self.drain(connection).await {
                         return;
@@ -119,7 +119,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 Either::Right(_) => return None,
             }
         };
-        // Until it has been of use, this one counts as well.
+        // Until a request is answered over it, this one counts as well.
         self.failed_attempts = attempts.failed.saturating_add(1);
         Some(connection)
     }
@@ -131,6 +131,8 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         let mut under_way = FuturesUnordered::new();
         let mut mark = None;
         let error = loop {
+            // Answers may be there at once, for as long as there is something to send.
+            tokio::task::coop::consume_budget().await;
             if mark.is_none() && self.shared.is_ready() {
                 mark = self.due_mark();
             }
@@ -149,7 +151,10 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             tokio::select! {
                 biased;
                 Some(sent) = under_way.next() => match self.complete(sent) {
-                    Ok(connection) => connections.give_back(connection),
+                    Ok(connection) => {
+                        self.failed_attempts = 0;
+                        connections.give_back(connection);
+                    }
                     Err(error) => break error,
                 },
                 answer = answer_of(&mut mark) => match answer {

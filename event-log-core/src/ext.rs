@@ -241,6 +241,7 @@ pub trait EventConsumerExt<E: Send + 'static>: EventConsumer<E> {
                 Some(target) => target,
                 None => match consumer.end().await {
                     Ok(end) => CatchUp::new(end, consumer.position()),
+                    Err(error) if error.is_retryable() => return Some((Err(error), (Some(consumer), None))),
                     Err(error) => return Some((Err(error), (None, None))),
                 },
             };

@@ -182,8 +182,8 @@ impl Faults {
     pub fn append_foreign(&self, partition: PartitionId, payload: impl Into<Bytes>) -> Option<Position> {
         let payload = payload.into();
         self.topic.has_partition(partition).then(|| {
-            let offset = self.topic.append_with(partition, |offset| Message {
-                id: foreign_id(&self.topic.name(), Position::new(partition, offset)),
+            let offset = self.topic.append_with(partition, |offset, now| Message {
+                id: foreign_id(&self.topic.name(), Position::new(partition, offset), now),
                 headers: Headers::new(),
                 payload,
             });

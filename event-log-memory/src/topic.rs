@@ -100,15 +100,15 @@ impl Topic {
         }
     }
 
-    /// Appends one message that depends on the offset it gets.
+    /// Appends one message that depends on the offset and the time that it gets.
     pub(crate) fn append_with(
         &self,
         partition: PartitionId,
-        message: impl FnOnce(Offset) -> Message,
+        message: impl FnOnce(Offset, Timestamp) -> Message,
     ) -> Offset {
         let now = self.clock.now();
         let appending = self.lock(partition);
-        let message = message(appending.next_offset());
+        let message = message(appending.next_offset(), now);
         self.append_locked(partition, appending, std::iter::once(message), now)
     }
 

@@ -85,7 +85,7 @@ async fn l9_a_loop_of_appends_leaves_others_their_turn_while_away() {
             drop(log.append(Numbered(number)).await.unwrap());
         }
     });
-    assert!(turns.await > 1, "2,000 appends, and nobody else had a turn");
+    assert!(turns.await > 1, "2,000 appends, and no other had a turn");
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn l9_a_loop_of_batches_leaves_others_their_turn_while_away() {
             drop(log.append_batch(vec![Numbered(number)]).await.unwrap());
         }
     });
-    assert!(turns.await > 1, "2,000 batches, and nobody else had a turn");
+    assert!(turns.await > 1, "2,000 batches, and no other had a turn");
 }
 
 #[tokio::test]

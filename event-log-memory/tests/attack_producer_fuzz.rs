@@ -84,7 +84,7 @@ struct Run {
     tickets: Vec<(u64, Ticket<Event>)>,
     tasks: Vec<(Vec<u64>, JoinHandle<()>)>,
     ends: Ends,
-    /// Those of which nobody waits for the outcome.
+    /// Those whose outcome is not awaited.
     orphans: HashSet<u64>,
     /// Those whose append was dropped before it was done.
     cancelled: HashSet<u64>,
@@ -451,9 +451,9 @@ fn a4_whatever_threads_submit_while_the_log_is_closed_has_its_outcome() {
     }
 }
 
-/// ARCHITECTURE.md, invariant 4 of the engine: the state is published before anybody is told.
+/// ARCHITECTURE.md, invariant 4 of the engine: the state is published before any caller is told.
 #[test]
-fn a19_whoever_learns_that_an_event_is_buffered_sees_that_the_log_is_away() {
+fn a19_a_caller_that_learns_that_an_event_is_buffered_sees_that_the_log_is_away() {
     use futures::FutureExt as _;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let broker = MemoryBroker::new();

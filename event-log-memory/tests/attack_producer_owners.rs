@@ -65,7 +65,7 @@ fn l7_a_payload_whose_owner_panics_when_retention_frees_it_concerns_no_other_cal
 }
 
 #[test]
-fn l7_a_payload_whose_owner_looks_at_the_log_when_retention_frees_it_stops_nobody() {
+fn l7_a_payload_whose_owner_looks_at_the_log_when_retention_frees_it_stops_no_other() {
     let runtime = runtime();
     let broker = MemoryBroker::new();
     let builder = event_log_memory::builder().codec(RawCodec).broker(&broker).partitions(1);
@@ -152,7 +152,7 @@ fn expires(deed: impl Fn(&MemoryLog<Numbered>) + Send + Sync + 'static) -> Optio
 }
 
 #[test]
-fn l7_a_payload_whose_owner_looks_at_the_log_when_a_lost_request_expires_stops_nobody() {
+fn l7_a_payload_whose_owner_looks_at_the_log_when_a_lost_request_expires_stops_no_other() {
     assert_eq!(expires(|log| drop(log.state().current())), Some(true));
 }
 

@@ -29,7 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout};
 
 use self::fetch::Source;
 use self::membership::{Change, Membership, Place};
@@ -39,11 +39,13 @@ use super::task::Task;
 use super::transport::{Assignment, GroupMember, KnownEnd, Transport};
 use crate::codec::Codec;
 use crate::consumer::{ConsumerOptions, EventConsumer};
+use crate::contain::contain;
 use crate::dead_letter::LetterFrom;
 use crate::error::{CommitError, Error};
 use crate::limits;
-use crate::position::{Cursor, Epochs, PartitionId, SeekPosition};
+use crate::position::{Cursor, Epochs, Offset, PartitionId, SeekPosition};
 use crate::record::EventBatch;
+use crate::waking::contain_wakes;
 
 /// A consumer over a [`Transport`].
 pub(super) struct Consumer<E, T: Transport> {
@@ -66,6 +68,8 @@ pub(super) struct Consumer<E, T: Transport> {
     epochs: Epochs,
     /// Epochs that have ended, newest last: cursors from them may still come.
     ended: BTreeMap<PartitionId, VecDeque<EndedEpoch>>,
+    /// How far any epoch that has ended has come, remembered or not.
+    reached: BTreeMap<PartitionId, Offset>,
     notices: Notices,
     /// Where letters come from.
     letter_from: LetterFrom,
@@ -81,12 +85,16 @@ struct Waiting {
 /// Awaits within the runtime that the log was opened on: timers need one, and the caller may be on a thread without.
 pub(super) async fn within<F: Future>(runtime: &Handle, future: F) -> F::Output {
     let mut future = pin!(future);
-    poll_fn(|cx| {
+    // A timer of the runtime wakes the caller's task, on a thread of others.
+    contain_wakes(poll_fn(|cx| {
         let _entered = runtime.enter();
         future.as_mut().poll(cx)
-    })
+    }))
     .await
 }
+
+/// How often a poll looks again before it lets others have their turn.
+const ROUNDS: u32 = 64;
 
 /// One call of `poll`.
 struct Call {
@@ -112,6 +120,7 @@ where
         instance: u128,
         options: ConsumerOptions,
     ) -> Result<Self, Error> {
+        seek::check_partitions(&options.start, transport.properties().partitions)?;
         let group: Arc<str> = group.into();
         let letter_from =
             LetterFrom::new(transport.properties().topic.unwrap_or_default(), Arc::clone(&group));
@@ -135,6 +144,7 @@ where
             committed: Cursor::new(),
             epochs: Epochs::new(),
             ended: BTreeMap::new(),
+            reached: BTreeMap::new(),
             notices: Notices::default(),
             letter_from,
         };
@@ -170,6 +180,13 @@ where
             }
         })
         .await
+    }
+
+    /// Fails while it is not known where a partition of this member stands: it has no reader, and would be left out.
+    fn check_placed(&self) -> Result<(), Error> {
+        let Some(partition) = self.membership.unplaced() else { return Ok(()) };
+        let problem = format!("the place of the group in partition {partition} is not known yet");
+        Err(Error::Unavailable(Some(problem.into())))
     }
 
     /// Brings the readers up to what the membership finds out.
@@ -224,6 +241,8 @@ where
     }
 
     fn remember(&mut self, partition: PartitionId, ended: EndedEpoch) {
+        let reached = self.reached.entry(partition).or_default();
+        *reached = ended.reached.max(*reached);
         let epochs = self.ended.entry(partition).or_default();
         epochs.push_back(ended);
         if epochs.len() > limits::REMEMBERED_EPOCHS {
@@ -266,6 +285,10 @@ where
         for reader in &mut self.readers {
             let report = reader.advance(cx, &source, wanted);
             self.notices.extend(reader.partition(), report.notices);
+            if report.is_another_log {
+                let epochs = self.ended.get_mut(&reader.partition()).into_iter().flatten();
+                epochs.for_each(|ended| ended.by = EndedBy::Truncation);
+            }
             ended.extend(report.ended.map(|ended| (reader.partition(), ended)));
             lost = lost.or(report.lost);
         }
@@ -280,13 +303,16 @@ where
     }
 
     /// Waits for news of what was read to its end. True when there is some.
-    fn poll_news(&mut self, cx: &mut Context<'_>, call: &mut Call) -> bool {
+    fn poll_news(&mut self, cx: &mut Context<'_>, call: &mut Call, is_late: bool) -> bool {
         let Some(member) = self.membership.member().filter(|_| self.membership.is_assigned()) else {
             return false;
         };
         // Those whose answers are under way are no reason not to hear of the others.
         let ends: Vec<_> = self.readers.iter().filter_map(PartitionReader::known_end).collect();
-        if ends.is_empty() && !self.readers.is_empty() {
+        // Without any it waits for other partitions, or none at all, to be the member's.
+        let looks = !ends.is_empty() || self.readers.is_empty();
+        // Behind the deadline the answers in flight are waited for, and nothing else.
+        if is_late && (call.has_looked || !looks) {
             self.waiting = None;
             return false;
         }
@@ -301,8 +327,15 @@ where
         });
         let Poll::Ready(news) = waiting.task.poll(cx) else { return false };
         self.waiting = None;
-        let news = news.unwrap_or_default();
-        call.has_looked = true;
+        let news = match news {
+            Ok(news) => news,
+            Err(error) => {
+                self.membership.disconnect(error, Instant::now());
+                self.disconnected();
+                return true;
+            }
+        };
+        call.has_looked |= looks;
         self.membership.is_fresh = false;
         for reader in self.readers.iter_mut().filter(|reader| news.contains(&reader.partition())) {
             reader.look_again();
@@ -311,17 +344,14 @@ where
     }
 
     fn poll_batch(&mut self, cx: &mut Context<'_>, call: &mut Call) -> Poll<Result<EventBatch<E>, Error>> {
-        loop {
+        for _ in 0..ROUNDS {
             let now = Instant::now();
-            if self.waiting.is_some()
-                && !(now >= call.deadline && call.has_looked)
-                && self.poll_news(cx, call)
-            {
+            let is_late = now >= call.deadline;
+            if self.waiting.is_some() && self.poll_news(cx, call, is_late) {
                 continue;
             }
             self.drive_membership(cx, now)?;
             self.drive_readers(cx, call.max_count, now);
-            let is_late = now >= call.deadline;
             let held_until = self.held_until(now);
             if held_until.is_none() || is_late {
                 let merged = self.merge(call.max_count);
@@ -337,7 +367,9 @@ where
             }
             if is_late {
                 let is_open = self.membership.member().is_none() || self.is_unanswered();
-                if !is_open && call.has_looked {
+                // What is retried later is not in flight.
+                let has_nothing = self.readers.iter().all(|reader| reader.known_end().is_none());
+                if !is_open && (call.has_looked || has_nothing) {
                     return Poll::Ready(Ok(self.batch(merge::Merged::default())));
                 }
                 let is_down = self.membership.member().is_none() && !self.membership.is_joining();
@@ -346,8 +378,7 @@ where
                     return Poll::Ready(Err(lost.unwrap_or(Error::Timeout(call.timeout))));
                 }
             }
-            // Behind the deadline the answers in flight are waited for, and nothing else.
-            if !(is_late && call.has_looked) && self.poll_news(cx, call) {
+            if self.poll_news(cx, call, is_late) {
                 continue;
             }
             let call_alarm = if is_late { call.overtime } else { call.deadline };
@@ -358,6 +389,9 @@ where
             }
             return Poll::Pending;
         }
+        // Whatever it is that always has news: others on this thread have their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Whether the log has to answer before it is known that there is nothing.
@@ -387,6 +421,8 @@ where
         }
         let mut notices = self.notices.take();
         notices.extend(merged.notices);
+        // It is met again.
+        contain(|| drop(merged.halted));
         EventBatch::new(merged.records, notices, self.position.clone())
     }
 }
@@ -434,7 +470,17 @@ where
 
     async fn end(&mut self) -> Result<Cursor, Error> {
         let runtime = self.runtime.clone();
-        within(&runtime, self.settle()).await?;
+        // A question for a place that has failed is asked again meanwhile.
+        let is_placed =
+            |membership: &Membership<T>| membership.is_settled() && membership.unplaced().is_none();
+        let settled = async { timeout(limits::POLL_OVERTIME, self.settle_until(is_placed)).await };
+        match within(&runtime, settled).await {
+            Ok(settled) => settled?,
+            Err(_) => {
+                self.check_placed()?;
+                return Err(Error::Timeout(limits::POLL_OVERTIME));
+            }
+        }
         let marks = within(&runtime, self.transport.watermarks()).await?;
         let ours = self.readers.iter().map(PartitionReader::partition);
         Ok(ours.map(|partition| (partition, marks.get(partition).unwrap_or_default().high)).collect())

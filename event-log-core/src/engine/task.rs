@@ -15,14 +15,14 @@ use crate::error::{BoxError, Error};
 /// wakes its owner neither ends nor restarts it. Dropping it ends it.
 pub(super) enum Task<T> {
     /// Makes progress while its owner polls it.
-    Inline(Pin<Box<dyn Future<Output = T> + Send>>),
+    Inline(Option<Pin<Box<dyn Future<Output = T> + Send>>>),
     /// Makes progress by itself, also while its owner is not polled.
     Spawned(JoinHandle<T>),
 }
 
 impl<T: Send + 'static> Task<T> {
     pub(super) fn inline(work: impl Future<Output = T> + Send + 'static) -> Self {
-        Self::Inline(Box::pin(work))
+        Self::Inline(Some(Box::pin(work)))
     }
 
     pub(super) fn spawned(runtime: &Handle, work: impl Future<Output = T> + Send + 'static) -> Self {
@@ -33,16 +33,17 @@ impl<T: Send + 'static> Task<T> {
     /// after it was ready.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
         match self {
-            Self::Inline(work) => {
-                let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
-                polled.map_or_else(
-                    |panic| {
+            Self::Inline(kept) => {
+                let Some(work) = kept else { return Poll::Pending };
+                match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+                    Ok(polled) => polled.map(Ok),
+                    Err(panic) => {
                         contain(|| drop(panic));
-                        *self = Self::Inline(Box::pin(std::future::pending()));
+                        let work = kept.take();
+                        contain(|| drop(work));
                         Poll::Ready(Err(failed("it panicked".into())))
-                    },
-                    |polled| polled.map(Ok),
-                )
+                    }
+                }
             }
             Self::Spawned(handle) => Pin::new(handle).poll(cx).map_err(|error| failed(Box::new(error))),
         }
@@ -55,8 +56,13 @@ fn failed(error: BoxError) -> Error {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        if let Self::Spawned(handle) = self {
-            handle.abort();
+        match self {
+            // The work may hold what is the application's, such as a letter or its log.
+            Self::Inline(work) => {
+                let work = work.take();
+                contain(|| drop(work));
+            }
+            Self::Spawned(handle) => handle.abort(),
         }
     }
 }

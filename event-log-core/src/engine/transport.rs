@@ -328,14 +328,16 @@ pub trait GroupMember: Send + Sync + 'static {
     fn leave(&self) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
-/// The id of a message that came without one (from a producer that does not use this library): its log and its place, in
-/// the shape of a version 8 UUID, which no UUIDv7 equals. The same whenever it is read, and another in each log, so that
-/// messages of two logs that are copied into a third are not taken for copies of each other.
+/// The id of a message that came without one (from a producer that does not use this library): its log, its place and its
+/// time, in the shape of a version 8 UUID, which no UUIDv7 equals. The same whenever it is read, and another in each log, so
+/// that messages of two logs that are copied into a third are not taken for copies of each other; nor is what stands in the
+/// same place once the log has begun again.
 ///
-/// 32 bits are the partition, 64 the offset, and 26 a hash of the log's name.
+/// 32 bits are the partition, 64 the offset, and 26 a hash of the log's name and the time.
 #[must_use]
-pub fn foreign_id(topic: &str, position: Position) -> EventId {
-    let hash = u128::from(twox_hash::XxHash32::oneshot(0, topic.as_bytes()) >> 6);
+pub fn foreign_id(topic: &str, position: Position, timestamp: Timestamp) -> EventId {
+    let seed = (timestamp.0 ^ timestamp.0 >> 32) as u32;
+    let hash = u128::from(twox_hash::XxHash32::oneshot(seed, topic.as_bytes()) >> 6);
     // From the top: partition (32) and hash (16), version (4), hash (10) and offset (2), variant (2), offset (62).
     let partition = u128::from(position.partition.0) << 96 | (hash >> 10) << 80;
     let middle = (8 << 76) | (hash & 0x3ff) << 66 | u128::from(position.offset.0 >> 62) << 64;

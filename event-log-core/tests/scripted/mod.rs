@@ -50,6 +50,8 @@ pub(crate) struct Server {
     pub(crate) committed_of_1_fails: AtomicBool,
     /// The epoch of partition 1: with another one it has been away and come back.
     pub(crate) epoch_of_1: AtomicU64,
+    /// The epoch of partition 0.
+    pub(crate) epoch_of_0: AtomicU64,
     /// Offsets behind the last record that no record has.
     pub(crate) trailing_gap: AtomicU64,
     /// Stores what is committed, and never answers.
@@ -66,6 +68,14 @@ pub(crate) struct Server {
     pub(crate) join_takes: AtomicU64,
     /// How many fetches of partition 0 consumers have begun.
     pub(crate) fetches: AtomicU64,
+    /// No place can be asked for, and asking again does not help.
+    pub(crate) committed_is_refused: AtomicBool,
+    /// Partition 1 belongs to another member.
+    pub(crate) without_1: AtomicBool,
+    /// Waiting ends at once, as it may.
+    pub(crate) wait_is_early: AtomicBool,
+    /// Fetches of both partitions fail.
+    pub(crate) fetches_fail: AtomicBool,
 }
 
 impl Server {
@@ -85,6 +95,15 @@ impl Server {
             }
         }
         log
+    }
+
+    /// As an operator does who deletes the group while it has no member.
+    pub(crate) fn forget_group(&self) {
+        *self.places.lock() = [None; PARTITIONS as usize];
+    }
+
+    fn generation(&self) -> u64 {
+        2 * self.epoch_of_1.load(Relaxed) + u64::from(self.without_1.load(Relaxed))
     }
 
     fn high(&self, partition: PartitionId) -> Offset {
@@ -161,6 +180,10 @@ impl Transport for Scripted {
 
     async fn committed(&self, _: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
         takes(&self.0.committed_takes).await;
+        if self.0.committed_is_refused.load(Relaxed) {
+            let error = "permission denied".into();
+            return Err(Error::Backend { retryable: false, may_have_taken_effect: false, error });
+        }
         let [of_0, of_1] = *self.0.places.lock();
         let failed = || Error::Backend {
             retryable: true,
@@ -211,17 +234,27 @@ impl GroupMember for Connection {
             return Err(Error::Unavailable(None));
         }
         let epoch = self.0.epoch_of_1.load(Relaxed);
-        if known == Some(epoch) {
+        let generation = self.0.generation();
+        if known == Some(generation) {
             return Ok(None);
         }
         let of = |partition, epoch| Assignment { partition: PartitionId(partition), epoch };
-        Ok(Some(Assignments { generation: epoch, partitions: vec![of(0, 0), of(1, epoch)] }))
+        let mut partitions = vec![of(0, self.0.epoch_of_0.load(Relaxed)), of(1, epoch)];
+        partitions.truncate(if self.0.without_1.load(Relaxed) { 1 } else { 2 });
+        Ok(Some(Assignments { generation, partitions }))
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         if request.partition == PartitionId(0) {
             self.0.fetches.fetch_add(1, Relaxed);
             takes(&self.0.fetch_takes).await;
+        }
+        if self.0.fetches_fail.load(Relaxed) {
+            return Err(Error::Backend {
+                retryable: true,
+                may_have_taken_effect: false,
+                error: "the disk fails".into(),
+            });
         }
         Ok(self.0.fetch(request))
     }
@@ -251,9 +284,13 @@ impl GroupMember for Connection {
         loop {
             let news = ends.iter().filter(|known| self.0.high(known.partition) != known.end);
             let news: Vec<_> = news.map(|known| known.partition).collect();
-            let is_other = known.is_some_and(|known| known != self.0.epoch_of_1.load(Relaxed));
+            let is_other = known.is_some_and(|known| known != self.0.generation());
             let is_other = is_other || self.0.down.load(Relaxed);
-            if !news.is_empty() || is_other || Instant::now() >= deadline {
+            if !news.is_empty()
+                || is_other
+                || Instant::now() >= deadline
+                || self.0.wait_is_early.load(Relaxed)
+            {
                 return news;
             }
             tokio::time::sleep_until(deadline.min(Instant::now() + Duration::from_millis(10))).await;

@@ -107,7 +107,7 @@ fn stored(log: &str, partition: PartitionId, message: IggyMessage) -> StoredMess
     let offset = Offset(message.header.offset);
     let id = match message.header.id {
         // A producer that gives none. The window of ids must not take all such messages for copies of one.
-        0 => foreign_id(log, Position::new(partition, offset)),
+        0 => foreign_id(log, Position::new(partition, offset), Timestamp(message.header.timestamp)),
         id => EventId::from_u128(id),
     };
     StoredMessage {

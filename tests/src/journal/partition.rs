@@ -86,7 +86,7 @@ impl Partition {
     fn garbage(&self, body: &[u8]) -> StoredMessage {
         StoredMessage {
             offset: Offset(self.next),
-            id: foreign_id(JOURNAL, Position::new(self.id, Offset(self.next))),
+            id: foreign_id(JOURNAL, Position::new(self.id, Offset(self.next)), self.latest),
             timestamp: self.latest,
             headers: Headers::new(),
             payload: body.to_vec().into(),
@@ -104,7 +104,7 @@ impl Partition {
         let offset = Offset(parts.u64()?);
         let timestamp = Timestamp(parts.u64()?);
         let id = match parts.u128()? {
-            0 => foreign_id(JOURNAL, Position::new(self.id, offset)),
+            0 => foreign_id(JOURNAL, Position::new(self.id, offset), timestamp),
             id => EventId::from_u128(id),
         };
         let mut headers = Headers::new();
@@ -164,9 +164,10 @@ impl Partition {
     }
 
     /// What a producer that does not use this library appends: a message without an id.
-    pub(super) fn foreign(&self, payload: bytes::Bytes) -> Message {
+    pub(super) fn foreign(&self, payload: bytes::Bytes, now: Timestamp) -> Message {
         let offset = Offset(self.next + self.gap);
-        Message { id: foreign_id(JOURNAL, Position::new(self.id, offset)), headers: Headers::new(), payload }
+        let id = foreign_id(JOURNAL, Position::new(self.id, offset), self.latest.max(now));
+        Message { id, headers: Headers::new(), payload }
     }
 
     /// Leaves a part of a record behind the last one, as a process does that is killed while it writes.

@@ -56,7 +56,7 @@ where
             return finish(Cursor::new(), fail_all(plan, Error::Unavailable(None)));
         };
         // Until the answer is there the places may be stored or not, also if this future is dropped.
-        self.each_reader(&places, |reader, _| reader.commit_in_doubt = true);
+        self.each_reader(&places, PartitionReader::begins_to_commit);
         let answers = member.commit(&places, CommitMode::Replace).await;
         let mut stored = Cursor::new();
         let mut lost = None;
@@ -145,8 +145,8 @@ where
         if let Some(reader) = reader.filter(|reader| epoch.is_none_or(|epoch| epoch == reader.epoch())) {
             let verdict = verdict_of(reader, next);
             // An offset without an epoch may be from one that is over.
-            let mut ended = self.ended.get(&partition).into_iter().flatten();
-            let is_late = epoch.is_none() && ended.any(|ended| ended.reached >= next);
+            let reached = self.reached.get(&partition).copied();
+            let is_late = epoch.is_none() && reached.is_some_and(|reached| reached >= next);
             return match verdict {
                 Verdict::MixedUp(_) if is_late => Verdict::Late(CommitErrorKind::Superseded),
                 verdict => verdict,
@@ -180,7 +180,9 @@ fn verdict_of(reader: &PartitionReader, next: Offset) -> Verdict {
         return Verdict::MixedUp(CommitErrorKind::BeyondDelivered { asked: next, delivered: reader.next() });
     }
     match reader.committed() {
-        Some(committed) if next == committed && !reader.commit_in_doubt => Verdict::Nothing,
+        // It is asked for first.
+        _ if reader.commit_in_doubt => Verdict::Store,
+        Some(committed) if next == committed => Verdict::Nothing,
         // Back only on purpose: to where a seek went back, or to what was delivered since.
         Some(committed) if next < committed && !(reader.is_rewound() && reader.since() <= next) => {
             Verdict::Nothing

@@ -161,8 +161,15 @@ impl Fetch {
     /// Reading begins where it was found to just now: a truncation from before that is no news. But what was read until
     /// then may be of another log.
     pub(super) fn found_in_log(&mut self) {
-        self.former = Some((self.incarnation.take(), self.high));
+        let incarnation = self.incarnation.take();
+        // What was before the first of several seeks is what was read.
+        self.former.get_or_insert((incarnation, self.high));
         self.high = self.from;
+    }
+
+    /// The partition was truncated, which is not reported yet, and ends there now.
+    pub(super) const fn truncated(&self) -> Option<Offset> {
+        self.truncated
     }
 
     /// Whether the last answer is from another log than what was read before a seek.
@@ -227,7 +234,7 @@ impl Fetch {
             }
             match self.next_work(source, buffered, last) {
                 Work::None => {
-                    self.busy_since = None;
+                    (self.busy_since, self.retry_at) = (None, None);
                     return Step::Idle;
                 }
                 work => self.work = work,

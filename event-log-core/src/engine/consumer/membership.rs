@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub(super) struct Membership<T: Transport> {
     group: Arc<str>,
     /// Where the group starts if it has no place, because it was deleted.
     start: SeekPosition,
+    /// A start is being stored, or was by half.
+    is_starting: Arc<AtomicBool>,
     /// The same through all reconnections of this consumer.
     instance: u128,
     member: Option<Arc<T::Member>>,
@@ -79,6 +82,7 @@ impl<T: Transport> Membership<T> {
             transport,
             group,
             start,
+            is_starting: Arc::default(),
             instance,
             member: None,
             joining: None,
@@ -234,8 +238,10 @@ impl<T: Transport> Membership<T> {
         if self.placing.is_none() && !self.arriving.is_empty() && self.place_at.is_none_or(|at| at <= now) {
             let (transport, group) = (Arc::clone(&self.transport), Arc::clone(&self.group));
             let (member, start) = (Arc::clone(self.member.as_ref()?), self.start.clone());
-            self.placing =
-                Some(Task::inline(async move { places(&*transport, &member, &group, &start).await }));
+            let is_starting = Arc::clone(&self.is_starting);
+            self.placing = Some(Task::inline(async move {
+                places(&*transport, &member, &group, &start, &is_starting).await
+            }));
             self.place_at = None;
         }
         let Places { mut by_partition, marks, started } =
@@ -245,7 +251,7 @@ impl<T: Transport> Membership<T> {
                     self.disconnect(error, now);
                     return Some(Change::Lost);
                 }
-                Err(error) if !error.is_retryable() => return Some(Change::Failed(error)),
+                // Those that are read already go on.
                 Err(error) => {
                     self.place_at = Some(now + limits::READER_RETRY_MAX);
                     let partition = self.arriving.first()?.partition;
@@ -283,11 +289,14 @@ async fn places<T: Transport>(
     member: &T::Member,
     group: &str,
     start: &SeekPosition,
+    is_starting: &AtomicBool,
 ) -> Result<Places, Error> {
     let (places, marks) = futures::future::join(transport.committed(group), transport.watermarks()).await;
     let (mut by_partition, marks, mut started) = (places?, marks?, Vec::new());
-    if by_partition.iter().all(|place| matches!(place, Ok(None))) {
+    if is_starting.load(Relaxed) || by_partition.iter().all(|place| matches!(place, Ok(None))) {
+        is_starting.store(true, Relaxed);
         started = start::ensure(transport, member, group, start).await?;
+        is_starting.store(false, Relaxed);
         by_partition = transport.committed(group).await?;
     }
     Ok(Places { by_partition, marks, started })

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use super::Consumer;
 use super::partition::{Hold, PartitionReader};
 use super::poison::{self, Taken};
+use crate::contain::contain;
 use crate::engine::transport::Transport;
 use crate::error::Error;
 use crate::limits;
@@ -69,12 +70,16 @@ where
                         break;
                     }
                     Taken::Halted(error) => {
-                        merged.halted.get_or_insert(error);
+                        // Of several the first is told, and the others are met again.
+                        match &merged.halted {
+                            None => merged.halted = Some(error),
+                            Some(_) => contain(|| drop(error)),
+                        }
                         break;
                     }
                 }
             }
-            if reader.has_run_dry() && !merged.records.is_empty() {
+            if reader.has_run_dry() && merged.len() > 0 {
                 break;
             }
         }

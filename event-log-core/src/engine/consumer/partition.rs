@@ -37,6 +37,8 @@ pub(super) struct PartitionReader {
     letter_failures: u32,
     /// A commit was dropped, or failed, when it may have been stored: the group's place has to be asked for.
     pub(super) commit_in_doubt: bool,
+    /// What that commit was to store, unless the reader has moved since.
+    committing: Option<Offset>,
     /// When the last record was appended that was delivered.
     last_timestamp: Option<Timestamp>,
     window: DedupWindow,
@@ -89,6 +91,8 @@ pub(super) struct EndedEpoch {
 pub(super) struct Report {
     pub(super) notices: Vec<Notice>,
     pub(super) ended: Option<EndedEpoch>,
+    /// What cursors of earlier epochs say is of another log.
+    pub(super) is_another_log: bool,
     /// The connection is lost.
     pub(super) lost: Option<Error>,
 }
@@ -120,6 +124,7 @@ impl PartitionReader {
             may_go_back: false,
             letter_failures: 0,
             commit_in_doubt: false,
+            committing: None,
             last_timestamp: None,
             window: DedupWindow::default(),
             hold: Hold::None,
@@ -170,9 +175,18 @@ impl PartitionReader {
         Hold::Retry { at: now + wait }
     }
 
-    pub(super) const fn set_committed(&mut self, committed: Option<Offset>) {
-        self.committed = committed;
-        self.commit_in_doubt = false;
+    /// The group's place was asked for.
+    pub(super) fn set_committed(&mut self, committed: Option<Offset>) {
+        (self.committed, self.commit_in_doubt) = (committed, false);
+        if self.committing.take() == committed && committed.is_some() {
+            // The commit in doubt was stored, and was what may go back.
+            self.may_go_back = false;
+        }
+    }
+
+    /// Until the answer is there the place may be stored or not.
+    pub(super) const fn begins_to_commit(&mut self, next: Offset) {
+        (self.commit_in_doubt, self.committing) = (true, Some(next));
     }
 
     /// Where the partition ends; `None` while it is asked anyway, now or later.
@@ -248,7 +262,8 @@ impl PartitionReader {
             let step = released.unwrap_or_else(|| self.fetch.step(cx, &source, buffered, last));
             if self.fetch.take_is_another_log() {
                 // What was read before a seek is of another log than what is read now.
-                self.window = DedupWindow::default();
+                self.is_of_another_log();
+                report.is_another_log = true;
             }
             match step {
                 Step::Idle | Step::Pending => return report,
@@ -270,6 +285,7 @@ impl PartitionReader {
                     let partition = self.partition();
                     report.notices.push(Notice::Truncated { partition, from: self.next, resumed_at });
                     report.ended = Some(self.ended(EndedBy::Truncation));
+                    report.is_another_log = true;
                     // A place that is further on than this is stored all the same: a commit may go back behind it.
                     self.committed = committed;
                     let last = self.last_timestamp;
@@ -338,6 +354,10 @@ impl PartitionReader {
 
     /// Moves because the application says so, to an offset that was found in the log just now.
     pub(super) fn seek_found(&mut self, next: Offset) {
+        if self.fetch.truncated().is_some() {
+            // What was found is of another log than what was read.
+            self.is_of_another_log();
+        }
         self.move_to(next);
         // What was there before a truncation is wanted again.
         self.window.forget_truncated();
@@ -351,9 +371,14 @@ impl PartitionReader {
     /// Moves because the application says so, to an offset that it has kept: it may be from before the log was truncated,
     /// or be none of this log, and a second copy may lie behind it of what was handled before it.
     pub(super) fn seek_kept(&mut self, next: Offset, low: Offset, high: Offset) {
+        let truncated = self.fetch.truncated();
         self.move_to(next);
         self.window.forget_truncated();
-        if next > high {
+        if let Some(high) = truncated {
+            // The offset may be of the log as it was.
+            self.is_of_another_log();
+            self.fetch.ends_before(high);
+        } else if next > high {
             // Reading will go on at the beginning, and all of it is wanted again.
             self.window = DedupWindow::default();
             self.fetch.ends_before(high);
@@ -363,13 +388,21 @@ impl PartitionReader {
         self.fetch.reaches(next);
     }
 
+    /// What is known of the partition is not true of what is there now.
+    fn is_of_another_log(&mut self) {
+        self.window = DedupWindow::default();
+        if self.committed.is_some() {
+            self.commit_in_doubt = true;
+        }
+    }
+
     /// Begins a new epoch.
     fn move_to(&mut self, next: Offset) {
         self.epoch = self.epochs.draw();
         (self.next, self.since) = (next, next);
         self.last_timestamp = None;
         (self.hold, self.letter_failures) = (Hold::None, 0);
-        self.may_go_back = true;
+        (self.may_go_back, self.committing) = (true, None);
         self.buffer.clear();
         self.fetch.move_to(next);
     }

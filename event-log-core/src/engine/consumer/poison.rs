@@ -58,6 +58,7 @@ pub(super) fn take<E: DeserializeOwned>(
         Err(error) => error,
     };
     match (policy, &reader.hold) {
+        // Also where the letter cannot be taken.
         (PoisonPolicy::Deliver, _) | (_, Hold::Refused) => {
             let Some(head) = reader.take_head() else { return Taken::Nothing };
             let undecodable = Err(DecodeError::new(head.payload, error));
@@ -70,11 +71,13 @@ pub(super) fn take<E: DeserializeOwned>(
         (PoisonPolicy::Park(_), Hold::Parked) => {
             let id = from.letter_id(head.id);
             reader.take_head();
+            contain(|| drop(error));
             Taken::Notice(Notice::Parked { position, id })
         }
         (PoisonPolicy::Park(log), _) => {
             let letter = from.letter(position, head, &error);
             reader.hold = Hold::Parking(Task::inline(park(Arc::clone(log), letter)));
+            contain(|| drop(error));
             Taken::Held
         }
         (PoisonPolicy::Halt, _) => {

@@ -20,10 +20,7 @@ where
     pub(super) async fn seek_to(&mut self, to: SeekPosition) -> Result<(), Error> {
         check_partitions(&to, self.transport.properties().partitions)?;
         self.settle().await?;
-        if let Some(partition) = self.membership.unplaced() {
-            let problem = format!("the place of the group in partition {partition} is not known yet");
-            return Err(Error::Unavailable(Some(problem.into())));
-        }
+        self.check_placed()?;
         let ours: Vec<_> = self.readers.iter().map(PartitionReader::partition).collect();
         if let SeekPosition::Position(position) = &to {
             if !ours.contains(&position.partition) {
@@ -142,7 +139,7 @@ async fn tail<M: GroupMember>(
 }
 
 /// Refuses a position that names partitions which the log has not.
-fn check_partitions(to: &SeekPosition, partitions: u32) -> Result<(), Error> {
+pub(super) fn check_partitions(to: &SeekPosition, partitions: u32) -> Result<(), Error> {
     let is_unknown = |partition: &PartitionId| partition.0 >= partitions;
     let unknown = match to {
         SeekPosition::Position(position) => Some(position.partition).filter(is_unknown),

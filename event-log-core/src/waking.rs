@@ -24,17 +24,22 @@ impl Wake for Contained {
 /// wake several receivers in a row, and one that panics would leave the rest asleep.
 pub async fn contain_wakes<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let mut kept: Option<(Waker, Waker)> = None;
-    poll_fn(|cx| {
-        let contained = match &kept {
-            Some((waker, contained)) if waker.will_wake(cx.waker()) => contained.clone(),
-            _ => {
-                let contained = Waker::from(Arc::new(Contained(cx.waker().clone())));
-                kept = Some((cx.waker().clone(), contained.clone()));
-                contained
-            }
-        };
-        future.as_mut().poll(&mut Context::from_waker(&contained))
-    })
-    .await
+    let mut wakers = ContainedWaker::default();
+    poll_fn(|cx| future.as_mut().poll(&mut Context::from_waker(wakers.of(cx)))).await
+}
+
+/// The waker of a task, contained, for as long as it is the same task.
+#[derive(Default)]
+pub(crate) struct ContainedWaker(Option<(Waker, Waker)>);
+
+impl ContainedWaker {
+    /// The waker of the task that polls, contained.
+    pub(crate) fn of(&mut self, cx: &Context<'_>) -> &Waker {
+        let kept = self.0.take().filter(|(waker, _)| waker.will_wake(cx.waker()));
+        let (_, contained) = self.0.insert(kept.unwrap_or_else(|| {
+            let waker = cx.waker().clone();
+            (waker.clone(), Waker::from(Arc::new(Contained(waker))))
+        }));
+        contained
+    }
 }

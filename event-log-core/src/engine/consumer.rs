@@ -45,7 +45,7 @@ use crate::error::{CommitError, Error};
 use crate::limits;
 use crate::position::{Cursor, Epochs, Offset, PartitionId, SeekPosition};
 use crate::record::EventBatch;
-use crate::waking::contain_wakes;
+use crate::waking::{ContainedWaker, contain_wakes};
 
 /// A consumer over a [`Transport`].
 pub(super) struct Consumer<E, T: Transport> {
@@ -73,6 +73,8 @@ pub(super) struct Consumer<E, T: Transport> {
     notices: Notices,
     /// Where letters come from.
     letter_from: LetterFrom,
+    /// Of the task that polls most often.
+    waker: ContainedWaker,
 }
 
 struct Waiting {
@@ -147,6 +149,7 @@ where
             reached: BTreeMap::new(),
             notices: Notices::default(),
             letter_from,
+            waker: ContainedWaker::default(),
         };
         let runtime = consumer.runtime.clone();
         within(&runtime, consumer.settle()).await?;
@@ -455,7 +458,12 @@ where
             call.has_looked = true;
         }
         let runtime = self.runtime.clone();
-        within(&runtime, poll_fn(|cx| self.poll_batch(cx, &mut call))).await
+        poll_fn(|cx| {
+            let _entered = runtime.enter();
+            let waker = self.waker.of(cx).clone();
+            self.poll_batch(&mut Context::from_waker(&waker), &mut call)
+        })
+        .await
     }
 
     async fn commit(&mut self, up_to: &Cursor) -> Result<(), CommitError> {

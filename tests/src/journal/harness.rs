@@ -109,7 +109,8 @@ impl JournalHarness {
             Fault::BeginAgain => server.change(|state| state.begin_again()),
             Fault::DeliverHeld => server.change(|state| state.deliver_held(clock)),
             Fault::AppendForeign(partition, payload) => server.change(|state| {
-                let message = state.partition(partition).map(|(known, _)| known.foreign(payload, clock));
+                let message =
+                    state.partition(partition).map(|(known, _)| known.foreign(payload, clock.now()));
                 state.append(partition, message.as_slice(), clock).map(drop)
             }),
             switch => self.switch(switch),

@@ -1,5 +1,8 @@
 //! Merging the readers into a batch: synchronous, over what they have at hand.
 
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use serde::de::DeserializeOwned;
 
 use super::Consumer;
@@ -33,6 +36,28 @@ impl<E> Merged<E> {
     fn len(&self) -> usize {
         self.records.len() + self.notices.len()
     }
+
+    /// Adds what came of a head. It breaks a run where the reader cannot go on.
+    fn add(&mut self, taken: Taken<E>) -> ControlFlow<()> {
+        match taken {
+            Taken::Record(record) => self.records.push(record),
+            Taken::Notice(notice) => self.notices.push(notice),
+            Taken::Nothing => return ControlFlow::Break(()),
+            Taken::Held => {
+                self.has_begun_work = true;
+                return ControlFlow::Break(());
+            }
+            Taken::Halted(error) => {
+                // Of several the first is told, and the others are met again.
+                match &self.halted {
+                    None => self.halted = Some(error),
+                    Some(_) => contain(|| drop(error)),
+                }
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 impl<E, T> Consumer<E, T>
@@ -60,24 +85,19 @@ where
             reader.take_turn(self.turns);
             // Longer than one record although others may be as old: turns are cheaper than records.
             let most = max_count.min(merged.len() + limits::TURN_RECORDS);
-            while merged.len() < most && reader.head().is_some_and(|head| head.timestamp <= run_until) {
-                match poison::take(reader, &*self.codec, &self.options.poison, &self.letter_from) {
-                    Taken::Record(record) => merged.records.push(record),
-                    Taken::Notice(notice) => merged.notices.push(notice),
-                    Taken::Nothing => break,
-                    Taken::Held => {
-                        merged.has_begun_work = true;
-                        break;
-                    }
-                    Taken::Halted(error) => {
-                        // Of several the first is told, and the others are met again.
-                        match &merged.halted {
-                            None => merged.halted = Some(error),
-                            Some(_) => contain(|| drop(error)),
-                        }
+            let (codec, policy, from) = (&*self.codec, &self.options.poison, &self.letter_from);
+            let run = || {
+                while merged.len() < most && reader.head().is_some_and(|head| head.timestamp <= run_until) {
+                    if merged.add(poison::take(reader, codec, policy, from)).is_break() {
                         break;
                     }
                 }
+            };
+            // Around the run, and not around each record: it costs as much as taking one.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+                // The record that the codec panicked at is still the head: it would panic at it for ever.
+                let error = poison::panicked(panic);
+                let _ = merged.add(poison::poisoned(reader, error, policy, from));
             }
             if reader.has_run_dry() && merged.len() > 0 {
                 break;

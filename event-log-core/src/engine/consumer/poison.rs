@@ -1,7 +1,6 @@
 //! Taking the head of a reader, and what happens to a record that cannot be decoded.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -15,7 +14,6 @@ use crate::consumer::PoisonPolicy;
 use crate::contain::contain;
 use crate::dead_letter::{DeadLetter, LetterFrom};
 use crate::engine::task::Task;
-use crate::engine::transport::StoredMessage;
 use crate::error::Error;
 use crate::ext::EventLogExt;
 use crate::limits;
@@ -50,13 +48,24 @@ pub(super) fn take<E: DeserializeOwned>(
         reader.take_head();
         return Taken::Notice(Notice::Duplicate { position, first, id });
     }
-    let error = match decode(codec, head) {
+    match codec.decode(&head.payload, &head.headers) {
         Ok(event) => {
             let Some(head) = reader.take_head() else { return Taken::Nothing };
-            return Taken::Record(Record::new(position, head.id, head.timestamp, head.headers, Ok(event)));
+            Taken::Record(Record::new(position, head.id, head.timestamp, head.headers, Ok(event)))
         }
-        Err(error) => error,
-    };
+        Err(error) => poisoned(reader, error, policy, from),
+    }
+}
+
+/// What becomes of a head that cannot be decoded.
+pub(super) fn poisoned<E>(
+    reader: &mut PartitionReader,
+    error: CodecError,
+    policy: &PoisonPolicy,
+    from: &LetterFrom,
+) -> Taken<E> {
+    let Some(head) = reader.head() else { return Taken::Nothing };
+    let position = Position::new(reader.partition(), head.offset);
     match (policy, &reader.hold) {
         // Also where the letter cannot be taken.
         (PoisonPolicy::Deliver, _) | (_, Hold::Refused) => {
@@ -87,14 +96,11 @@ pub(super) fn take<E: DeserializeOwned>(
     }
 }
 
-/// Decodes a record. A panic of the codec is an error like another: the same record would panic for ever.
-fn decode<E: DeserializeOwned>(codec: &dyn Codec<E>, record: &StoredMessage) -> Result<E, CodecError> {
-    let decode = || codec.decode(&record.payload, &record.headers);
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
-        let error = CodecError::new(format!("decoding panicked: {}", message_of(&*panic)));
-        contain(|| drop(panic));
-        Err(error)
-    })
+/// A panic of the codec as an error.
+pub(super) fn panicked(panic: Box<dyn Any + Send>) -> CodecError {
+    let error = CodecError::new(format!("decoding panicked: {}", message_of(&*panic)));
+    contain(|| drop(panic));
+    error
 }
 
 fn message_of(panic: &(dyn Any + Send)) -> &str {

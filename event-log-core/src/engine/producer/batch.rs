@@ -123,16 +123,30 @@ impl Payloads {
         E: Partitionable,
     {
         let mut places = Vec::with_capacity(events.len());
-        let (mut pages, mut page) = (Vec::new(), Vec::with_capacity(BLOCK_BYTES));
+        let (mut pages, mut page, mut long) = (Vec::new(), Vec::with_capacity(BLOCK_BYTES), 0);
         for (at, event) in events.iter().enumerate() {
             if let Some(payload) = encoder.encoded(event) {
                 places.push(Payload::Own(payload.map_err(|reason| (at, reason))?));
+                continue;
+            }
+            // Events of a batch are most often alike: behind a long one the next is encoded where it can stay.
+            if long > 0 {
+                let mut own = Vec::with_capacity(long + long / 8);
+                encoder.encode(event, &mut own).map_err(|reason| (at, reason))?;
+                if own.len() > SHARED_BYTES {
+                    long = own.len();
+                    places.push(Payload::Own(own.into()));
+                    continue;
+                }
+                long = 0;
+                places.push(Payload::Own(Bytes::copy_from_slice(&own)));
                 continue;
             }
             let start = page.len();
             encoder.encode(event, &mut page).map_err(|reason| (at, reason))?;
             let length = page.len() - start;
             if length > SHARED_BYTES {
+                long = length;
                 places.push(Payload::Own(Bytes::copy_from_slice(&page[start..])));
                 page.truncate(start);
                 continue;

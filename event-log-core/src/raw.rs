@@ -67,4 +67,12 @@ impl Codec<RawEvent> for RawCodec {
     {
         Ok(RawEvent { key: None, id: None, headers: headers.clone(), payload: payload.clone() })
     }
+
+    fn decode_from(&self, payload: &mut Bytes, headers: &Headers) -> Result<RawEvent, CodecError>
+    where
+        RawEvent: DeserializeOwned,
+    {
+        let payload = std::mem::take(payload);
+        Ok(RawEvent { key: None, id: None, headers: headers.clone(), payload })
+    }
 }

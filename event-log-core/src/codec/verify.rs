@@ -81,6 +81,13 @@ where
     {
         self.codec.decode(payload, headers)
     }
+
+    fn decode_from(&self, payload: &mut Bytes, headers: &Headers) -> Result<E, CodecError>
+    where
+        E: DeserializeOwned,
+    {
+        self.codec.decode_from(payload, headers)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -207,6 +207,11 @@ impl PartitionReader {
         }
     }
 
+    pub(super) fn head_mut(&mut self) -> Option<&mut StoredMessage> {
+        self.head()?;
+        self.buffer.front_mut()
+    }
+
     /// Whether records are expected any moment that may be older than those of others.
     pub(super) fn may_be_older(&self, now: Instant) -> bool {
         self.buffer.is_empty() && self.fetch.is_prompt(now)

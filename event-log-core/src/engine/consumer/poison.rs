@@ -41,14 +41,15 @@ pub(super) fn take<E: DeserializeOwned>(
     from: &LetterFrom,
 ) -> Taken<E> {
     let first = reader.first_copy();
-    let Some(head) = reader.head() else { return Taken::Nothing };
-    let position = Position::new(reader.partition(), head.offset);
+    let partition = reader.partition();
+    let Some(head) = reader.head_mut() else { return Taken::Nothing };
+    let position = Position::new(partition, head.offset);
     if let Some(first) = first {
         let id = head.id;
         reader.take_head();
         return Taken::Notice(Notice::Duplicate { position, first, id });
     }
-    match codec.decode(&head.payload, &head.headers) {
+    match codec.decode_from(&mut head.payload, &head.headers) {
         Ok(event) => {
             let Some(head) = reader.take_head() else { return Taken::Nothing };
             Taken::Record(Record::new(position, head.id, head.timestamp, head.headers, Ok(event)))

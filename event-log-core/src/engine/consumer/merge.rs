@@ -38,9 +38,9 @@ impl<E> Merged<E> {
     }
 
     /// Adds what came of a head. It breaks a run where the reader cannot go on.
-    fn add(&mut self, taken: Taken<E>) -> ControlFlow<()> {
+    fn add(&mut self, taken: Taken) -> ControlFlow<()> {
         match taken {
-            Taken::Record(record) => self.records.push(record),
+            Taken::Record => {}
             Taken::Notice(notice) => self.notices.push(notice),
             Taken::Nothing => return ControlFlow::Break(()),
             Taken::Held => {
@@ -88,7 +88,8 @@ where
             let (codec, policy, from) = (&*self.codec, &self.options.poison, &self.letter_from);
             let run = || {
                 while merged.len() < most && reader.head().is_some_and(|head| head.timestamp <= run_until) {
-                    if merged.add(poison::take(reader, codec, policy, from)).is_break() {
+                    let taken = poison::take(reader, codec, policy, from, &mut merged.records);
+                    if merged.add(taken).is_break() {
                         break;
                     }
                 }
@@ -97,7 +98,8 @@ where
             if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
                 // The record that the codec panicked at is still the head: it would panic at it for ever.
                 let error = poison::panicked(panic);
-                let _ = merged.add(poison::poisoned(reader, error, policy, from));
+                let taken = poison::poisoned(reader, error, policy, from, &mut merged.records);
+                let _ = merged.add(taken);
             }
             if reader.has_run_dry() && merged.len() > 0 {
                 break;

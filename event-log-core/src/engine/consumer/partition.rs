@@ -328,7 +328,9 @@ impl PartitionReader {
     /// Takes the head out: it is delivered, or passed over.
     pub(super) fn take_head(&mut self) -> Option<StoredMessage> {
         let head = self.buffer.pop_front()?;
-        (self.hold, self.letter_failures) = (Hold::None, 0);
+        if self.letter_failures > 0 || !matches!(self.hold, Hold::None) {
+            (self.hold, self.letter_failures) = (Hold::None, 0);
+        }
         self.next = head.offset.next();
         self.last_timestamp = Some(head.timestamp);
         self.pass_gap();

@@ -22,8 +22,9 @@ use crate::position::Position;
 use crate::record::{Notice, Record};
 
 /// What came of looking at the head of a reader.
-pub(super) enum Taken<E> {
-    Record(Record<E>),
+pub(super) enum Taken {
+    /// A record, which is in the batch.
+    Record,
     Notice(Notice),
     Nothing,
     /// The head stays until its letter is in the dead-letter log. The other partitions go on.
@@ -39,7 +40,8 @@ pub(super) fn take<E: DeserializeOwned>(
     codec: &dyn Codec<E>,
     policy: &PoisonPolicy,
     from: &LetterFrom,
-) -> Taken<E> {
+    records: &mut Vec<Record<E>>,
+) -> Taken {
     let first = reader.first_copy();
     let partition = reader.partition();
     let Some(head) = reader.head_mut() else { return Taken::Nothing };
@@ -52,9 +54,11 @@ pub(super) fn take<E: DeserializeOwned>(
     match codec.decode_from(&mut head.payload, &head.headers) {
         Ok(event) => {
             let Some(head) = reader.take_head() else { return Taken::Nothing };
-            Taken::Record(Record::new(position, head.id, head.timestamp, head.headers, Ok(event)))
+            // Not by way of what is returned: a record is moved as seldom as can be.
+            records.push(Record::new(position, head.id, head.timestamp, head.headers, Ok(event)));
+            Taken::Record
         }
-        Err(error) => poisoned(reader, error, policy, from),
+        Err(error) => poisoned(reader, error, policy, from, records),
     }
 }
 
@@ -64,7 +68,8 @@ pub(super) fn poisoned<E>(
     error: CodecError,
     policy: &PoisonPolicy,
     from: &LetterFrom,
-) -> Taken<E> {
+    records: &mut Vec<Record<E>>,
+) -> Taken {
     let Some(head) = reader.head() else { return Taken::Nothing };
     let position = Position::new(reader.partition(), head.offset);
     match (policy, &reader.hold) {
@@ -72,7 +77,8 @@ pub(super) fn poisoned<E>(
         (PoisonPolicy::Deliver, _) | (_, Hold::Refused) => {
             let Some(head) = reader.take_head() else { return Taken::Nothing };
             let undecodable = Err(DecodeError::new(head.payload, error));
-            Taken::Record(Record::new(position, head.id, head.timestamp, head.headers, undecodable))
+            records.push(Record::new(position, head.id, head.timestamp, head.headers, undecodable));
+            Taken::Record
         }
         (PoisonPolicy::Skip, _) => {
             reader.take_head();

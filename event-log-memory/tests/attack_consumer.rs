@@ -196,7 +196,7 @@ async fn c5_a_seek_to_the_beginning_before_the_truncation_is_noticed_hides_nothi
         log.append_acked(named(1)).await.unwrap();
         let mut consumer = log.consumer("g").await.unwrap();
         assert_eq!(drain(&mut consumer).await.0.len(), 1);
-        // The log is made anew, and filled in another order.
+        // The log is recreated, and filled in another order.
         faults.begin_again();
         for id in [2, 3, 1] {
             log.append_acked(named(id)).await.unwrap();

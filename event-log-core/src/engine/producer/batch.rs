@@ -104,7 +104,7 @@ impl<E: Partitionable> Batch<E> {
     }
 }
 
-/// The encodings of a batch. Short ones share pages, of no more bytes than [`BLOCK_BYTES`]: whoever retains one of them keeps
+/// The encodings of a batch. Short ones share pages, of no more bytes than [`BLOCK_BYTES`]: a log that retains one of them keeps
 /// its page.
 struct Payloads {
     pages: Vec<Bytes>,

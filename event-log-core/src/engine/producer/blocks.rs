@@ -35,7 +35,7 @@ thread_local! {
 
 impl Blocks {
     pub(super) fn copy(&self, bytes: &[u8]) -> Bytes {
-        // Nobody waits for a lock to save an allocation.
+        // To save an allocation is not worth a wait for the lock.
         let block = &self.0[THREAD.with(|thread| thread % BLOCKS)];
         let block = if bytes.len() <= SHARED_BYTES { block.0.try_lock() } else { None };
         let Some(mut block) = block else { return Bytes::copy_from_slice(bytes) };

@@ -13,9 +13,9 @@ use crate::headers::Headers;
 /// such an event is acknowledged and found by its consumers. Wrapped in this it is refused like one that cannot be
 /// encoded, and comes back to its producer.
 ///
-/// The price is a decoding, a comparison and a copy of the encoding for each event, on the producer's thread: two to four
-/// times the cost of encoding alone. It is meant for tests, for the first weeks of a schema, and for events that are
-/// few and dear. An event that does not equal itself is refused too.
+/// The price is a decoding, a comparison and a copy of the encoding for each event, on the producer's thread. It is meant for
+/// tests, for the first weeks of a schema, and for events that are few and dear. An event that does not equal itself is
+/// refused too. The codec decodes with its own headers, and without those that the event brings.
 ///
 /// ```
 /// # use event_log_core::{Codec, JsonCodec, VerifyingCodec};

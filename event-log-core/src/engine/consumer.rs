@@ -73,7 +73,7 @@ pub(super) struct Consumer<E, T: Transport> {
     notices: Notices,
     /// Where letters come from.
     letter_from: LetterFrom,
-    /// Of the task that polls most often.
+    /// Of the task that has polled last.
     waker: ContainedWaker,
 }
 

@@ -94,7 +94,7 @@ where
                     }
                 }
             };
-            // Around the run, and not around each record: it costs as much as taking one.
+            // Around the run, and not around each record, which would be moved once more to leave it.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
                 // The record that the codec panicked at is still the head: it would panic at it for ever.
                 let error = poison::panicked(panic);

@@ -128,6 +128,23 @@ async fn a_log_opened_again_with_its_seed_makes_other_ids() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outage_long_after_another_is_over_as_soon() {
+    let mut config = ProducerConfig::default();
+    config.reconnect.jitter_percent = 0;
+    let (log, faults, _broker) = open(config).await;
+    for number in 0..10 {
+        // Nothing goes through the queue between two outages.
+        log.append_acked(Numbered(number)).await.unwrap();
+        cut(&log, &faults).await;
+        faults.reconnect();
+        let start = tokio::time::Instant::now();
+        log.state().wait_for(|state| state.is_connected()).await;
+        assert!(start.elapsed() <= Duration::from_secs(1), "outage {number}: {:?}", start.elapsed());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_that_can_never_fit_is_refused_whole() {
     for overflow in [Overflow::DropOldest, Overflow::Reject] {
         let mut config = ProducerConfig::default();

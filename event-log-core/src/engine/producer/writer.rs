@@ -27,8 +27,8 @@ use crate::watermark::Watermarks;
 pub(in crate::engine) struct Writer<E, T: Transport> {
     shared: Arc<Shared<E>>,
     transport: Arc<T>,
-    /// Attempts to connect since a request was answered for the last time. A log that takes connections and answers
-    /// nothing is asked ever more rarely too.
+    /// Attempts to connect since a request was answered for the last time, or there was none to answer. A log that takes
+    /// connections and loses every request is asked ever more rarely too.
     failed_attempts: u32,
     /// When the watermarks were asked for the last time.
     marked_at: Instant,
@@ -141,6 +141,10 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 let Some((partition, messages)) = self.shared.take() else { break };
                 let connection = connections.take();
                 under_way.extend(connection.map(|connection| send(connection, partition, messages)));
+            }
+            if may_take && under_way.is_empty() {
+                // Nothing is left to send: what was to be sent again is answered, or there was nothing.
+                self.failed_attempts = 0;
             }
             if connections.may_widen() && self.shared.is_ready() {
                 connections.widen();

@@ -272,28 +272,37 @@ fn a_record_that_is_left_out() {
     });
 }
 
-/// Somebody got records and died; the next one begins behind them.
+/// A consumer got records and died; the next one begins behind them. Where a commit was under way when the partition moved, the
+/// next one may have begun there: few of those that come again are like that.
 #[test]
 fn uncommitted_records_that_do_not_come_again() {
-    found_out(Rule::Skipped, |entries| {
-        let mut seen = std::collections::HashSet::new();
-        let mut groups = std::collections::HashMap::new();
-        let again = entries.iter().enumerate().find_map(|(at, entry)| match &entry.saw {
+    let mut seen = std::collections::HashSet::new();
+    let mut groups = std::collections::HashMap::new();
+    let mut again = Vec::new();
+    for (at, entry) in HONEST.entries.iter().enumerate() {
+        match &entry.saw {
             Saw::Joining { consumer, group } => {
                 groups.insert(*consumer, group.clone());
-                None
             }
             Saw::Polled { consumer, records, .. } => {
-                let group = &groups[consumer];
-                let again = records.iter().position(|it| !seen.insert((group.clone(), it.position())));
-                again.map(|nth| (at, nth))
+                let is_again = |it: &Delivered| !seen.insert((groups[consumer].clone(), it.position()));
+                let places: Vec<_> = records.iter().map(is_again).collect();
+                again.extend(
+                    places.iter().zip(0..).filter(|(is_again, _)| **is_again).map(|(_, nth)| (at, nth)),
+                );
             }
-            _ => None,
-        });
-        let (at, nth) = again.unwrap();
-        let Saw::Polled { records, .. } = &mut entries[at].saw else { panic!() };
+            _ => {}
+        }
+    }
+    let is_noticed = |&&(at, nth): &&(usize, usize)| {
+        let mut history = HONEST.clone();
+        let Saw::Polled { records, .. } = &mut history.entries[at].saw else { panic!() };
         records.remove(nth);
-    });
+        check(&history).count(&[Rule::Skipped]) > 0
+    };
+    let tried = again.len().min(60);
+    let noticed = again.iter().take(60).filter(is_noticed).count();
+    assert!(tried > 0 && noticed * 10 >= tried * 9, "{noticed} of {tried} are noticed");
 }
 
 #[test]

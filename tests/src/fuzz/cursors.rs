@@ -103,11 +103,14 @@ struct Lane {
     committed: Offset,
     /// A seek went back behind what is committed, so that the next commit may.
     rewound: bool,
+    /// How far any epoch of this consumer has come that is over: a cursor of the application's own may be from it.
+    reached: Offset,
 }
 
 impl Lane {
     fn move_to(&mut self, next: Offset) {
-        *self = Self { next, since: next, rewound: next < self.committed, ..*self };
+        let reached = self.reached.max(self.next);
+        *self = Self { next, since: next, rewound: next < self.committed, reached, ..*self };
     }
 }
 
@@ -195,30 +198,46 @@ impl Run {
     }
 
     async fn commit(&mut self, up_to: &Cursor) {
-        // A mixed-up cursor: of a partition that is not there, or beyond what was reached.
-        let mixed_up: Vec<_> = up_to
+        // A mixed-up cursor: of a partition that is not there, or beyond what was ever reached.
+        let is_mixed_up = |(partition, asked): &(PartitionId, Offset)| {
+            self.lanes.get(partition).is_none_or(|lane| *asked > lane.next.max(lane.reached))
+        };
+        let mixed_up: Vec<_> = up_to.iter().filter(is_mixed_up).map(|(partition, _)| partition).collect();
+        // One that was reached in an epoch that is over concerns its partition alone.
+        let is_late = |partition: PartitionId, asked: Offset| {
+            self.lanes.get(&partition).is_some_and(|lane| asked > lane.next && asked <= lane.reached)
+        };
+        let late: Vec<_> = up_to
             .iter()
-            .filter(|(partition, asked)| self.lanes.get(partition).is_none_or(|lane| *asked > lane.next))
+            .filter(|&(partition, asked)| is_late(partition, asked))
             .map(|(partition, _)| partition)
             .collect();
         match self.reader.commit(up_to).await {
-            Ok(()) => assert_eq!(mixed_up, [], "{up_to} was committed"),
+            Ok(()) => assert!(mixed_up.is_empty() && late.is_empty(), "{up_to} was committed"),
             Err(error) => {
-                assert!(error.stored().is_empty() && !error.is_retryable() && !error.may_have_taken_effect());
+                assert!(!error.is_retryable(), "{error:?}");
+                assert_eq!(error.may_have_taken_effect(), !error.stored().is_empty(), "{error:?}");
+                assert!(mixed_up.is_empty() || error.stored().is_empty(), "{error}");
                 let failed = error.failures().iter().map(|(partition, failure)| {
                     let fits = match failure {
                         CommitErrorKind::BeyondDelivered { .. } => partition.0 < PARTITIONS,
                         CommitErrorKind::Foreign => partition.0 >= PARTITIONS,
+                        CommitErrorKind::Superseded => late.contains(partition),
                         _ => false,
                     };
                     assert!(fits, "{partition}: {failure:?}");
                     *partition
                 });
-                assert_eq!(failed.collect::<Vec<_>>(), mixed_up, "{error}");
+                // Of a cursor that is mixed up nothing else is said.
+                let expected = if mixed_up.is_empty() { &late } else { &mixed_up };
+                assert_eq!(failed.collect::<Vec<_>>(), *expected, "{error}");
             }
         }
         for (partition, lane) in &mut self.lanes {
             let (Some(asked), true) = (up_to.get(*partition), mixed_up.is_empty()) else { continue };
+            if late.contains(partition) {
+                continue;
+            }
             // Back only to where a seek went back, or to what was delivered since.
             let is_back = asked < lane.committed && lane.rewound && lane.since <= asked;
             if asked > lane.committed || is_back {
@@ -277,6 +296,8 @@ impl Run {
         self.reader = open(&self.log, GROUP, SeekPosition::Beginning).await;
         for lane in self.lanes.values_mut() {
             lane.move_to(lane.committed);
+            // It knows nothing of the epochs of the consumer before it.
+            lane.reached = Offset::ZERO;
         }
         self.check_position();
         self.check_committed().await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use event_log_core::conformance::Probe;
 use event_log_core::engine::TokioClock;
-use event_log_core::{Error, EventLog, PartitionId, ProducerConfig, Timestamp};
+use event_log_core::{Error, EventLog, PartitionId, ProducerConfig, ReconnectPolicy, Timestamp};
 use event_log_memory::{Faults, MemoryBroker};
 
 use super::number;
@@ -77,6 +77,8 @@ impl Site for MemorySite {
 
     async fn open(&self, seed: u64) -> Result<Arc<dyn EventLog<Probe>>, Error> {
         let mut config = ProducerConfig::default();
+        // Soon enough that a request which is late arrives behind its repetition, now and then.
+        config.reconnect = ReconnectPolicy::new(Duration::from_millis(200), Duration::from_secs(5));
         config.buffer_events = self.buffer;
         config.request_events = 64;
         let log = event_log_memory::builder()

@@ -66,6 +66,9 @@ impl Headers {
     ///
     /// As for [`insert`](Self::insert); what was added until then stays.
     pub fn extend(&mut self, other: &Self) -> Result<(), Error> {
+        if other.is_empty() {
+            return Ok(());
+        }
         if self.is_empty() {
             self.entries.clone_from(&other.entries);
             return Ok(());
@@ -97,8 +100,8 @@ impl Headers {
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_none()
     }
 
     /// What they count against [`limits::HEADERS_BYTES`]: names, values, and [`limits::HEADER_OVERHEAD_BYTES`] for each.

@@ -20,26 +20,38 @@ const SEGMENT_RECORDS: usize = 1_024;
 #[must_use]
 pub(crate) struct Removed {
     first: Option<StoredMessage>,
-    more: Vec<StoredMessage>,
-    segments: Vec<VecDeque<StoredMessage>>,
+    more: Option<Box<RemovedMore>>,
+}
+
+#[derive(Debug, Default)]
+struct RemovedMore {
+    records: Vec<StoredMessage>,
+    segments: VecDeque<VecDeque<StoredMessage>>,
 }
 
 impl Removed {
     fn record(&mut self, record: StoredMessage) {
         match &self.first {
             None => self.first = Some(record),
-            Some(_) => self.more.push(record),
+            Some(_) => self.more.get_or_insert_default().records.push(record),
         }
+    }
+
+    fn segments(segments: VecDeque<VecDeque<StoredMessage>>) -> Self {
+        Self { first: None, more: Some(Box::new(RemovedMore { records: Vec::new(), segments })) }
     }
 }
 
 impl Drop for Removed {
     fn drop(&mut self) {
-        let (first, more, segments) =
-            (self.first.take(), std::mem::take(&mut self.more), std::mem::take(&mut self.segments));
         // Each by itself, so that one that panics leaves the others to be freed.
-        let records = first.into_iter().chain(more).chain(segments.into_iter().flatten());
-        records.for_each(|record| contain(|| drop(record)));
+        let free = |record: StoredMessage| contain(|| drop(record));
+        if let Some(first) = self.first.take() {
+            free(first);
+        }
+        if let Some(more) = self.more.take() {
+            more.records.into_iter().chain(more.segments.into_iter().flatten()).for_each(free);
+        }
     }
 }
 
@@ -162,9 +174,7 @@ impl Partition {
     pub(crate) fn purge(&mut self) -> Removed {
         self.low = self.next;
         self.records = 0;
-        let mut removed = Removed::default();
-        removed.segments.extend(std::mem::take(&mut self.segments));
-        removed
+        Removed::segments(std::mem::take(&mut self.segments))
     }
 
     /// Removes everything; the offsets begin again at 0.
@@ -186,7 +196,7 @@ impl Partition {
         }
         if segment.is_empty() {
             // The next offset must survive the last record.
-            removed.segments.extend(self.segments.pop_front());
+            self.segments.pop_front();
         }
     }
 

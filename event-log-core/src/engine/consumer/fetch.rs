@@ -283,7 +283,9 @@ impl Fetch {
         if !is_wanted && !is_ahead {
             return Work::None;
         }
-        let max_records = source.wanted.max(self.stride);
+        // What is fetched in a moment is fetched when it is wanted: it stays in the caches of the processor until then.
+        let stride = if source.reads_ahead { self.stride } else { limits::PREFETCH_RECORDS };
+        let max_records = source.wanted.max(stride);
         Work::Fetching(fetch(source, FetchRequest { after: self.last_read, max_records, ..request }))
     }
 

@@ -38,6 +38,7 @@ impl<E> Merged<E> {
     }
 
     /// Adds what came of a head. It breaks a run where the reader cannot go on.
+    #[inline]
     fn add(&mut self, taken: Taken) -> ControlFlow<()> {
         match taken {
             Taken::Record => {}
@@ -115,18 +116,15 @@ where
 fn next_run(readers: &[PartitionReader], turns: u64) -> Option<(usize, Timestamp)> {
     // With many partitions each has to wait for a turn of all the others.
     let patience = limits::STARVATION_TURNS.max(readers.len() as u64);
-    let waiting = readers.iter().enumerate().filter_map(|(at, reader)| Some((reader.waits_since()?, at)));
-    if let Some((since, at)) = waiting.min() {
-        if turns.saturating_sub(since) > patience {
-            return Some((at, Timestamp(u64::MAX)));
+    let (mut oldest, mut second, mut longest) = (None, Timestamp(u64::MAX), None);
+    for (at, reader) in readers.iter().enumerate() {
+        let Some(head) = reader.head() else { continue };
+        if let Some(since) = reader.waits_since() {
+            if longest.is_none_or(|(known, _)| since < known) {
+                longest = Some((since, at));
+            }
         }
-    }
-    let heads = readers.iter().enumerate().filter_map(|(at, reader)| {
-        let (timestamp, last_turn) = (reader.head()?.timestamp, reader.last_turn());
-        Some(((timestamp, last_turn), at))
-    });
-    let (mut oldest, mut second) = (None, Timestamp(u64::MAX));
-    for (key, at) in heads {
+        let key = (head.timestamp, reader.last_turn());
         match oldest {
             Some((known, _)) if key >= known => second = second.min(key.0),
             Some((known, _)) => {
@@ -134,6 +132,11 @@ fn next_run(readers: &[PartitionReader], turns: u64) -> Option<(usize, Timestamp
                 oldest = Some((key, at));
             }
             None => oldest = Some((key, at)),
+        }
+    }
+    if let Some((since, at)) = longest {
+        if turns.saturating_sub(since) > patience {
+            return Some((at, Timestamp(u64::MAX)));
         }
     }
     oldest.map(|(_, at)| (at, second))

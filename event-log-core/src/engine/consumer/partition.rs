@@ -326,6 +326,7 @@ impl PartitionReader {
     }
 
     /// Takes the head out: it is delivered, or passed over.
+    #[inline]
     pub(super) fn take_head(&mut self) -> Option<StoredMessage> {
         let head = self.buffer.pop_front()?;
         if self.letter_failures > 0 || !matches!(self.hold, Hold::None) {
@@ -350,8 +351,9 @@ impl PartitionReader {
         self.waits_since = self.head().map(|_| self.waits_since.unwrap_or(turn));
     }
 
-    pub(super) fn waits_since(&self) -> Option<u64> {
-        self.waits_since.filter(|_| self.head().is_some())
+    /// Since which turn its head has waited, if it has one.
+    pub(super) const fn waits_since(&self) -> Option<u64> {
+        self.waits_since
     }
 
     /// What to remember of the epoch that is about to end.

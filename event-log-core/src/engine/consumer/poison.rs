@@ -1,6 +1,7 @@
 //! Taking the head of a reader, and what happens to a record that cannot be decoded.
 
 use std::any::Any;
+use std::iter::once_with;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -14,6 +15,7 @@ use crate::consumer::PoisonPolicy;
 use crate::contain::contain;
 use crate::dead_letter::{DeadLetter, LetterFrom};
 use crate::engine::task::Task;
+use crate::engine::transport::StoredMessage;
 use crate::error::Error;
 use crate::ext::EventLogExt;
 use crate::limits;
@@ -54,8 +56,9 @@ pub(super) fn take<E: DeserializeOwned>(
     match codec.decode_from(&mut head.payload, &head.headers) {
         Ok(event) => {
             let Some(head) = reader.take_head() else { return Taken::Nothing };
-            // Not by way of what is returned: a record is moved as seldom as can be.
-            records.push(Record::new(position, head.id, head.timestamp, head.headers, Ok(event)));
+            let StoredMessage { id, timestamp, headers, .. } = head;
+            // Made where it stays: a record that is moved is copied whole, which costs as much as everything else here.
+            records.extend(once_with(|| Record::new(position, id, timestamp, headers, Ok(event))));
             Taken::Record
         }
         Err(error) => poisoned(reader, error, policy, from, records),

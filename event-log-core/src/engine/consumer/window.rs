@@ -21,17 +21,23 @@ pub(super) struct DedupWindow {
     previous: Seen,
     /// From before the partition was truncated: whatever comes back of it is a copy, whatever its offset.
     truncated: Map,
+    /// No id that was ever seen is greater: one that exceeds it is new, which takes one look.
+    greatest: Option<EventId>,
 }
 
 impl DedupWindow {
     /// Where the first copy of this record is, if it is not the first itself. Remembers it otherwise.
     pub(super) fn first_copy(&mut self, id: EventId, offset: Offset) -> Option<Offset> {
-        if let Some(&first) = self.truncated.get(&id) {
-            return Some(first);
-        }
-        if let Some(first) = self.current.get_mut(id).or_else(|| self.previous.get_mut(id)) {
-            *first = offset.min(*first);
-            return (*first < offset).then_some(*first);
+        if self.greatest.is_some_and(|greatest| id <= greatest) {
+            if let Some(&first) = self.truncated.get(&id) {
+                return Some(first);
+            }
+            if let Some(first) = self.current.get_mut(id).or_else(|| self.previous.get_mut(id)) {
+                *first = offset.min(*first);
+                return (*first < offset).then_some(*first);
+            }
+        } else {
+            self.greatest = Some(id);
         }
         self.current.insert(id, offset);
         if self.current.len() == limits::DEDUP_WINDOW_RECORDS {

@@ -20,6 +20,7 @@ use crate::ticket::Ticket;
 pub(in crate::engine) struct Batch<E> {
     events: Vec<E>,
     ids: Vec<EventId>,
+    /// Empty where no event has any: most batches need not carry them.
     headers: Vec<Headers>,
     payloads: Payloads,
     partitions: Vec<PartitionId>,
@@ -37,12 +38,19 @@ impl<E: Partitionable> Batch<E> {
             Ok(payloads) => payloads,
             Err((at, reason)) => return Err(refuse_batch(events, at, &reason)),
         };
-        let mut headers = Vec::with_capacity(events.len());
+        let mut headers = Vec::new();
         for (at, event) in events.iter().enumerate() {
             match encoder.headers(event) {
-                Ok(one) => headers.push(one),
+                Ok(one) if one.is_empty() && headers.is_empty() => {}
+                Ok(one) => {
+                    headers.resize(at, Headers::new());
+                    headers.push(one);
+                }
                 Err(kind) => return Err(refuse_batch(events, at, &kind)),
             }
+        }
+        if !headers.is_empty() {
+            headers.resize(events.len(), Headers::new());
         }
         let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
         let now = encoder.now();
@@ -61,7 +69,8 @@ impl<E: Partitionable> Batch<E> {
             let partition = partition_at(places[0]);
             let message = |&at: &u32| {
                 let at = at as usize;
-                Message { id: ids[at], headers: headers[at].clone(), payload: payloads.get(at) }
+                let headers = headers.get(at).cloned().unwrap_or_default();
+                Message { id: ids[at], headers, payload: payloads.get(at) }
             };
             let group = places.iter().map(message);
             let Ok(base) = transport.try_append(partition, *now, group) else { continue };
@@ -89,7 +98,8 @@ impl<E: Partitionable> Batch<E> {
         // Asked once: the clock is read faster than an event is encoded, but not by much.
         let accepted_at = Instant::now();
         let placed = self.events.into_iter().enumerate().zip(self.ids).zip(self.partitions).zip(self.offsets);
-        let placed = placed.zip(self.headers);
+        let headers = self.headers.into_iter().chain(std::iter::repeat_with(Headers::new));
+        let placed = placed.zip(headers);
         let pending = placed.map(|(((((at, event), id), partition), offset), headers)| {
             if offset.is_some() {
                 return Ok(AppendAck::new(id, partition, offset));

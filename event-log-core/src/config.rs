@@ -153,7 +153,7 @@ impl ReconnectPolicy {
     pub fn wait(&self, attempt: u32, chance: u32) -> Duration {
         let full = self.initial.saturating_mul(2_u32.saturating_pow(attempt)).min(self.max);
         let share = f64::from(chance) / f64::from(u32::MAX) * f64::from(self.jitter_percent) / 100.0;
-        full.mul_f64(1.0 - share.clamp(0.0, 1.0))
+        full.min(limits::LONGEST_WAIT).mul_f64(1.0 - share.clamp(0.0, 1.0))
     }
 }
 

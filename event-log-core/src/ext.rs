@@ -18,6 +18,7 @@ use crate::position::{Cursor, Offset, PartitionId};
 use crate::receipt::Outcome;
 use crate::record::{EventBatch, Notice};
 use crate::ticket::Ticket;
+use crate::turn::take_turn;
 
 /// More ways to append and to open a consumer, for every [`EventLog`].
 pub trait EventLogExt<E>: EventLog<E>
@@ -50,17 +51,14 @@ where
         async move {
             // `submit` needs no future on the heap. Only where it finds no space is it `append` that waits for it.
             match self.submit(event) {
-                Ok(ticket) => {
-                    let outcome = ticket.await;
-                    // A loop of appends leaves others on its thread their turn.
-                    #[cfg(feature = "engine")]
-                    tokio::task::coop::consume_budget().await;
-                    outcome
-                }
+                Ok(ticket) => ticket.await,
                 Err(SubmitError { event, kind: SubmitErrorKind::Full }) => {
                     self.append(event).await?.acked().await
                 }
-                Err(rejected) => Err(rejected.into()),
+                Err(rejected) => {
+                    take_turn().await;
+                    Err(rejected.into())
+                }
             }
         }
     }
@@ -73,13 +71,13 @@ where
     ///
     /// # Errors
     ///
-    /// With how many events were appended and with every event that was drawn and was not. After a failure nothing more
-    /// is drawn: the rest is still in `events`.
+    /// With how many events were appended and with every event that was drawn and was not. Outcomes are looked at in the order
+    /// in which the events were drawn; once one of them is a failure nothing more is drawn: the rest is still in `events`.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the events that were drawn appended or not, in each partition a prefix of them; those
-    /// that were not drawn are still in `events`.
+    /// Dropping the future leaves the events that were drawn appended or not: in each partition a prefix of them, unless one of
+    /// them is refused, expires or is dropped from the buffer. Those that were not drawn are still in `events`.
     fn append_all<I>(&self, events: &mut I) -> impl Future<Output = Result<u64, AppendAllError<E>>> + Send
     where
         I: Iterator<Item = E> + Send,
@@ -162,13 +160,21 @@ where
 {
     /// Hands over an event. Nothing overtakes it: where there is no space it waits for those before it.
     async fn hand_over(&mut self, event: E) {
-        #[cfg(feature = "engine")]
-        tokio::task::coop::consume_budget().await;
+        take_turn().await;
         let mut event = event;
         loop {
+            // Into a buffer that may drop its oldest event goes one at a time.
+            if self.under_way.back().is_some_and(Ticket::is_buffered) {
+                self.wait_for_all_but(0).await;
+                if !self.result.failures.is_empty() {
+                    return self
+                        .result
+                        .failures
+                        .push(SubmitError { event, kind: SubmitErrorKind::Full }.into());
+                }
+            }
             match self.log.submit(event) {
                 Ok(ticket) => {
-                    // Into a buffer that may drop its oldest event goes one at a time.
                     let most = if ticket.is_buffered() { 0 } else { limits::APPEND_ALL_UNDER_WAY };
                     self.under_way.push_back(ticket);
                     return self.wait_for_all_but(most).await;
@@ -235,26 +241,42 @@ pub trait EventConsumerExt<E: Send + 'static>: EventConsumer<E> {
     ///
     /// Partitions that go to other members meanwhile are not waited for.
     fn until_caught_up(&mut self, max_count: usize) -> BoxStream<'_, Result<EventBatch<E>, Error>> {
-        stream::unfold((Some(self), None::<CatchUp>), move |(consumer, target)| async move {
+        stream::unfold((Some(self), None::<CatchUp>), move |(consumer, mut target)| async move {
             let consumer = consumer?;
-            let target = match target {
-                Some(target) => target,
-                None => match consumer.end().await {
-                    Ok(end) => CatchUp::new(end, consumer.position()),
-                    Err(error) if error.is_retryable() => return Some((Err(error), (Some(consumer), None))),
-                    Err(error) => return Some((Err(error), (None, None))),
-                },
-            };
-            while !target.is_reached(consumer.position()) {
+            let mut awaits_notices = true;
+            loop {
+                let mut known = match target.take() {
+                    Some(known) => known,
+                    None => match consumer.end().await {
+                        Ok(end) => CatchUp::new(end, consumer.position(), awaits_notices),
+                        Err(error) if error.is_retryable() => {
+                            // The log is away, and a poll waits for it. What comes is a part of what there is to catch up with.
+                            return match consumer.poll(max_count, limits::REJOIN_INTERVAL).await {
+                                Ok(batch) if !(batch.is_empty() && batch.notices.is_empty()) => {
+                                    Some((Ok(batch), (Some(consumer), None)))
+                                }
+                                _ => Some((Err(error), (Some(consumer), None))),
+                            };
+                        }
+                        Err(error) => return Some((Err(error), (None, None))),
+                    },
+                };
+                if known.is_reached(consumer.position()) {
+                    return None;
+                }
                 match consumer.poll(max_count, STREAM_POLL).await {
-                    Ok(batch) if batch.is_empty() && batch.notices.is_empty() => {}
+                    // Nothing for so long: the end may be another by now, and so may the log.
+                    Ok(batch) if batch.is_empty() && batch.notices.is_empty() => awaits_notices = false,
                     Err(error) if !error.is_retryable() => return Some((Err(error), (None, None))),
                     // What was to be caught up with is gone with the offsets that were counted then.
                     Ok(batch) if is_truncated(&batch) => return Some((Ok(batch), (Some(consumer), None))),
-                    item => return Some((item, (Some(consumer), Some(target)))),
+                    Ok(batch) => {
+                        known.note_moves(&batch.notices);
+                        return Some((Ok(batch), (Some(consumer), Some(known))));
+                    }
+                    item => return Some((item, (Some(consumer), Some(known)))),
                 }
             }
-            None
         })
         .boxed()
     }
@@ -274,13 +296,22 @@ struct CatchUp {
 }
 
 impl CatchUp {
-    fn new(end: Cursor, position: &Cursor) -> Self {
+    fn new(end: Cursor, position: &Cursor, awaits_notices: bool) -> Self {
         let is_truncated = |&(partition, next): &(PartitionId, Offset)| {
             // In one that is empty there is nothing to notice, and nothing to catch up with.
-            end.get(partition).is_some_and(|end| Offset::ZERO < end && end < next)
+            awaits_notices && end.get(partition).is_some_and(|end| Offset::ZERO < end && end < next)
         };
         let truncated = position.iter().filter(is_truncated).map(|(partition, _)| partition).collect();
         Self { end, truncated }
+    }
+
+    /// A partition that came or went is read anew, from what is there now: it is not told of its truncation.
+    fn note_moves(&mut self, notices: &[Notice]) {
+        for notice in notices {
+            if let Notice::Assigned(partitions) | Notice::Revoked(partitions) = notice {
+                self.truncated.retain(|partition| !partitions.contains(partition));
+            }
+        }
     }
 
     fn is_reached(&self, position: &Cursor) -> bool {

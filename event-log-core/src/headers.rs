@@ -36,7 +36,8 @@ impl Headers {
     /// [`Error::InvalidArgument`] when the name or the value is empty or longer than [`limits::HEADER_NAME_BYTES`] and
     /// [`limits::HEADER_VALUE_BYTES`], or when all together would exceed [`limits::HEADERS_BYTES`].
     pub fn insert(&mut self, name: &str, value: impl Into<Bytes>) -> Result<(), Error> {
-        let value = value.into();
+        // A copy: it is short, and memory of the application's is freed here and now.
+        let value = Bytes::copy_from_slice(&value.into());
         if name.is_empty() || name.len() > limits::HEADER_NAME_BYTES {
             let problem = format!("a name must have 1 to {} bytes", limits::HEADER_NAME_BYTES);
             return Err(Error::invalid("headers", problem));

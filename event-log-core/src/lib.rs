@@ -62,6 +62,7 @@ mod receipt;
 mod record;
 mod state;
 mod ticket;
+mod turn;
 mod waking;
 mod watermark;
 

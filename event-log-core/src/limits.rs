@@ -52,6 +52,20 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(365 * 86_400);
 /// How much of each wait is left to chance, so that the clients of a restarted server do not all come at once.
 pub const RECONNECT_JITTER_PERCENT: u32 = 20;
 
+/// For how long it is relied on where a partition was last seen to end. A handle that has sent nothing to it for so long asks
+/// before it sends, so that what is read back after an ambiguous request begins no earlier than that before it was sent.
+pub const MARK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// For how long what is sent waits for the answer to that question.
+pub const MARK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// For how long requests over other connections are waited for when one is lost. What is not answered then may have arrived.
+pub const LOST_GRACE: Duration = Duration::from_secs(1);
+
+/// For how long fetches of a partition have to fail, without one that succeeds, before what they were to find out is given up:
+/// the events are unknown, and those behind them are sent.
+pub const READ_BACK_PATIENCE: Duration = Duration::from_secs(60);
+
 /// How long a consumer that has lost its connection waits before it joins its group again.
 pub const REJOIN_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -66,9 +80,13 @@ pub const READER_RETRY_MAX: Duration = Duration::from_secs(1);
 /// what comes at the same time, and bounds what a slow partition costs the others.
 pub const MERGE_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Turns of [`TURN_RECORDS`] that the other partitions may have before a record that claims to be newer than theirs is
-/// delivered all the same: append times order the merge, but a clock that jumped ahead must not starve its partition.
-pub const STARVATION_TURNS: u64 = 256;
+/// How many offsets a reader that begins in the middle of a partition looks back at most to know the last
+/// [`DEDUP_WINDOW_RECORDS`] records before it, where gaps lie between them.
+pub const LOOK_BACK_OFFSETS: u64 = 1 << 20;
+
+/// Records that the other partitions may deliver before a record that claims to be newer than theirs is delivered all the
+/// same: append times order the merge, but a clock that jumped ahead must not starve its partition.
+pub const STARVATION_RECORDS: u64 = 16_384;
 
 /// The longest wait before a letter is appended again to a dead-letter log that could not take it.
 pub const LETTER_RETRY_MAX: Duration = Duration::from_secs(30);
@@ -88,14 +106,14 @@ pub const APPEND_ALL_UNDER_WAY: usize = 2 * REQUEST_EVENTS;
 /// copy comes from a request that outlived its connection, so that it lies at most a few requests behind.
 pub const DEDUP_WINDOW_RECORDS: usize = 2 * REQUEST_EVENTS;
 
-/// Records that one poll returns at most, and one fetch asks of one partition.
+/// Records that one poll returns at most, and that a fetch asks for unless its reader [reads ahead](READ_AHEAD_RECORDS).
 pub const FETCH_RECORDS: usize = 1_024;
 
 /// Records that a consumer fetches at least, so that polling for single records does not fetch single records.
 pub const PREFETCH_RECORDS: usize = 128;
 
-/// Records that a consumer fetches at most, unless a poll wants more. Who is behind asks for twice as many each time, as
-/// a file system reads ahead: whoever takes a look fetches little, and whoever reads a backlog is not held up by requests.
+/// Records that a consumer fetches at most, unless a poll wants more. A reader that is behind asks for twice as many
+/// each time, as a file system reads ahead: a look fetches little, and a backlog is not held up by requests.
 pub const READ_AHEAD_RECORDS: usize = 4_096;
 
 /// Records that a consumer delivers from one partition before another one that is equally old has its turn.

@@ -1,6 +1,8 @@
 //! Events whose encoding is already at hand: to copy a log, to look at one without knowing its types, or to
 //! prepare events before they are appended.
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,7 +13,7 @@ use crate::headers::Headers;
 use crate::limits;
 
 /// An event that carries its own encoding. With [`RawCodec`] every record of any log decodes into one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RawEvent {
     /// The partition key. A log keeps only the payload, so it is `None` in what a consumer receives.
     pub key: Option<String>,
@@ -22,6 +24,18 @@ pub struct RawEvent {
     pub headers: Headers,
     /// The encoding, exactly as it is to stand in the log.
     pub payload: Bytes,
+}
+
+impl fmt::Debug for RawEvent {
+    /// With the length of the payload: it may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawEvent")
+            .field("key", &self.key)
+            .field("id", &self.id)
+            .field("headers", &self.headers)
+            .field("bytes", &self.payload.len())
+            .finish()
+    }
 }
 
 impl RawEvent {

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::position::Timestamp;
+use crate::turn::take_turn;
 use crate::waking::contain_wakes;
 
 /// The state of a log, as [`EventLog::state`](crate::EventLog::state) publishes it.
@@ -18,7 +19,7 @@ pub struct LogState {
     pub buffered: usize,
     /// Events that the full reconnect buffer has dropped since the log was opened. It only grows.
     pub dropped: u64,
-    /// How often a lost connection was made again.
+    /// How often the log was there again after it was away, for the first time among them when it was away at first.
     pub reconnects: u64,
     /// What became of events that were sent and not answered.
     pub recovered: Recovered,
@@ -126,8 +127,9 @@ impl StateReceiver {
         self.states.borrow().1.clone()
     }
 
-    /// Waits until the state is another than the one that this receiver has waited for last, and returns it; `None` once
-    /// the log and all its handles are gone. States that follow one another quickly may be skipped.
+    /// Waits until the state has changed since this receiver has waited for one last, and returns it; `None` once the log
+    /// and all its handles are gone. States that follow one another quickly may be skipped: what has changed and changed back
+    /// is as it was.
     ///
     /// # Cancel safety
     ///
@@ -145,6 +147,7 @@ impl StateReceiver {
     /// Cancel safe.
     pub async fn wait_for(&mut self, mut is_wanted: impl FnMut(&LogState) -> bool) -> LogState {
         loop {
+            take_turn().await;
             // The caller's code sees a clone: it may call the log.
             let state = self.states.borrow_and_update().1.clone();
             if is_wanted(&state) || contain_wakes(self.states.changed()).await.is_err() {

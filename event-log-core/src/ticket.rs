@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use parking_lot::Mutex;
 
@@ -15,6 +15,7 @@ use crate::error::AppendErrorKind;
 #[cfg(feature = "engine")]
 use crate::event::EventId;
 use crate::receipt::{AppendAck, Outcome, Receipt};
+use crate::turn::{poll_turn, take_turn};
 
 /// The promise of one outcome, from [`submit`](crate::EventLog::submit).
 ///
@@ -139,7 +140,8 @@ impl<E> Ticket<E> {
         }
     }
 
-    /// Whether the event sits in the reconnect buffer: the log is away, and the outcome comes when it is back.
+    /// Whether the event went into the reconnect buffer, and has no outcome yet: the log was away. It may be back meanwhile,
+    /// with the event among what is still to be sent.
     #[must_use]
     pub fn is_buffered(&self) -> bool {
         match &self.state {
@@ -165,6 +167,7 @@ impl<E> Ticket<E> {
     ///
     /// When the ticket has returned a failure before, with the event in it. An [`AppendAck`] it returns again.
     pub async fn receipt(self) -> Result<Receipt<E>, AppendError<E>> {
+        take_turn().await;
         match self.state {
             TicketState::Resolved(outcome) => outcome.map(Receipt::Acked),
             TicketState::Waiting(waiting) => match poll_fn(|cx| waiting.poll(cx, Until::Receipt)).await {
@@ -188,6 +191,7 @@ impl<E> Future for Ticket<E> {
     ///
     /// When polled again after it has returned a failure. An [`AppendAck`] it returns again.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        ready!(poll_turn(cx));
         let outcome = match std::mem::replace(&mut self.state, TicketState::Taken(None)) {
             TicketState::Resolved(outcome) => outcome,
             TicketState::Waiting(waiting) => match waiting.poll(cx, Until::Outcome) {

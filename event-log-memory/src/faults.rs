@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use event_log_core::engine::{Message, foreign_id};
+use event_log_core::engine::{Message, contained, foreign_id};
 use event_log_core::{Headers, PartitionId, Position};
 
 use crate::fault_state::Plan;
@@ -84,7 +84,9 @@ impl Faults {
     /// [`restart`](Self::restart), requests that are held are lost.
     pub fn crash(&self) {
         self.disconnect();
-        self.topic.faults.held.lock().clear();
+        // A payload is the application's, and so is the code that frees it: not under the lock.
+        let held = std::mem::take(&mut *self.topic.faults.held.lock());
+        drop(held);
         self.topic.groups.forget_instances();
         self.reconnect();
     }
@@ -180,7 +182,7 @@ impl Faults {
     /// Appends bytes as a producer would that knows nothing of this library: without an id, and possibly
     /// not an encoded event at all. `None` when there is no such partition.
     pub fn append_foreign(&self, partition: PartitionId, payload: impl Into<Bytes>) -> Option<Position> {
-        let payload = payload.into();
+        let payload = contained(payload.into());
         self.topic.has_partition(partition).then(|| {
             let offset = self.topic.append_with(partition, |offset, now| Message {
                 id: foreign_id(&self.topic.name(), Position::new(partition, offset), now),

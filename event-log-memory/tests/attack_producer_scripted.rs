@@ -350,7 +350,9 @@ async fn run(seed: u64) {
                 );
             }
             Err(error) if error.may_have_taken_effect() => {
-                assert!(!is_gentle || expiry.is_some(), "seed {seed}: {number} {error:?}");
+                // One that is refused when it is sent again: what became of it before was not waited for.
+                let is_refused = matches!(error.kind(), AppendErrorKind::Unknown(Some(_))) && number % 5 == 0;
+                assert!(!is_gentle || expiry.is_some() || is_refused, "seed {seed}: {number} {error:?}");
             }
             Err(error) => {
                 assert!(there.is_empty(), "seed {seed}: {number} {error:?} is at {there:?}");

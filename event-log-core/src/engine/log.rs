@@ -20,7 +20,7 @@ use super::producer::batch::Batch;
 use super::producer::encode::{Encoder, Prepared};
 use super::producer::entry::Entry;
 use super::producer::queue::{Admission, WhenFull};
-use super::producer::shared::Shared;
+use super::producer::shared::{Claim, Shared};
 use super::producer::writer::Writer;
 use super::transport::{Connect, Transport};
 use crate::codec::Codec;
@@ -129,7 +129,14 @@ impl<E> LogBuilder<E> {
         let handle = self.handle.unwrap_or_else(|| HANDLES.fetch_add(1, Ordering::Relaxed));
         let seed = seed_of_handle(self.seed.unwrap_or_else(random_seed), handle);
         let partitions = transport.properties().partitions;
-        let shared = Shared::new(self.config, partitions, Arc::clone(&self.clock), seed, connection);
+        let shared = Shared::new(
+            self.config,
+            partitions,
+            Arc::clone(&self.clock),
+            seed,
+            connection,
+            !transport.properties().reads_ahead,
+        );
         let shared = Arc::new(shared);
         let ids = IdGenerator::new(shared.chance.next_u64());
         let limit = shared.config.max_event_bytes;
@@ -181,7 +188,7 @@ impl<E, T: Transport> Drop for Inner<E, T> {
                 tracing::debug!("the last handle of a log was dropped without close");
             }
         });
-        self.shared.close(Instant::now());
+        self.shared.give_up(Instant::now());
     }
 }
 
@@ -275,7 +282,10 @@ where
         match inner.shared.offer([entry], WhenFull::Reject) {
             Admission::Queued { .. } | Admission::Waiting { .. } => Ok(ticket),
             Admission::Rejected(entries, reason) => match entries.into_iter().find_map(Entry::into_event) {
-                Some(event) => Err(SubmitError { event, kind: reason }),
+                Some(event) => {
+                    inner.encoder.turned_away(&event);
+                    Err(SubmitError { event, kind: reason })
+                }
                 None => Ok(ticket),
             },
         }
@@ -283,7 +293,14 @@ where
 
     async fn append(&self, event: E) -> Result<Receipt<E>, AppendError<E>> {
         let inner = &*self.inner;
-        let prepared = match inner.append_fast(inner.encoder.prepare(event)?) {
+        let prepared = match inner.encoder.prepare(event) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                consume_budget().await;
+                return Err(error.into());
+            }
+        };
+        let prepared = match inner.append_fast(prepared) {
             Ok(committed) => {
                 // A loop of appends leaves others on its thread their turn.
                 consume_budget().await;
@@ -330,6 +347,7 @@ where
     where
         E: DeserializeOwned,
     {
+        consume_budget().await;
         check_group(group)?;
         let inner = &self.inner;
         if inner.shared.is_closed() {
@@ -344,10 +362,12 @@ where
     }
 
     async fn watermarks(&self) -> Result<Watermarks, Error> {
+        consume_budget().await;
         self.inner.transport.watermarks().await
     }
 
     async fn lag(&self, group: &str) -> Result<Lag, Error> {
+        consume_budget().await;
         check_group(group)?;
         // In this order: a lag is rather too large than negative.
         let committed = self.inner.transport.committed(group).await?;
@@ -361,6 +381,7 @@ where
     }
 
     async fn delete_group(&self, group: &str) -> Result<(), Error> {
+        consume_budget().await;
         check_group(group)?;
         self.inner.transport.delete_group(group).await
     }
@@ -379,7 +400,11 @@ where
         let now = Instant::now();
         // A deadline beyond the calendar is one that is not reached.
         shared.close(now.checked_add(deadline).unwrap_or(now + limits::LONGEST_WAIT));
-        let leftover = shared.ended().await;
+        let claim = shared.claim_leftover();
+        shared.ended().await;
+        // The call that had it may have been dropped.
+        let claim = claim.or_else(|| shared.claim_leftover());
+        let leftover = claim.map(Claim::take).unwrap_or_default();
         if leftover.is_empty() { Ok(()) } else { Err(leftover) }
     }
 }

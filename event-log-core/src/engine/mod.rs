@@ -33,5 +33,5 @@ pub use self::transport::{
     Landmark, Message, ProducerConnection, SendError, StoredMessage, Transport, TransportProperties,
     foreign_id,
 };
-pub use crate::contain::contain;
+pub use crate::contain::{contain, contained};
 pub use crate::waking::contain_wakes;

@@ -4,6 +4,7 @@
 //! and is proven there. A transport only says truthfully what happened. It keeps no state of a reader: what was read,
 //! and where a partition was last seen to end, comes with each call.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::position::{Offset, PartitionId, Position, Timestamp};
 use crate::watermark::Watermarks;
 
 /// An event on its way into the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     /// The id that the log must keep with the payload.
     pub id: EventId,
@@ -25,6 +26,17 @@ pub struct Message {
     pub headers: Headers,
     /// The encoded event.
     pub payload: Bytes,
+}
+
+impl fmt::Debug for Message {
+    /// With the length of the payload: what it says is the application's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("headers", &self.headers)
+            .field("bytes", &self.payload.len())
+            .finish()
+    }
 }
 
 impl Message {
@@ -36,7 +48,7 @@ impl Message {
 }
 
 /// A record on its way out of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct StoredMessage {
     /// Its offset.
     pub offset: Offset,
@@ -46,8 +58,22 @@ pub struct StoredMessage {
     pub timestamp: Timestamp,
     /// What it was appended with beside the payload.
     pub headers: Headers,
-    /// The encoded event.
+    /// The encoded event. Freeing it must not panic: what the engine appends does not, and [`contained`](super::contained) makes
+    /// anything else so.
     pub payload: Bytes,
+}
+
+impl fmt::Debug for StoredMessage {
+    /// With the length of the payload: what it says is the application's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredMessage")
+            .field("offset", &self.offset)
+            .field("id", &self.id)
+            .field("timestamp", &self.timestamp)
+            .field("headers", &self.headers)
+            .field("bytes", &self.payload.len())
+            .finish()
+    }
 }
 
 impl StoredMessage {

@@ -62,7 +62,7 @@ impl<'a, E> Attempts<'a, E> {
                     let earliest = match self.shared.closing_at() {
                         Some(_) => self.last,
                         // At once, but no storm of attempts, however often it is flushed.
-                        None => self.last + self.shared.config.reconnect.initial.min(limits::FLUSH_ATTEMPT_INTERVAL),
+                        None => self.last + limits::FLUSH_ATTEMPT_INTERVAL,
                     };
                     self.next = self.next.min(earliest);
                     self.shared.next_attempt(Some(self.next_attempt()));

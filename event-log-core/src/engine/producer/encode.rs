@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::blocks::Blocks;
 use super::entry::Entry;
 use crate::codec::{Codec, CodecError};
+use crate::contain::contained;
 use crate::engine::clock::{Clock, IdGenerator};
 use crate::engine::transport::{Message, Transport};
 use crate::error::{SubmitError, SubmitErrorKind};
@@ -44,11 +45,12 @@ thread_local! {
 const SCRATCH_BYTES: usize = 1 << 20;
 
 fn with_scratch<T>(encode: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    let mut scratch = SCRATCH.take();
+    // It is gone while the thread ends, whose other variables may still hand in what they have gathered.
+    let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
     let result = encode(&mut scratch);
     if scratch.capacity() <= SCRATCH_BYTES {
         scratch.clear();
-        SCRATCH.set(scratch);
+        let _ = SCRATCH.try_with(|kept| kept.set(scratch));
     }
     result
 }
@@ -126,7 +128,7 @@ impl<E: Partitionable> Encoder<E> {
     /// The encoding of `event` if it is at hand already, within the limits.
     pub(in crate::engine) fn encoded(&self, event: &E) -> Option<Result<Bytes, SubmitErrorKind>> {
         let payload = self.codec.encoded(event)?;
-        Some(self.check_length(payload.len()).map(|()| payload))
+        Some(self.check_length(payload.len()).map(|()| contained(payload)))
     }
 
     /// The headers of the event, and those of the codec.
@@ -156,6 +158,14 @@ impl<E: Partitionable> Encoder<E> {
         match event.partition_key() {
             Some(key) => partition_of(key, self.partitions),
             None => PartitionId(self.keyless.fetch_add(1, Ordering::Relaxed) % self.partitions),
+        }
+    }
+
+    /// An event was turned away: if it has no key, its turn is that of the next one. Otherwise a caller
+    /// that is turned away every second time would have all its events in one partition.
+    pub(in crate::engine) fn turned_away(&self, event: &E) {
+        if event.partition_key().is_none() {
+            self.keyless.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

@@ -13,6 +13,7 @@ use super::recovery::{ReadBack, Unresolved};
 use super::request::Request;
 use crate::engine::transport::{Landmark, Message, SendError};
 use crate::error::{AppendErrorKind, Error};
+use crate::limits;
 use crate::position::{Offset, PartitionId};
 use crate::state::Recovered;
 
@@ -26,6 +27,8 @@ pub(super) struct PartitionQueue<E> {
     acknowledged: Option<Landmark>,
     /// Everything of ours that is unconfirmed is at this offset or behind it. `None` until the first connection.
     unconfirmed_from: Option<Offset>,
+    /// When the partition was known to end there; `None` when others may have appended for long.
+    marked_at: Option<Instant>,
     /// The partition is among those that the queue has something to take of.
     pub(super) is_ready: bool,
 }
@@ -38,6 +41,7 @@ impl<E> Default for PartitionQueue<E> {
             resend: VecDeque::new(),
             acknowledged: None,
             unconfirmed_from: None,
+            marked_at: None,
             is_ready: false,
         }
     }
@@ -48,9 +52,30 @@ impl<E> PartitionQueue<E> {
         self.waiting.push_back(entry);
     }
 
-    /// Whether there is something to send, and nothing in flight that it has to wait for.
+    /// Whether there is something to send, and nothing in flight or to be read back that it has to wait for.
     pub(super) fn has_next(&self) -> bool {
-        self.in_flight.is_none() && !(self.resend.is_empty() && self.waiting.is_empty())
+        self.in_flight.is_none()
+            && match self.resend.front() {
+                Some(request) => !request.may_have_arrived,
+                None => !self.waiting.is_empty(),
+            }
+    }
+
+    /// Whether it is to be asked where the partition ends before something new is sent: what is known of it is so old that
+    /// reading back from there could take long.
+    pub(super) fn needs_mark(&self, now: Instant) -> bool {
+        let is_new = self.resend.is_empty() && !self.waiting.is_empty();
+        is_new && self.marked_at.is_none_or(|at| now.duration_since(at) >= limits::MARK_INTERVAL)
+    }
+
+    /// The log does not say in time where the partition ends: what is known has to do.
+    pub(super) fn skip_mark(&mut self) {
+        self.marked_at = Some(Instant::now());
+    }
+
+    /// Others have appended since, or events that passed the queue by.
+    pub(super) const fn forget_mark(&mut self) {
+        self.marked_at = None;
     }
 
     /// Whether requests came back.
@@ -107,6 +132,7 @@ impl<E> PartitionQueue<E> {
                 if let Some(last) = request.last_at(base) {
                     self.unconfirmed_from = Some(last.offset.next());
                     self.acknowledged = Some(last);
+                    self.marked_at = Some(Instant::now());
                 }
                 let (entries, messages) = request.into_parts();
                 effects.acked = Some((entries, base));
@@ -192,6 +218,13 @@ impl<E> PartitionQueue<E> {
         self.in_flight.iter().chain(&self.resend).map(Request::len).sum()
     }
 
+    /// The request in flight is not waited for any longer, and may have arrived.
+    pub(super) fn give_up_in_flight(&mut self) {
+        if let Some(request) = self.in_flight.take() {
+            self.resend.push_front(request);
+        }
+    }
+
     /// Takes everything out, unresolved, each with why it fails.
     pub(super) fn end(&mut self, effects: &mut Effects<E>) -> Vec<(Entry<E>, AppendErrorKind)> {
         let mut ended = Vec::new();
@@ -211,10 +244,10 @@ impl<E> PartitionQueue<E> {
     /// What has to be read back, if the first request may have arrived.
     pub(super) fn unresolved(&self, partition: PartitionId) -> Option<Unresolved> {
         let request = self.resend.front().filter(|request| request.may_have_arrived)?;
-        let ids: HashSet<_> = request.ids().collect();
+        let (ids, events): (HashSet<_>, _) = (request.ids().collect(), request.len());
         // A request is only sent after a first connection has filled this in.
         let from = self.unconfirmed_from.unwrap_or(Offset::ZERO);
-        Some(Unresolved { partition, ids, from, acknowledged: self.acknowledged })
+        Some(Unresolved { partition, ids, events, from, acknowledged: self.acknowledged })
     }
 
     /// Resolves what was found of the first request, and keeps what is to be sent again.
@@ -256,23 +289,28 @@ impl<E> PartitionQueue<E> {
             });
         effects.messages.push(messages);
         resend.retain(|request| !request.is_empty());
+        // Others may have appended meanwhile.
+        self.marked_at = None;
         recovered
     }
 
-    /// The partition ends here. If nothing of ours may be in the log unconfirmed, what is sent from now on is behind that.
+    /// The partition ended here when nothing of ours was in flight. If nothing of ours may be in the log unconfirmed, what is
+    /// sent from now on is behind that.
     pub(super) fn ends_at(&mut self, high: Offset) {
         if self.in_flight.is_some() {
             return;
         }
-        let is_settled = self.resend.is_empty();
-        let is_behind = self.unconfirmed_from.is_some_and(|from| high < from);
-        // What others did to the partition while nothing was open, a purge too, is of no concern to what comes.
-        if is_behind || is_settled && self.unconfirmed_from != Some(high) {
+        if let Some(first) = self.resend.front() {
+            // What may have arrived is read back from where it may be; what is certain not to be there is sent behind this.
+            if !first.may_have_arrived && self.unconfirmed_from.is_none_or(|from| high < from) {
+                (self.unconfirmed_from, self.acknowledged) = (Some(high), None);
+            }
+            return;
+        }
+        if self.unconfirmed_from != Some(high) {
+            // What others did to the partition while nothing was open, a purge too, is of no concern to what comes.
             self.acknowledged = None;
         }
-        self.unconfirmed_from = match self.unconfirmed_from {
-            Some(from) if !is_settled => Some(from.min(high)),
-            _ => Some(high),
-        };
+        (self.unconfirmed_from, self.marked_at) = (Some(high), Some(Instant::now()));
     }
 }

@@ -69,6 +69,9 @@ pub(in crate::engine) struct Queue<E> {
     waiting_bytes: usize,
     /// Partitions with something for the writer, and nothing in flight: each once, in turn.
     ready: VecDeque<PartitionId>,
+    /// The same, of those that have to wait for a mark: where they end is to be asked, or is being asked.
+    unmarked: Vec<PartitionId>,
+    marking: Vec<PartitionId>,
     waiters: VecDeque<Waiter<E>>,
     next_number: u64,
     phase: Phase,
@@ -104,6 +107,8 @@ pub(in crate::engine) struct Effects<E> {
     pub(in crate::engine) dropped: u64,
     /// The first event that expires may be another one than before.
     pub(in crate::engine) may_expire_sooner: bool,
+    /// The log is closing: what fails now and has no ticket comes back from `close`.
+    pub(in crate::engine) is_closing: bool,
 }
 
 impl<E> Default for Effects<E> {
@@ -118,6 +123,7 @@ impl<E> Default for Effects<E> {
             cancelled: Vec::new(),
             dropped: 0,
             may_expire_sooner: false,
+            is_closing: false,
         }
     }
 }
@@ -154,6 +160,8 @@ impl<E> Queue<E> {
             waiting: 0,
             waiting_bytes: 0,
             ready: VecDeque::new(),
+            unmarked: Vec::new(),
+            marking: Vec::new(),
             waiters: VecDeque::new(),
             next_number: 0,
             phase,
@@ -179,7 +187,8 @@ impl<E> Queue<E> {
     /// What changes have decided since this was asked for the last time. If events end with it, they count as not
     /// [settled](Self::settled) until [`resolved`](Self::resolved) is called with the number.
     pub(in crate::engine) fn take_effects(&mut self) -> (Effects<E>, Option<u64>) {
-        let effects = std::mem::take(&mut self.effects);
+        let mut effects = std::mem::take(&mut self.effects);
+        effects.is_closing = self.phase == Phase::Closing;
         let first = effects.first_sequence();
         self.resolving.extend(first);
         (effects, first)
@@ -275,8 +284,13 @@ impl<E> Queue<E> {
         events: usize,
         bytes: usize,
     ) -> Option<(PartitionId, Arc<[Message]>)> {
+        let now = Instant::now();
         while let Some(partition) = self.ready.pop_front() {
             let queue = &mut self.partitions[partition.0 as usize];
+            if queue.needs_mark(now) {
+                self.unmarked.push(partition);
+                continue;
+            }
             queue.is_ready = false;
             // They may have been dropped, or have expired.
             let Some((messages, events, bytes)) = queue.take(events, bytes) else { continue };
@@ -307,20 +321,48 @@ impl<E> Queue<E> {
         completed
     }
 
-    /// What has to be read back before anything is sent.
-    pub(super) fn unresolved(&self) -> Vec<Unresolved> {
-        (0..).map(PartitionId).zip(&self.partitions).filter_map(|(id, queue)| queue.unresolved(id)).collect()
-    }
-
     /// Takes what reading back has shown of a partition.
     pub(super) fn recovered(&mut self, partition: PartitionId, seen: ReadBack) -> Recovered {
-        self.partitions[partition.0 as usize].recovered(seen, &mut self.effects)
+        let recovered = self.partitions[partition.0 as usize].recovered(seen, &mut self.effects);
+        self.check_ready(partition);
+        recovered
     }
 
-    /// The partitions end there.
-    pub(in crate::engine) fn ends_at(&mut self, watermarks: &Watermarks) {
-        for ((_, marks), queue) in watermarks.iter().zip(&mut self.partitions) {
-            queue.ends_at(marks.high);
+    /// Whether a request of the partition has to be read back, and may not have expired.
+    pub(super) fn is_unresolved(&self, partition: PartitionId) -> bool {
+        self.partitions[partition.0 as usize].unresolved(partition).is_some()
+    }
+
+    /// Requests in flight are not waited for any longer.
+    pub(in crate::engine) fn give_up_in_flight(&mut self) {
+        self.partitions.iter_mut().for_each(PartitionQueue::give_up_in_flight);
+        self.effects.may_expire_sooner = true;
+    }
+
+    /// Events have passed the queue by: nothing is known of where the partitions end.
+    pub(in crate::engine) fn forget_marks(&mut self) {
+        self.partitions.iter_mut().for_each(PartitionQueue::forget_mark);
+    }
+
+    /// Whether it is to be asked where partitions end, from now on.
+    pub(in crate::engine) fn begin_mark(&mut self) -> bool {
+        if !self.marking.is_empty() {
+            return false;
+        }
+        self.marking = std::mem::take(&mut self.unmarked);
+        !self.marking.is_empty()
+    }
+
+    /// The partitions that the question was asked for end there; without an answer, what is known of them has to do. Of others
+    /// the answer may be out of date.
+    pub(in crate::engine) fn marked(&mut self, watermarks: Option<&Watermarks>) {
+        for partition in std::mem::take(&mut self.marking) {
+            let queue = &mut self.partitions[partition.0 as usize];
+            match watermarks.and_then(|watermarks| watermarks.get(partition)) {
+                Some(marks) => queue.ends_at(marks.high),
+                None => queue.skip_mark(),
+            }
+            self.ready.push_back(partition);
         }
     }
 
@@ -370,10 +412,16 @@ impl<E> Queue<E> {
         }
     }
 
-    pub(in crate::engine) fn connected(&mut self) {
+    /// There is a new connection, and the partitions end there. Returns what has to be read back over it.
+    pub(super) fn connected(&mut self, watermarks: &Watermarks) -> Vec<Unresolved> {
         if self.phase == Phase::Away {
             self.phase = Phase::Connected;
         }
+        for ((_, marks), queue) in watermarks.iter().zip(&mut self.partitions) {
+            queue.ends_at(marks.high);
+        }
+        self.ready.extend(self.marking.drain(..).chain(self.unmarked.drain(..)));
+        (0..).map(PartitionId).zip(&self.partitions).filter_map(|(id, queue)| queue.unresolved(id)).collect()
     }
 
     /// Accepts nothing more. What waits for space is rejected.
@@ -400,6 +448,8 @@ impl<E> Queue<E> {
         self.close();
         self.phase = Phase::Closed;
         self.ready.clear();
+        self.unmarked.clear();
+        self.marking.clear();
         (self.waiting, self.waiting_bytes) = (0, 0);
         let mut unresolved = Vec::new();
         for queue in &mut self.partitions {
@@ -419,9 +469,12 @@ impl<E> Queue<E> {
     pub(in crate::engine) fn expire(&mut self, horizon: Instant, expiry: Duration) {
         let known = self.effects.failed.len();
         let (mut events, mut bytes) = (0, 0);
-        for queue in &mut self.partitions {
+        for partition in (0..).map(PartitionId).take(self.partitions.len()) {
+            let queue = &mut self.partitions[partition.0 as usize];
             let expired = queue.expire(horizon, expiry, &mut self.effects);
             (events, bytes) = (events + expired.0, bytes + expired.1);
+            // What is behind a request that was being read back has nothing to wait for, if that has expired.
+            self.check_ready(partition);
         }
         self.effects.failed[known..].sort_unstable_by_key(|(entry, _)| entry.sequence);
         self.left(events, bytes);

@@ -1,24 +1,32 @@
 //! Finding out, over a new connection, what became of requests that were lost with an old one.
 //!
-//! Requests to one partition follow one another, so whatever an ambiguous request left in the log is behind
-//! the last confirmed offset of that partition. The writer reads from there to the high watermark and looks for
-//! the ids of its own events; the queue resolves what was found and sends only the rest.
+//! Requests to one partition follow one another, so whatever an ambiguous request left in the log is behind the last
+//! confirmed offset of that partition. The writer reads from there, until it has found all events of the request or has
+//! reached the high watermark; the queue resolves what was found and sends only the rest.
+//!
+//! Each partition is read back for itself, a fetch at a time, while the others are sent to: one that cannot be read keeps
+//! none of them away.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
+use std::time::Duration;
 
-use super::shared::Shared;
-use crate::engine::scan::{Scan, scan};
-use crate::engine::transport::{FetchRequest, Landmark, ProducerConnection, Transport};
+use tokio::time::Instant;
+
+use crate::contain::report;
+use crate::engine::transport::{FetchRequest, FetchResponse, Landmark};
 use crate::error::Error;
 use crate::event::EventId;
+use crate::limits;
 use crate::position::{Offset, PartitionId};
-use crate::watermark::PartitionWatermarks;
+use crate::watermark::{PartitionWatermarks, Watermarks};
 
 /// A request that may have arrived.
 pub(super) struct Unresolved {
     pub(super) partition: PartitionId,
     pub(super) ids: HashSet<EventId>,
+    /// How many events it has: two of them may have one id.
+    pub(super) events: usize,
     /// Everything of it is at this offset or behind it.
     pub(super) from: Offset,
     /// The last event that was acknowledged before.
@@ -29,79 +37,261 @@ pub(super) struct Unresolved {
 pub(super) struct ReadBack {
     /// By id: an event that was handed in twice with an id of its own is there twice.
     pub(super) found: HashMap<EventId, VecDeque<Offset>>,
-    /// Part of what had to be read was no longer retained.
+    /// Part of what had to be read was no longer retained, or cannot be read.
     pub(super) incomplete: bool,
     /// The partition was truncated: what is left of it begins here.
     pub(super) truncated_to: Option<Offset>,
 }
 
-/// Finds out what became of the requests that may have arrived. The queue goes on meanwhile: its events expire.
-pub(super) async fn recover<E, T: Transport>(
-    shared: &Shared<E>,
-    transport: &T,
-    connection: &T::Producer,
-) -> Result<(), Error> {
-    let watermarks = transport.watermarks().await?;
-    for unresolved in shared.unresolved() {
-        let partition = unresolved.partition;
-        let seen = read_unresolved(connection, &unresolved, watermarks.get(partition)).await?;
-        shared.recovered(partition, seen);
-    }
-    shared.ends_at(&watermarks);
-    Ok(())
-}
-
-async fn read_unresolved<S: ProducerConnection>(
-    connection: &S,
-    unresolved: &Unresolved,
-    marks: Option<PartitionWatermarks>,
-) -> Result<ReadBack, Error> {
-    let Unresolved { partition, ids, from, acknowledged } = unresolved;
-    let (partition, from) = (*partition, *from);
-    let marks = marks.unwrap_or(PartitionWatermarks { low: from, high: from });
-    // It was purged, or lost its tail: anything of ours may be anywhere in what is left, or gone.
-    let truncated = marks.high < from || !is_known_again(connection, partition, *acknowledged).await?;
-    let from = if truncated { marks.low } else { from };
-    let mut seen = read_back(connection, partition, ids, from..marks.high).await?;
-    if truncated {
-        seen.incomplete = true;
-        seen.truncated_to = Some(from);
-    }
-    Ok(seen)
-}
-
-/// Whether a partition still has the last event that was acknowledged, where it was. One that was purged and has grown
-/// again has another there.
-async fn is_known_again<S: ProducerConnection>(
-    connection: &S,
-    partition: PartitionId,
-    acknowledged: Option<Landmark>,
-) -> Result<bool, Error> {
-    let Some(Landmark { offset, id }) = acknowledged else { return Ok(true) };
-    let request = FetchRequest { max_records: 1, ..FetchRequest::new(partition, offset) };
-    let fetched = connection.fetch(request).await?;
-    // Nothing there is no sign of it: retention may have been there first.
-    Ok(fetched.records.first().is_none_or(|record| record.offset != offset || record.id == id))
-}
-
-/// Looks for our events in these offsets of a partition.
-async fn read_back<S: ProducerConnection>(
-    connection: &S,
-    partition: PartitionId,
-    ours: &HashSet<EventId>,
+/// The reading back of one partition.
+struct Reading {
+    unresolved: Unresolved,
+    /// What is still to be read.
     offsets: Range<Offset>,
-) -> Result<ReadBack, Error> {
-    let mut found: HashMap<_, VecDeque<_>> = HashMap::with_capacity(ours.len());
-    let scanned = scan(
-        |request| connection.fetch(request),
-        Scan { partition, offsets },
-        |record| {
-            if ours.contains(&record.id) {
-                // The first copies are ours in the order of the request; the first is the one that consumers deliver.
-                found.entry(record.id).or_default().push_back(record.offset);
+    /// What the partition retained when the connection was new.
+    low: Offset,
+    /// It is to be seen first whether this is still there.
+    landmark: Option<Landmark>,
+    seen: ReadBack,
+    /// How many of the events were found.
+    found: usize,
+    /// A fetch is under way.
+    is_under_way: bool,
+    /// Not before this.
+    retry_at: Option<Instant>,
+    /// How many empty answers, and how many errors, there were in a row, and since when.
+    empty: u32,
+    failures: u32,
+    failing_since: Option<Instant>,
+}
+
+/// How often an empty answer from below the high watermark is asked again, and how long to wait in between. An empty answer
+/// is no proof of the end; so many of them are a fault.
+const EMPTY_ANSWERS: u32 = 100;
+const EMPTY_ANSWER_WAIT: Duration = Duration::from_millis(10);
+
+impl Reading {
+    fn new(unresolved: Unresolved, marks: PartitionWatermarks) -> Self {
+        let mut reading = Self {
+            offsets: unresolved.from..marks.high,
+            low: marks.low,
+            landmark: unresolved.acknowledged,
+            seen: ReadBack { found: HashMap::new(), incomplete: false, truncated_to: None },
+            found: 0,
+            is_under_way: false,
+            retry_at: None,
+            empty: 0,
+            failures: 0,
+            failing_since: None,
+            unresolved,
+        };
+        if marks.high < reading.unresolved.from {
+            reading.is_truncated();
+        }
+        reading
+    }
+
+    /// Goes on over a new connection. What was read was read; it may have been truncated since.
+    fn resumed(mut self, marks: PartitionWatermarks) -> Self {
+        if marks.high < self.offsets.start {
+            let (failures, failing_since) = (self.failures, self.failing_since);
+            return Self { failures, failing_since, ..Self::new(self.unresolved, marks) };
+        }
+        self.offsets.end = marks.high;
+        self.low = marks.low;
+        if self.seen.truncated_to.is_none() {
+            self.landmark = self.unresolved.acknowledged;
+        }
+        self
+    }
+
+    /// It was purged, or lost its tail: anything of ours may be anywhere in what is left, or gone.
+    fn is_truncated(&mut self) {
+        self.landmark = None;
+        self.offsets.start = self.low;
+        self.seen = ReadBack { found: HashMap::new(), incomplete: true, truncated_to: Some(self.low) };
+        self.found = 0;
+    }
+
+    const fn partition(&self) -> PartitionId {
+        self.unresolved.partition
+    }
+
+    fn is_complete(&self) -> bool {
+        self.landmark.is_none() && (self.offsets.is_empty() || self.found >= self.unresolved.events)
+    }
+
+    fn request(&self) -> FetchRequest {
+        match self.landmark {
+            Some(landmark) => FetchRequest {
+                after: Some(landmark),
+                max_records: 1,
+                ..FetchRequest::new(self.partition(), landmark.offset)
+            },
+            None => FetchRequest::new(self.partition(), self.offsets.start),
+        }
+    }
+
+    fn answered(&mut self, answer: &FetchResponse, now: Instant) {
+        (self.failures, self.failing_since) = (0, None);
+        let asked = self.landmark.map_or(self.offsets.start, |landmark| landmark.offset);
+        let read_to =
+            answer.records.last().map(|last| last.offset.next()).max(answer.scanned_to).max(answer.low);
+        if read_to.is_none_or(|read_to| read_to <= asked) {
+            self.empty += 1;
+            if self.empty > EMPTY_ANSWERS {
+                self.empty = 0;
+                let reason = "the log returns no records below its high watermark";
+                self.failed(&Error::Unavailable(Some(reason.into())), now);
+            } else {
+                self.retry_at = Some(now + EMPTY_ANSWER_WAIT);
             }
-        },
-    );
-    let incomplete = scanned.await?;
-    Ok(ReadBack { found, incomplete, truncated_to: None })
+            return;
+        }
+        self.empty = 0;
+        match self.landmark.take() {
+            Some(landmark) => {
+                // Nothing there is no sign of it: retention may have been there first.
+                let first = answer.records.first().filter(|record| record.offset == landmark.offset);
+                if answer.truncated || first.is_some_and(|record| record.id != landmark.id) {
+                    self.is_truncated();
+                }
+            }
+            None => self.scanned(answer),
+        }
+    }
+
+    fn scanned(&mut self, answer: &FetchResponse) {
+        if let Some(low) = answer.low.filter(|&low| low > self.offsets.start) {
+            self.seen.incomplete = true;
+            self.offsets.start = low;
+        }
+        let (ids, end) = (&self.unresolved.ids, self.offsets.end);
+        for record in answer.records.iter().take_while(|record| record.offset < end) {
+            if ids.contains(&record.id) {
+                // The first copies are ours in the order of the request; the first is the one that consumers deliver.
+                self.seen.found.entry(record.id).or_default().push_back(record.offset);
+                self.found += 1;
+            }
+        }
+        let read_to = answer.records.last().map(|last| last.offset.next()).max(answer.scanned_to);
+        self.offsets.start = read_to.unwrap_or_default().max(self.offsets.start);
+    }
+
+    /// A fetch has failed: it is made again, ever more rarely.
+    fn failed(&mut self, error: &Error, now: Instant) {
+        self.failures = self.failures.saturating_add(1);
+        self.failing_since.get_or_insert(now);
+        let factor = 1_u32.checked_shl(self.failures - 1).unwrap_or(u32::MAX);
+        self.retry_at = Some(now + limits::READER_RETRY.saturating_mul(factor).min(limits::READER_RETRY_MAX));
+        let (error, partition) = (error as &dyn std::error::Error, self.partition().0);
+        report(|| tracing::warn!(error, partition, "what became of a request could not be read back"));
+    }
+
+    /// Whether it has failed for so long that the rest of the request is given up as unknown.
+    fn is_hopeless(&self, now: Instant) -> bool {
+        self.failing_since.is_some_and(|since| now.duration_since(since) >= limits::READ_BACK_PATIENCE)
+    }
+}
+
+/// The partitions that are being read back.
+#[derive(Default)]
+pub(super) struct Readings {
+    all: Vec<Reading>,
+}
+
+impl Readings {
+    /// What there is to read over a new connection. What an earlier one has read is not read again. Returns where nothing
+    /// needs to be read.
+    pub(super) fn begin(
+        &mut self,
+        unresolved: Vec<Unresolved>,
+        marks: &Watermarks,
+    ) -> Vec<(PartitionId, ReadBack)> {
+        let mut known = std::mem::take(&mut self.all);
+        let mut complete = Vec::new();
+        for one in unresolved {
+            let nothing = PartitionWatermarks { low: one.from, high: one.from };
+            let marks = marks.get(one.partition).unwrap_or(nothing);
+            let is_same = |reading: &Reading| {
+                let before = &reading.unresolved;
+                // Some of them may have expired meanwhile.
+                before.partition == one.partition && before.from == one.from && one.ids.is_subset(&before.ids)
+            };
+            let reading = match known.iter().position(is_same) {
+                Some(at) => known.swap_remove(at).resumed(marks),
+                None => Reading::new(one, marks),
+            };
+            if reading.is_complete() {
+                complete.push((reading.partition(), reading.seen));
+            } else {
+                self.all.push(reading);
+            }
+        }
+        complete
+    }
+
+    /// The next fetch to make, if one is due. Of each partition one is under way at a time, and each has its turn.
+    pub(super) fn next_request(&mut self, now: Instant) -> Option<FetchRequest> {
+        let is_due = |reading: &Reading| !reading.is_under_way && reading.retry_at.is_none_or(|at| at <= now);
+        let at = self.all.iter().position(is_due)?;
+        let mut reading = self.all.remove(at);
+        (reading.is_under_way, reading.retry_at) = (true, None);
+        let request = reading.request();
+        self.all.push(reading);
+        Some(request)
+    }
+
+    /// Takes the answer to a fetch. Returns what has come of the partition, when that is known.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost.
+    pub(super) fn answered(
+        &mut self,
+        partition: PartitionId,
+        answer: Result<FetchResponse, Error>,
+        now: Instant,
+    ) -> Result<Option<ReadBack>, Error> {
+        let mut lost = None;
+        let mut seen = None;
+        if let Some(at) = self.all.iter().position(|reading| reading.partition() == partition) {
+            let reading = &mut self.all[at];
+            reading.is_under_way = false;
+            match answer {
+                Ok(answer) => reading.answered(&answer, now),
+                Err(error) => {
+                    reading.failed(&error, now);
+                    lost = matches!(error, Error::Unavailable(_) | Error::Timeout(_)).then_some(error);
+                }
+            }
+            if reading.is_complete() || reading.is_hopeless(now) {
+                let Reading { seen: found, offsets, .. } = self.all.swap_remove(at);
+                let incomplete = found.incomplete || !offsets.is_empty();
+                seen = Some(ReadBack { incomplete, ..found });
+            }
+        }
+        match (seen, lost) {
+            // What has come of it is told first. The connection is found to be lost by whatever is sent over it next.
+            (Some(seen), _) => Ok(Some(seen)),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// There is nothing left to find out of a partition: the request has expired.
+    pub(super) fn forget(&mut self, partition: PartitionId) {
+        self.all.retain(|reading| reading.partition() != partition);
+    }
+
+    /// The connection is lost. Fetches that are under way are made again over the next one.
+    pub(super) fn interrupted(&mut self) {
+        self.all.iter_mut().for_each(|reading| reading.is_under_way = false);
+    }
+
+    /// Whether a partition waits for a fetch, and when it is due.
+    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
+        let waiting = self.all.iter().filter(|reading| !reading.is_under_way);
+        waiting.map(|reading| reading.retry_at.unwrap_or(now)).min()
+    }
 }

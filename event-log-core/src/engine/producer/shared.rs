@@ -5,19 +5,19 @@
 //! * `fast_path` is set by the writer when it finds the queue idle, and cleared by each caller that queues something.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::entry::Entry;
+use super::entry::{Entry, NOT_ACCEPTED};
 use super::queue::{Admission, Counts, Effects, Phase, Queue, WhenFull};
 use super::recovery::{ReadBack, Unresolved};
 use super::warn::DropWarning;
 use crate::config::ProducerConfig;
-use crate::contain::contain;
+use crate::contain::{contain, report};
 use crate::engine::clock::{Chance, Clock};
 use crate::engine::transport::{Message, SendError};
 use crate::error::Error;
@@ -35,12 +35,14 @@ pub(in crate::engine) struct Shared<E> {
     /// Events may pass the queue by, because nothing is in it that they could overtake.
     fast_path: AtomicBool,
     state: StateSender,
-    /// The queue was idle since the writer asked for this last: events may have passed it by.
-    was_fast: AtomicBool,
+    /// Asking where the partitions end takes no time.
+    marks_are_cheap: bool,
     /// The first event waits in the queue, so that there is one that may expire.
     begins_to_wait: Notify,
     /// The next attempt to connect is to be made at once.
     hurry: Notify,
+    /// Calls of `flush` that wait.
+    flushing: AtomicUsize,
     /// There is something to take, or the log is closing.
     work: Notify,
     /// How many events are resolved, from the first on without exception.
@@ -49,9 +51,64 @@ pub(in crate::engine) struct Shared<E> {
     closing: watch::Sender<Option<Instant>>,
     /// Set once the writer has ended and every ticket is resolved.
     ended: watch::Sender<bool>,
-    /// What the writer could not send, until the first `close` takes it.
-    leftover: Mutex<Option<CloseError<E>>>,
+    /// What could not be sent while closing, until a `close` takes it.
+    leftover: Mutex<Leftover<E>>,
     warning: DropWarning,
+}
+
+struct Leftover<E> {
+    error: CloseError<E>,
+    /// A `close` is under way that will return it.
+    is_claimed: bool,
+    /// It was said already that events are given up: the last handle was dropped.
+    is_given_up: bool,
+}
+
+/// A call of `flush` that waits.
+struct Flushing<'a>(&'a AtomicUsize);
+
+impl<'a> Flushing<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Flushing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The right to what is left over, of the first `close` whose future is not dropped.
+pub(in crate::engine) struct Claim<'a, E>(&'a Shared<E>);
+
+impl<E> Claim<'_, E> {
+    pub(in crate::engine) fn take(self) -> CloseError<E> {
+        std::mem::take(&mut self.0.leftover.lock().error)
+    }
+}
+
+impl<E> Drop for Claim<'_, E> {
+    fn drop(&mut self) {
+        self.0.leftover.lock().is_claimed = false;
+    }
+}
+
+impl<E> Drop for Shared<E> {
+    /// What nothing has asked for is given up, an event at a time: one whose drop panics leaves the others to be dropped.
+    fn drop(&mut self) {
+        let leftover = self.leftover.get_mut();
+        let CloseError { not_appended, unknown, .. } = std::mem::take(&mut leftover.error);
+        let given_up = not_appended.len() + unknown.len();
+        if given_up > 0 && !leftover.is_given_up {
+            report(|| {
+                let message = "what closing the log could not send was not asked for: events are given up";
+                tracing::warn!(given_up, "{message}");
+            });
+        }
+        not_appended.into_iter().chain(unknown).for_each(|(_, event)| contain(|| drop(event)));
+    }
 }
 
 impl<E> Shared<E> {
@@ -61,6 +118,7 @@ impl<E> Shared<E> {
         clock: Arc<dyn Clock>,
         seed: u64,
         connection: Connection,
+        marks_are_cheap: bool,
     ) -> Self {
         let connected = connection == Connection::Connected;
         let phase = if connected { Phase::Connected } else { Phase::Away };
@@ -73,14 +131,19 @@ impl<E> Shared<E> {
             queue,
             fast_path: AtomicBool::new(connected),
             state: StateSender::new(state),
-            was_fast: AtomicBool::new(true),
+            marks_are_cheap,
             begins_to_wait: Notify::new(),
             hurry: Notify::new(),
+            flushing: AtomicUsize::new(0),
             work: Notify::new(),
             settled: watch::Sender::new(0),
             closing: watch::Sender::new(None),
             ended: watch::Sender::new(false),
-            leftover: Mutex::new(None),
+            leftover: Mutex::new(Leftover {
+                error: CloseError::default(),
+                is_claimed: false,
+                is_given_up: false,
+            }),
             warning: DropWarning::default(),
         }
     }
@@ -107,8 +170,9 @@ impl<E> Shared<E> {
         G: AsRef<[Entry<E>]> + IntoIterator<Item = Entry<E>> + Into<Vec<Entry<E>>>,
     {
         self.with_work(|queue| {
-            if self.fast_path.swap(false, Ordering::AcqRel) {
-                self.was_fast.store(true, Ordering::Release);
+            // A log in this process may have taken events beside the queue.
+            if self.fast_path.swap(false, Ordering::AcqRel) && self.marks_are_cheap {
+                queue.forget_marks();
             }
             queue.offer(entries, when_full)
         })
@@ -149,14 +213,24 @@ impl<E> Shared<E> {
         self.with_queue(|queue| queue.complete(partition, result))
     }
 
-    /// What has to be read back before anything is sent.
-    pub(super) fn unresolved(&self) -> Vec<Unresolved> {
-        self.queue.lock().unresolved()
+    /// Whether a request of the partition has to be read back.
+    pub(super) fn is_unresolved(&self, partition: PartitionId) -> bool {
+        self.queue.lock().is_unresolved(partition)
     }
 
-    /// The partitions end there.
-    pub(in crate::engine) fn ends_at(&self, watermarks: &Watermarks) {
-        self.queue.lock().ends_at(watermarks);
+    /// Requests in flight are not waited for any longer.
+    pub(in crate::engine) fn give_up_in_flight(&self) {
+        self.with_queue(Queue::give_up_in_flight);
+    }
+
+    /// Whether it is to be asked where partitions end, from now on.
+    pub(in crate::engine) fn begin_mark(&self) -> bool {
+        self.queue.lock().begin_mark()
+    }
+
+    /// The answer to that question, if there is one in time.
+    pub(in crate::engine) fn marked(&self, watermarks: Option<&Watermarks>) {
+        self.queue.lock().marked(watermarks);
     }
 
     /// Nothing will be accepted any more, and nothing is left.
@@ -165,7 +239,8 @@ impl<E> Shared<E> {
         queue.phase() == Phase::Closing && queue.buffered() == 0
     }
 
-    pub(in crate::engine) fn connected(&self) {
+    /// There is a new connection, and the partitions end there. Returns what has to be read back over it.
+    pub(super) fn connected(&self, watermarks: &Watermarks) -> Vec<Unresolved> {
         let publish = || {
             self.state.modify(|state| {
                 if matches!(state.connection, Connection::Reconnecting { .. }) {
@@ -179,10 +254,11 @@ impl<E> Shared<E> {
                 // What an attempt under way was asked to hurry for is done.
                 let _ = self.hurry.notified().now_or_never();
             }
-            queue.connected();
+            queue.connected(watermarks)
         };
-        self.with_queue_and(change, publish);
+        let unresolved = self.with_queue_and(change, publish);
         self.work.notify_one();
+        unresolved
     }
 
     /// The connection is lost, or of no use. It is published before anything is buffered, so that the reason is known
@@ -207,18 +283,16 @@ impl<E> Shared<E> {
         });
         self.with_queue(|queue| {
             self.fast_path.store(false, Ordering::Release);
+            if queue.phase() == Phase::Connected && self.flushing.load(Ordering::Acquire) > 0 {
+                self.hurry.notify_one();
+            }
             queue.away();
         });
     }
 
-    /// Whether events may have passed the queue by since this was asked last.
-    pub(in crate::engine) fn take_was_fast(&self) -> bool {
-        self.was_fast.swap(false, Ordering::AcqRel)
-    }
-
     /// Takes what reading back has shown of a partition, and counts it.
     pub(super) fn recovered(&self, partition: PartitionId, seen: ReadBack) {
-        let one = self.with_queue(|queue| queue.recovered(partition, seen));
+        let one = self.with_work(|queue| queue.recovered(partition, seen));
         if one != Recovered::default() {
             self.state.modify(|state| {
                 state.recovered.found += one.found;
@@ -271,6 +345,7 @@ impl<E> Shared<E> {
     /// Waits until everything that was accepted before the call is resolved.
     pub(in crate::engine) async fn flush(&self) {
         let mut settled = self.settled.subscribe();
+        let _flushing = Flushing::new(&self.flushing);
         let mark = self.with_queue(|queue| {
             if queue.phase() == Phase::Away {
                 self.hurry.notify_one();
@@ -287,13 +362,15 @@ impl<E> Shared<E> {
             self.fast_path.store(false, Ordering::Release);
             queue.close();
         });
-        self.closing.send_if_modified(|closing| {
+        let is_first = self.closing.send_if_modified(|closing| {
             let first = closing.is_none();
             closing.get_or_insert(deadline);
             first
         });
         self.work.notify_one();
-        self.hurry.notify_one();
+        if is_first {
+            self.hurry.notify_one();
+        }
     }
 
     /// Completes when the next attempt to connect is to be made before its time.
@@ -346,14 +423,33 @@ impl<E> Shared<E> {
         if let Some(first) = first {
             self.with_queue(|queue| queue.resolved(first));
         }
-        *self.leftover.lock() = Some(leftover);
+        self.leave_over(leftover);
         self.ended.send_replace(true);
     }
 
-    /// Waits until the writer has ended; the first who asks gets what was left over.
-    pub(in crate::engine) async fn ended(&self) -> CloseError<E> {
+    fn leave_over(&self, mut more: CloseError<E>) {
+        let error = &mut self.leftover.lock().error;
+        error.not_appended.append(&mut more.not_appended);
+        error.unknown.append(&mut more.unknown);
+        error.returned_by_ticket += more.returned_by_ticket;
+    }
+
+    /// What is not sent until then is given up, which has been said.
+    pub(in crate::engine) fn give_up(&self, deadline: Instant) {
+        self.leftover.lock().is_given_up = true;
+        self.close(deadline);
+    }
+
+    /// The right to what is left over, unless another call has it.
+    pub(in crate::engine) fn claim_leftover(&self) -> Option<Claim<'_, E>> {
+        let was_claimed = std::mem::replace(&mut self.leftover.lock().is_claimed, true);
+        // Made only where it is due: dropping one gives the right up.
+        (!was_claimed).then(|| Claim(self))
+    }
+
+    /// Waits until the writer has ended.
+    pub(in crate::engine) async fn ended(&self) {
         let _ = contain_wakes(self.ended.subscribe().wait_for(|&ended| ended)).await;
-        self.leftover.lock().take().unwrap_or_default()
     }
 
     pub(in crate::engine) fn is_closed(&self) -> bool {
@@ -408,15 +504,27 @@ impl<E> Shared<E> {
     }
 
     fn carry_out(&self, effects: Effects<E>, dropped_total: u64) {
-        let Effects { acked, found, failed, wakers, messages, released, cancelled, dropped, .. } = effects;
+        let Effects {
+            acked, found, failed, wakers, messages, released, cancelled, dropped, is_closing, ..
+        } = effects;
         if let Some((entries, base)) = acked {
             for (entry, nth) in entries.into_iter().zip(0..) {
                 contain(|| entry.commit(base.map(|base| Offset(base.0.saturating_add(nth)))));
             }
         }
         found.into_iter().for_each(|(entry, offset)| contain(|| entry.commit(Some(offset))));
-        for (entry, failure) in failed {
-            contain(|| entry.fail(failure));
+        if is_closing && !failed.is_empty() {
+            let mut left = CloseError::default();
+            for (entry, failure) in failed {
+                // An event that waited for space goes back to its caller.
+                let is_accepted = entry.sequence != NOT_ACCEPTED;
+                contain(|| if is_accepted { left.fail(entry, failure) } else { entry.fail(failure) });
+            }
+            self.leave_over(left);
+        } else {
+            for (entry, failure) in failed {
+                contain(|| entry.fail(failure));
+            }
         }
         messages.into_iter().for_each(|messages| contain(|| drop(messages)));
         wakers.into_iter().for_each(|waker| contain(|| waker.wake()));
@@ -449,7 +557,7 @@ impl<E> Shared<E> {
     }
 }
 
-async fn sleep_until(deadline: Option<Instant>) {
+pub(super) async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,

@@ -7,44 +7,42 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::Either;
 use futures::stream::FuturesUnordered;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::attempts;
 use super::connections::Connections;
-use super::recovery::recover;
-use super::shared::Shared;
+use super::recovery::Readings;
+use super::shared::{Shared, sleep_until};
 use crate::contain::report;
-use crate::engine::transport::{Message, ProducerConnection, SendError, Transport};
+use crate::engine::transport::{
+    FetchRequest, FetchResponse, Message, ProducerConnection, SendError, Transport,
+};
 use crate::error::Error;
+use crate::limits;
 use crate::position::{Offset, PartitionId};
 use crate::watermark::Watermarks;
 
 pub(in crate::engine) struct Writer<E, T: Transport> {
     shared: Arc<Shared<E>>,
     transport: Arc<T>,
-    /// Attempts to connect since a request was answered for the last time, or there was none to answer. A log that takes
+    /// Attempts to connect since a request was answered for the last time, or a connection has lasted. A log that takes
     /// connections and loses every request is asked ever more rarely too.
     failed_attempts: u32,
-    /// When the watermarks were asked for the last time.
-    marked_at: Instant,
+    readings: Readings,
 }
 
-/// A log that is asked over a network is asked where it ends at most this often, when the writer was idle before; and, as
-/// some partitions may be idle while others are not, at least every minute that something is sent in.
-const MARK_INTERVAL: Duration = Duration::from_secs(1);
-const LONGEST_MARK_INTERVAL: Duration = Duration::from_secs(60);
-
-/// A question for the watermarks that is on its way.
-struct Mark {
-    answer: Pin<Box<dyn Future<Output = Result<Watermarks, Error>> + Send>>,
-    /// What is sent must be behind what the answer says: nothing is taken before it is there.
-    comes_first: bool,
+/// What a connection is needed for.
+enum Work {
+    Send(PartitionId, Arc<[Message]>),
+    Read(FetchRequest),
 }
+
+/// A question for the watermarks that is on its way. It has no answer if that would be too late.
+type Mark = Pin<Box<dyn Future<Output = Result<Option<Watermarks>, Error>> + Send>>;
 
 /// A request that was sent, with everything that comes back.
 struct Sent<S> {
@@ -63,20 +61,33 @@ async fn send<S: ProducerConnection>(
     Sent { connection, partition, result }
 }
 
+/// A fetch that reads back, with everything that comes back.
+struct Fetched<S> {
+    connection: S,
+    partition: PartitionId,
+    result: Result<FetchResponse, Error>,
+}
+
+async fn fetch<S: ProducerConnection>(connection: S, request: FetchRequest) -> Fetched<S> {
+    let result = connection.fetch(request).await;
+    Fetched { connection, partition: request.partition, result }
+}
+
 impl<E: Send + 'static, T: Transport> Writer<E, T> {
     pub(in crate::engine) fn new(shared: Arc<Shared<E>>, transport: Arc<T>) -> Self {
-        Self { shared, transport, failed_attempts: 0, marked_at: Instant::now() }
+        Self { shared, transport, failed_attempts: 0, readings: Readings::default() }
     }
 
     /// Sends until the log is closed and everything is sent, or the deadline of closing has passed. Ending,
     /// in whatever way, resolves every ticket: see the `Drop` below.
     pub(in crate::engine) async fn run(mut self, connection: Option<T::Producer>) {
         let shared = Arc::clone(&self.shared);
+        // What has a deadline comes first: sending uses up the budget of its task, and timers need some too.
         tokio::select! {
             biased;
-            () = self.serve(connection) => {}
-            () = shared.expiring() => {}
             () = shared.closing_deadline() => {}
+            () = shared.expiring() => {}
+            () = self.serve(connection) => {}
         }
     }
 
@@ -87,15 +98,22 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 None => self.reconnect().await,
             };
             let Some(connection) = connected else { return };
-            match recover(&self.shared, &*self.transport, &connection).await {
-                Ok(()) => {
-                    self.marked_at = Instant::now();
-                    self.shared.connected();
+            let since = Instant::now();
+            match self.transport.watermarks().await {
+                Ok(watermarks) => {
+                    let unresolved = self.shared.connected(&watermarks);
+                    for (partition, seen) in self.readings.begin(unresolved, &watermarks) {
+                        self.shared.recovered(partition, seen);
+                    }
                     if self.drain(connection).await {
                         return;
                     }
                 }
                 Err(error) => self.lost(error),
+            }
+            if since.elapsed() >= self.shared.config.reconnect.max {
+                // It has lasted: that it is lost now is another outage.
+                self.failed_attempts = 0;
             }
         }
     }
@@ -124,73 +142,108 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         Some(connection)
     }
 
-    /// Sends all there is, as it comes. Returns true when the log is closing and nothing is left, false when the connection
-    /// is lost.
+    /// Sends all there is, as it comes, and reads back what has to be. Returns true when the log is closing and nothing is
+    /// left, false when the connection is lost.
     async fn drain(&mut self, connection: T::Producer) -> bool {
         let mut connections = Connections::new(Arc::clone(&self.transport), connection);
-        let mut under_way = FuturesUnordered::new();
+        let mut sending = FuturesUnordered::new();
+        let mut fetching = FuturesUnordered::new();
         let mut mark = None;
+        // Where there is one connection for both, they take turns.
+        let mut reads_next = true;
         let error = loop {
             // Answers may be there at once, for as long as there is something to send.
             tokio::task::coop::consume_budget().await;
-            if mark.is_none() && self.shared.is_ready() {
-                mark = self.due_mark();
+            while connections.has_idle() {
+                let Some(work) = self.next_work(reads_next) else { break };
+                let Some(connection) = connections.take() else { break };
+                reads_next = matches!(work, Work::Send(..));
+                match work {
+                    Work::Send(partition, messages) => sending.push(send(connection, partition, messages)),
+                    Work::Read(request) => fetching.push(fetch(connection, request)),
+                }
             }
-            let may_take = mark.as_ref().is_none_or(|mark: &Mark| !mark.comes_first);
-            while may_take && connections.has_idle() {
-                let Some((partition, messages)) = self.shared.take() else { break };
-                let connection = connections.take();
-                under_way.extend(connection.map(|connection| send(connection, partition, messages)));
+            if mark.is_none() && self.shared.begin_mark() {
+                mark = Some(self.mark());
             }
-            if may_take && under_way.is_empty() {
-                // Nothing is left to send: what was to be sent again is answered, or there was nothing.
-                self.failed_attempts = 0;
-            }
-            if connections.may_widen() && self.shared.is_ready() {
+            let reading_due = self.readings.next_due(Instant::now());
+            if connections.may_widen() && (self.shared.is_ready() || reading_due.is_some()) {
                 connections.widen();
             }
-            if under_way.is_empty() && self.shared.is_finished() {
+            if sending.is_empty() && self.shared.is_finished() {
                 return true;
             }
+            let reading_due = reading_due.filter(|_| connections.has_idle());
             tokio::select! {
                 biased;
-                Some(sent) = under_way.next() => match self.complete(sent) {
+                Some(sent) = sending.next() => match self.complete(sent) {
                     Ok(connection) => {
                         self.failed_attempts = 0;
                         connections.give_back(connection);
                     }
                     Err(error) => break error,
                 },
+                Some(fetched) = fetching.next() => match self.fetched(fetched) {
+                    Ok(connection) => connections.give_back(connection),
+                    Err(error) => break error,
+                },
                 answer = answer_of(&mut mark) => match answer {
                     Ok(watermarks) => {
                         mark = None;
-                        self.marked_at = Instant::now();
-                        self.shared.ends_at(&watermarks);
+                        self.shared.marked(watermarks.as_ref());
                     }
                     Err(error) => break error,
                 },
-                () = self.shared.work(), if may_take && (connections.has_idle() || connections.may_widen()) => {}
+                () = self.shared.work(), if connections.has_idle() || connections.may_widen() => {}
+                () = sleep_until(reading_due) => {}
                 changed = connections.changed() => if let Err(error) = changed {
                     break error;
                 },
             }
         };
         self.lost(error);
-        // What the others have sent is answered all the same.
-        while let Some(sent) = under_way.next().await {
-            drop(self.complete(sent));
+        drop(fetching);
+        self.readings.interrupted();
+        // What the others have sent is answered all the same, if it is soon.
+        let grace = tokio::time::sleep(limits::LOST_GRACE);
+        let answers = async {
+            while let Some(sent) = sending.next().await {
+                drop(self.complete(sent));
+            }
+        };
+        tokio::select! {
+            biased;
+            () = answers => {}
+            () = grace => {}
         }
+        drop(sending);
+        self.shared.give_up_in_flight();
         false
     }
 
-    /// Asks where the partitions end, if what is known of that is so old that reading back from there could take long.
-    fn due_mark(&self) -> Option<Mark> {
-        let age = self.marked_at.elapsed();
-        let is_cheap = !self.transport.properties().reads_ahead;
-        let comes_first = self.shared.take_was_fast() && (is_cheap || age >= MARK_INTERVAL);
-        let is_due = comes_first || age >= LONGEST_MARK_INTERVAL;
+    /// What there is to do over a connection.
+    fn next_work(&mut self, reads_first: bool) -> Option<Work> {
+        let now = Instant::now();
+        let mut read = || self.readings.next_request(now).map(Work::Read);
+        let send = || self.shared.take().map(|(partition, messages)| Work::Send(partition, messages));
+        if reads_first { read().or_else(send) } else { send().or_else(read) }
+    }
+
+    /// Asks where the partitions end.
+    fn mark(&self) -> Mark {
         let transport = Arc::clone(&self.transport);
-        is_due.then(|| Mark { answer: Box::pin(async move { transport.watermarks().await }), comes_first })
+        Box::pin(async move { timeout(limits::MARK_PATIENCE, transport.watermarks()).await.ok().transpose() })
+    }
+
+    /// Goes on with what was read back. The connection, unless it is lost.
+    fn fetched(&mut self, fetched: Fetched<T::Producer>) -> Result<T::Producer, Error> {
+        let Fetched { connection, partition, result } = fetched;
+        if let Some(seen) = self.readings.answered(partition, result, Instant::now())? {
+            self.shared.recovered(partition, seen);
+        } else if !self.shared.is_unresolved(partition) {
+            self.readings.forget(partition);
+        }
+        Ok(connection)
     }
 
     /// Has the queue complete what was sent. The connection, unless it is lost.
@@ -201,9 +254,9 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
 }
 
 /// Completes with the answer, if there is a question. Cancel safe.
-async fn answer_of(mark: &mut Option<Mark>) -> Result<Watermarks, Error> {
+async fn answer_of(mark: &mut Option<Mark>) -> Result<Option<Watermarks>, Error> {
     match mark {
-        Some(mark) => mark.answer.as_mut().await,
+        Some(answer) => answer.await,
         None => std::future::pending().await,
     }
 }

@@ -3,6 +3,8 @@
 #[cfg(feature = "engine")]
 use std::sync::Arc;
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -15,14 +17,16 @@ use crate::codec::CodecError;
 use crate::engine::StoredMessage;
 
 use crate::event::{EventId, Partitionable};
+use crate::headers::Headers;
 use crate::position::{Position, Timestamp};
 
 /// A record that a consumer could not decode, with all that is needed to look at it, or to append it again
 /// once the reader has learnt its shape.
 ///
 /// Its own id is made from the topic, the group and the id of the record: a letter that was written twice (a consumer died
-/// between parking and committing) is read once, and letters of two groups or two topics are never taken for copies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// between parking and committing) is read once, as far as its readers remember ids, and letters of two groups or two topics
+/// are never taken for copies.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeadLetter {
     /// The log that the record is in.
@@ -40,6 +44,26 @@ pub struct DeadLetter {
     /// The payload, exactly as it is in its log. It serialises as base64.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub payload: Bytes,
+    /// The headers of the record, which are appended beside the letter as its own: a reader of letters has them in
+    /// [`Record::headers`](crate::Record), and none here.
+    #[serde(skip)]
+    pub headers: Headers,
+}
+
+impl fmt::Debug for DeadLetter {
+    /// With the length of the payload: what it says is the application's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetter")
+            .field("topic", &self.topic)
+            .field("group", &self.group)
+            .field("position", &self.position)
+            .field("id", &self.id)
+            .field("timestamp", &self.timestamp)
+            .field("reason", &self.reason)
+            .field("bytes", &self.payload.len())
+            .field("headers", &self.headers)
+            .finish()
+    }
 }
 
 impl Partitionable for DeadLetter {
@@ -50,6 +74,10 @@ impl Partitionable for DeadLetter {
 
     fn event_id(&self) -> Option<EventId> {
         Some(letter_id(&self.topic, &self.group, self.id))
+    }
+
+    fn headers(&self) -> Headers {
+        self.headers.clone()
     }
 }
 
@@ -86,6 +114,7 @@ impl LetterFrom {
             timestamp: record.timestamp,
             reason: shown(error),
             payload: record.payload.clone(),
+            headers: record.headers.clone(),
         }
     }
 }

@@ -128,7 +128,7 @@ pub enum Notice {
         /// Where it continues instead.
         resumed_at: Offset,
     },
-    /// The partition ends before where this reader stood: it was purged or made anew, and its offsets begin again,
+    /// The partition ends before where this reader stood: it was purged or created again, and its offsets begin again,
     /// or it lost its tail in a crash that its durability did not cover. Positions and cursors from before mean
     /// nothing any more. The reader goes on with the first record that was appended no earlier than the last one it
     /// has delivered, or with the earliest when it has delivered none, and drops what it delivered before.
@@ -159,7 +159,7 @@ pub enum Notice {
     Parked {
         /// Where it is.
         position: Position,
-        /// Its id, which is also the id of the letter.
+        /// The id of the letter in the dead-letter log. The letter has that of the record.
         id: EventId,
     },
     /// A second copy of a record that this consumer has delivered already was dropped.

@@ -29,6 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, Sleep, timeout};
 
 use self::fetch::Source;
@@ -61,7 +62,9 @@ pub(super) struct Consumer<E, T: Transport> {
     waiting: Option<Waiting>,
     /// Wakes the consumer when something is due although no task has ended.
     alarm: Option<Pin<Box<Sleep>>>,
-    /// How many turns the readers have had.
+    /// Since when records that could be delivered are held back for others that may be older.
+    held_since: Option<Instant>,
+    /// How many records the readers have delivered.
     turns: u64,
     position: Cursor,
     committed: Cursor,
@@ -141,6 +144,7 @@ where
             readers: Vec::new(),
             waiting: None,
             alarm: None,
+            held_since: None,
             turns: 0,
             position: Cursor::new(),
             committed: Cursor::new(),
@@ -311,7 +315,8 @@ where
             return false;
         };
         // Those whose answers are under way are no reason not to hear of the others.
-        let ends: Vec<_> = self.readers.iter().filter_map(PartitionReader::known_end).collect();
+        let idle = self.readers.iter().filter(|reader| !reader.has_more());
+        let ends: Vec<_> = idle.filter_map(PartitionReader::known_end).collect();
         // Without any it waits for other partitions, or none at all, to be the member's.
         let looks = !ends.is_empty() || self.readers.is_empty();
         // Behind the deadline the answers in flight are waited for, and nothing else.
@@ -322,7 +327,8 @@ where
         let deadline = call.deadline;
         // One from an earlier poll goes on, unless it would end too late for this one, or waits for something else.
         let (member, known) = (Arc::clone(member), self.membership.generation());
-        self.waiting.take_if(|waiting| waiting.deadline > deadline || waiting.ends != ends);
+        let is_asked = |waiting: &Waiting| ends.iter().all(|end| waiting.ends.contains(end));
+        self.waiting.take_if(|waiting| waiting.deadline > deadline || !is_asked(waiting));
         let waiting = self.waiting.get_or_insert_with(|| {
             let asked = ends.clone();
             let task = Task::inline(async move { member.wait(&asked, known, deadline).await });
@@ -355,9 +361,16 @@ where
             }
             self.drive_membership(cx, now)?;
             self.drive_readers(cx, call.max_count, now);
+            // Where there is always something to deliver, and nothing is waited for, the others are asked for all the same.
+            if self.transport.properties().reads_ahead
+                && self.readers.iter().any(PartitionReader::has_more)
+                && self.poll_news(cx, call, is_late)
+            {
+                continue;
+            }
             let held_until = self.held_until(now);
             if held_until.is_none() || is_late {
-                let merged = self.merge(call.max_count);
+                let merged = self.merge(call.max_count, now);
                 if !merged.records.is_empty() || !merged.notices.is_empty() || !self.notices.is_empty() {
                     return Poll::Ready(Ok(self.batch(merged)));
                 }
@@ -403,9 +416,16 @@ where
     }
 
     /// Until when the merge waits for answers that may bring older records than those that are there.
-    fn held_until(&self, now: Instant) -> Option<Instant> {
+    fn held_until(&mut self, now: Instant) -> Option<Instant> {
         let prompt = self.readers.iter().filter(|reader| reader.may_be_older(now));
-        prompt.filter_map(PartitionReader::prompt_until).max()
+        let until = prompt.filter_map(PartitionReader::prompt_until).max();
+        if until.is_none() || self.readers.iter().all(|reader| reader.head().is_none()) {
+            self.held_since = None;
+            return until;
+        }
+        // However many of them become prompt one after the other.
+        let since = *self.held_since.get_or_insert(now);
+        until.map(|until| until.min(since + limits::MERGE_PATIENCE)).filter(|&until| now < until)
     }
 
     /// Wakes the task at that time. True when that is now.
@@ -419,6 +439,7 @@ where
     }
 
     fn batch(&mut self, merged: merge::Merged<E>) -> EventBatch<E> {
+        self.held_since = None;
         for reader in &self.readers {
             self.position.set_read(reader.partition(), reader.next(), reader.epoch());
         }
@@ -441,7 +462,7 @@ where
             return Err(Error::invalid("max_count", "must be at least 1"));
         }
         // A poll over a backlog never waits, and must not keep the other tasks of its thread from running.
-        tokio::task::coop::consume_budget().await;
+        consume_budget().await;
         let now = Instant::now();
         let deadline = now + timeout.min(limits::LONGEST_WAIT);
         let mut call = Call {
@@ -467,16 +488,19 @@ where
     }
 
     async fn commit(&mut self, up_to: &Cursor) -> Result<(), CommitError> {
+        consume_budget().await;
         let runtime = self.runtime.clone();
         within(&runtime, self.commit_up_to(up_to)).await
     }
 
     async fn seek(&mut self, to: SeekPosition) -> Result<(), Error> {
+        consume_budget().await;
         let runtime = self.runtime.clone();
         within(&runtime, self.seek_to(to)).await
     }
 
     async fn end(&mut self) -> Result<Cursor, Error> {
+        consume_budget().await;
         let runtime = self.runtime.clone();
         // A question for a place that has failed is asked again meanwhile.
         let is_placed =

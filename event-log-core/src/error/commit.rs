@@ -92,7 +92,10 @@ impl CommitError {
     #[must_use]
     pub fn may_have_taken_effect(&self) -> bool {
         let may_have = |failure: &CommitErrorKind| match failure {
-            CommitErrorKind::Failed(error) => error.may_have_taken_effect(),
+            // What was on its way when the connection was lost may have arrived.
+            CommitErrorKind::Failed(error) => {
+                error.may_have_taken_effect() || matches!(error, Error::Unavailable(_))
+            }
             _ => false,
         };
         !self.stored.is_empty() || self.failures.iter().any(|(_, failure)| may_have(failure))

@@ -164,7 +164,11 @@ where
             let late = Verdict::Late(CommitErrorKind::Superseded);
             return if is_own { late } else { Verdict::MixedUp(CommitErrorKind::Foreign) };
         };
-        let committed = reader.and_then(PartitionReader::committed).max(ended.committed);
+        // The group may have gone back since: what it had committed then says nothing where this consumer knows better.
+        let committed = match reader {
+            Some(reader) => reader.committed(),
+            None => ended.committed,
+        };
         match ended.by {
             EndedBy::Truncation => Verdict::Late(CommitErrorKind::Superseded),
             _ if committed >= Some(next) => Verdict::Nothing,
@@ -178,6 +182,10 @@ where
 fn verdict_of(reader: &PartitionReader, next: Offset) -> Verdict {
     if next > reader.next() {
         return Verdict::MixedUp(CommitErrorKind::BeyondDelivered { asked: next, delivered: reader.next() });
+    }
+    if reader.stands_beyond() {
+        // Reading will go on elsewhere: a group with this place would pass over what comes until then.
+        return Verdict::Late(CommitErrorKind::Superseded);
     }
     match reader.committed() {
         // It is asked for first.
@@ -201,9 +209,12 @@ fn fail_all(plan: Plan, error: Error) -> Vec<(PartitionId, CommitErrorKind)> {
     let retryable = error.is_retryable();
     let mut error = Some(error);
     failures.extend(places.into_iter().map(|(partition, _)| {
-        let error =
-            error.take().unwrap_or_else(|| if retryable { Error::Unavailable(None) } else { Error::Closed });
-        (partition, CommitErrorKind::Failed(error))
+        let same = || Error::Backend {
+            retryable,
+            may_have_taken_effect: false,
+            error: "it failed as for the first of the partitions".into(),
+        };
+        (partition, CommitErrorKind::Failed(error.take().unwrap_or_else(same)))
     }));
     failures
 }

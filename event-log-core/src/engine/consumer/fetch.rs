@@ -58,6 +58,9 @@ pub(super) struct Fetch {
     /// Offsets that the window of ids has to know before anything is delivered: a copy of what another consumer has had
     /// may be yet to come.
     unseen: Option<Range<u64>>,
+    /// How far back that goes in all, and how many records there were.
+    looked_to: Range<u64>,
+    looked_at: u64,
     /// What was fetched, while the window gets to know what is before it.
     held: Option<FetchResponse>,
 }
@@ -135,6 +138,8 @@ impl Fetch {
             failures: 0,
             truncated: None,
             unseen: None,
+            looked_to: 0..0,
+            looked_at: 0,
             held: None,
         }
     }
@@ -145,7 +150,9 @@ impl Fetch {
 
     /// The window has to see what is before `next`, as far back as it remembers.
     pub(super) fn look_back(&mut self, next: Offset) {
-        self.unseen = Some(next.0.saturating_sub(WINDOW)..next.0);
+        let range = next.0.saturating_sub(WINDOW)..next.0;
+        (self.looked_to, self.looked_at) = (range.clone(), 0);
+        self.unseen = Some(range);
     }
 
     /// The partition is known to have reached this offset.
@@ -364,6 +371,8 @@ impl Fetch {
         let FetchResponse { records, scanned_to, low, .. } = answer;
         let asked = self.from;
         self.look_again = false;
+        // What is fetched next is another fetch, and is waited for as long.
+        self.busy_since = None;
         if let Some(last) = records.last() {
             self.last_read = Some(Landmark { offset: last.offset, id: last.id });
             self.from = last.offset.next();
@@ -407,10 +416,24 @@ impl Fetch {
             // Long records are not worth many fetches: the nearest are the likeliest to be copied.
             from = from.max(end.saturating_sub(answer.records.len() as u64));
         }
-        self.unseen = (from < end).then_some(from..end);
         let mut seen = answer.records;
         seen.retain(|record| record.offset.0 < end);
+        self.looked_at += seen.len() as u64;
+        self.unseen = if from < end { Some(from..end) } else { self.further_back(answer.low, bytes) };
         Step::Seen(seen)
+    }
+
+    /// What is to be looked at before that, if gaps have left the window short: twice as far back, within bounds.
+    fn further_back(&mut self, low: Option<Offset>, bytes: usize) -> Option<Range<u64>> {
+        let Range { start, end } = self.looked_to;
+        let (low, width) = (low.unwrap_or_default().0, end - start);
+        let is_enough = self.looked_at >= WINDOW || bytes > limits::FETCH_BYTES / 2;
+        if is_enough || start <= low || width >= limits::LOOK_BACK_OFFSETS {
+            return None;
+        }
+        let further = start.saturating_sub(width).max(low);
+        self.looked_to.start = further;
+        Some(further..start)
     }
 
     fn resumed(&mut self, Resume { at, committed }: Resume, _: Instant) -> Step {

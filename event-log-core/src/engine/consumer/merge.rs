@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::Consumer;
 use super::partition::{Hold, PartitionReader};
@@ -69,7 +70,7 @@ where
     /// Takes up to `max_count` records from the readers, oldest first. Returns early where the order would become a guess,
     /// because a reader has run dry although its partition has more. A record that cannot be passed yet sets its partition
     /// aside and keeps no other waiting.
-    pub(super) fn merge(&mut self, max_count: usize) -> Merged<E> {
+    pub(super) fn merge(&mut self, max_count: usize, now: Instant) -> Merged<E> {
         let mut merged = Merged::default();
         for reader in &mut self.readers {
             if matches!(reader.hold, Hold::Halted) {
@@ -82,8 +83,10 @@ where
         while merged.len() < max_count {
             let Some((at, run_until)) = next_run(&self.readers, self.turns) else { break };
             let reader = &mut self.readers[at];
+            // A turn counts for itself too, so that no two are equal.
             self.turns += 1;
             reader.take_turn(self.turns);
+            let before = merged.len();
             // Longer than one record although others may be as old: turns are cheaper than records.
             let most = max_count.min(merged.len() + limits::TURN_RECORDS);
             let (codec, policy, from) = (&*self.codec, &self.options.poison, &self.letter_from);
@@ -102,7 +105,9 @@ where
                 let taken = poison::poisoned(reader, error, policy, from, &mut merged.records);
                 let _ = merged.add(taken);
             }
-            if reader.has_run_dry() && merged.len() > 0 {
+            let taken = merged.len() - before;
+            self.turns += taken as u64;
+            if (reader.has_run_dry() || reader.may_be_older(now)) && merged.len() > 0 {
                 break;
             }
         }
@@ -112,10 +117,10 @@ where
 
 /// The reader with the oldest head, and until which time it may deliver before another one is older. Of readers that are
 /// equally old it is the one whose last turn is the longest ago; and one that has waited with a record for
-/// [`limits::STARVATION_TURNS`] comes first, however new its record claims to be: of several, the one that has waited longest.
+/// [`limits::STARVATION_RECORDS`] of others comes first, however new its record claims to be: of several, the one that has waited longest.
 fn next_run(readers: &[PartitionReader], turns: u64) -> Option<(usize, Timestamp)> {
     // With many partitions each has to wait for a turn of all the others.
-    let patience = limits::STARVATION_TURNS.max(readers.len() as u64);
+    let patience = limits::STARVATION_RECORDS.max((readers.len() * limits::TURN_RECORDS) as u64);
     let (mut oldest, mut second, mut longest) = (None, Timestamp(u64::MAX), None);
     for (at, reader) in readers.iter().enumerate() {
         let Some(head) = reader.head() else { continue };

@@ -37,6 +37,8 @@ pub(super) struct PartitionReader {
     letter_failures: u32,
     /// A commit was dropped, or failed, when it may have been stored: the group's place has to be asked for.
     pub(super) commit_in_doubt: bool,
+    /// The application has sent it behind the end of the partition.
+    stands_beyond: bool,
     /// What that commit was to store, unless the reader has moved since.
     committing: Option<Offset>,
     /// When the last record was appended that was delivered.
@@ -124,6 +126,7 @@ impl PartitionReader {
             may_go_back: false,
             letter_failures: 0,
             commit_in_doubt: false,
+            stands_beyond: false,
             committing: None,
             last_timestamp: None,
             window: DedupWindow::default(),
@@ -361,6 +364,11 @@ impl PartitionReader {
         EndedEpoch { epoch: self.epoch, by, reached: self.next, committed: self.committed }
     }
 
+    /// Whether it was sent to where the partition has nothing, which the next poll will report.
+    pub(super) const fn stands_beyond(&self) -> bool {
+        self.stands_beyond
+    }
+
     /// Moves because the application says so, to an offset that was found in the log just now.
     pub(super) fn seek_found(&mut self, next: Offset) {
         if self.fetch.truncated().is_some() {
@@ -391,6 +399,7 @@ impl PartitionReader {
             // Reading will go on at the beginning, and all of it is wanted again.
             self.window = DedupWindow::default();
             self.fetch.ends_before(high);
+            self.stands_beyond = true;
         } else if next > low {
             self.fetch.look_back(next);
         }
@@ -409,7 +418,7 @@ impl PartitionReader {
     fn move_to(&mut self, next: Offset) {
         self.epoch = self.epochs.draw();
         (self.next, self.since) = (next, next);
-        self.last_timestamp = None;
+        (self.last_timestamp, self.stands_beyond) = (None, false);
         (self.hold, self.letter_failures) = (Hold::None, 0);
         (self.may_go_back, self.committing) = (true, None);
         self.buffer.clear();

@@ -32,19 +32,30 @@ impl DedupWindow {
             if let Some(&first) = self.truncated.get(&id) {
                 return Some(first);
             }
-            if let Some(first) = self.current.get_mut(id).or_else(|| self.previous.get_mut(id)) {
+            if let Some(first) = self.current.get_mut(id) {
                 *first = offset.min(*first);
                 return (*first < offset).then_some(*first);
+            }
+            if let Some(first) = self.previous.get_mut(id) {
+                *first = offset.min(*first);
+                let first = *first;
+                // It was seen just now: from here on it is remembered for as long as what is new.
+                self.remember(id, first);
+                return (first < offset).then_some(first);
             }
         } else {
             self.greatest = Some(id);
         }
-        self.current.insert(id, offset);
+        self.remember(id, offset);
+        None
+    }
+
+    fn remember(&mut self, id: EventId, first: Offset) {
+        self.current.insert(id, first);
         if self.current.len() == limits::DEDUP_WINDOW_RECORDS {
             std::mem::swap(&mut self.current, &mut self.previous);
             self.current.clear();
         }
-        None
     }
 
     /// What was there before the last truncation may be delivered again.
@@ -169,7 +180,8 @@ mod tests {
         let mut window = DedupWindow::default();
         for n in 0..10 * limits::DEDUP_WINDOW_RECORDS as u64 {
             assert_eq!(window.first_copy(id(n), Offset(n)), None);
-            let oldest = n.saturating_sub(limits::DEDUP_WINDOW_RECORDS as u64 - 1);
+            // Each second record is a copy: half as many are different.
+            let oldest = n.saturating_sub(limits::DEDUP_WINDOW_RECORDS as u64 / 2 - 1);
             assert_eq!(window.first_copy(id(oldest), Offset(u64::MAX)), Some(Offset(oldest)));
             assert!(window.current.len() + window.previous.len() <= 2 * limits::DEDUP_WINDOW_RECORDS);
         }

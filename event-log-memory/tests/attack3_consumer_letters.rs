@@ -1,0 +1,102 @@
+//! Attack: what a letter says.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod matrix;
+
+use std::sync::Arc;
+
+use event_log_core::{
+    Codec, CodecError, ConsumerOptions, DeadLetter, EventConsumer as _, EventLog as _, EventLogExt as _,
+    Headers, Notice, Partitionable, PoisonPolicy,
+};
+use matrix::SECOND;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Versioned {
+    number: u64,
+}
+
+impl Partitionable for Versioned {
+    fn partition_key(&self) -> Option<&str> {
+        Some("k")
+    }
+
+    fn headers(&self) -> Headers {
+        let mut headers = Headers::new();
+        headers.insert("trace", "4711").unwrap();
+        headers
+    }
+}
+
+/// A codec whose version is in the headers: "a content type or a schema version".
+struct OfVersion(&'static str);
+
+impl Codec<Versioned> for OfVersion {
+    fn encode(&self, event: &Versioned, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        out.extend_from_slice(event.number.to_string().as_bytes());
+        Ok(())
+    }
+
+    fn headers(&self, _: &Versioned) -> Headers {
+        let mut headers = Headers::new();
+        headers.insert("version", self.0).unwrap();
+        headers
+    }
+
+    fn decode(&self, payload: &bytes::Bytes, headers: &Headers) -> Result<Versioned, CodecError>
+    where
+        Versioned: DeserializeOwned,
+    {
+        if headers.get("version").map(|version| &version[..]) != Some(self.0.as_bytes()) {
+            return Err(CodecError::new("another version"));
+        }
+        let text = std::str::from_utf8(payload).map_err(CodecError::new)?;
+        Ok(Versioned { number: text.parse().map_err(CodecError::new)? })
+    }
+}
+
+/// `DeadLetter`: "A record that a consumer could not decode, with all that is needed to look at it, or to append it again once the
+/// reader has learnt its shape." Decoding is given the payload and the headers.
+#[tokio::test(start_paused = true)]
+async fn c6_a_letter_has_the_headers_of_its_record() {
+    let broker = event_log_memory::MemoryBroker::new();
+    let new =
+        event_log_memory::builder().codec(OfVersion("2")).broker(&broker).partitions(1).open().await.unwrap();
+    new.append_acked(Versioned { number: 5 }).await.unwrap();
+    let old =
+        event_log_memory::builder().codec(OfVersion("1")).broker(&broker).partitions(1).open().await.unwrap();
+    let letters = event_log_memory::builder::<DeadLetter>().open().await.unwrap();
+    let policy = PoisonPolicy::Park(Arc::new(letters.clone()));
+    let mut consumer = old.consumer_with("g", ConsumerOptions::default().poison(policy)).await.unwrap();
+    let batch = consumer.poll(100, SECOND).await.unwrap();
+    assert!(matches!(batch.notices[..], [Notice::Parked { .. }]), "{batch:?}");
+    let mut reader = letters.consumer("r").await.unwrap();
+    let batch = reader.poll(100, SECOND).await.unwrap();
+    let record = batch.into_iter().next().unwrap();
+    let mut found = record.headers.clone();
+    let letter = record.event.unwrap();
+    let text = serde_json::to_string(&letter).unwrap();
+    let has_them = text.contains("version") && text.contains("trace");
+    let beside = found.get("version").is_some();
+    drop(found.insert("x", "y"));
+    // Appended again as it is: can the reader that has learnt its shape read it?
+    assert!(has_them || beside, "neither in the letter, {text}, nor beside it, {:?}", record.headers);
+}
+
+/// l5: "No event and no credential appears in `Debug`".
+#[tokio::test(start_paused = true)]
+async fn l5_a_letter_shows_no_payload() {
+    let (log, faults, _) = matrix::open().await;
+    faults.append_foreign(event_log_core::PartitionId(0), "the password is 4711").unwrap();
+    let letters = event_log_memory::builder::<DeadLetter>().open().await.unwrap();
+    let policy = PoisonPolicy::Park(Arc::new(letters.clone()));
+    let mut consumer = log.consumer_with("g", ConsumerOptions::default().poison(policy)).await.unwrap();
+    drop(consumer.poll(100, SECOND).await.unwrap());
+    let mut reader = letters.consumer("r").await.unwrap();
+    let batch = reader.poll(100, SECOND).await.unwrap();
+    let shown = format!("{batch:?}");
+    assert!(!shown.contains("4711"), "{shown}");
+}

@@ -12,6 +12,7 @@ mod commit;
 mod fetch;
 mod membership;
 mod merge;
+mod news;
 mod notices;
 mod partition;
 mod poison;
@@ -34,10 +35,10 @@ use tokio::time::{Instant, Sleep, timeout};
 
 use self::fetch::Source;
 use self::membership::{Change, Membership, Place};
+use self::news::Waiting;
 use self::notices::Notices;
 use self::partition::{EndedBy, EndedEpoch, PartitionReader};
-use super::task::Task;
-use super::transport::{Assignment, GroupMember, KnownEnd, Transport};
+use super::transport::{Assignment, GroupMember, Transport};
 use crate::codec::Codec;
 use crate::consumer::{ConsumerOptions, EventConsumer};
 use crate::contain::contain;
@@ -55,6 +56,8 @@ pub(super) struct Consumer<E, T: Transport> {
     runtime: Handle,
     group: Arc<str>,
     options: ConsumerOptions,
+    /// Of the properties of the transport, which are not asked for at each poll.
+    reads_ahead: bool,
     membership: Membership<T>,
     /// Sorted by partition.
     readers: Vec<PartitionReader>,
@@ -78,13 +81,6 @@ pub(super) struct Consumer<E, T: Transport> {
     letter_from: LetterFrom,
     /// Of the task that has polled last.
     waker: ContainedWaker,
-}
-
-struct Waiting {
-    task: Task<Vec<PartitionId>>,
-    /// What it waits for a change of.
-    ends: Vec<KnownEnd>,
-    deadline: Instant,
 }
 
 /// Awaits within the runtime that the log was opened on: timers need one, and the caller may be on a thread without.
@@ -135,6 +131,7 @@ where
             Membership::new(Arc::clone(&transport), Arc::clone(&group), options.start.clone(), instance);
         membership.joined(member);
         let mut consumer = Self {
+            reads_ahead: transport.properties().reads_ahead,
             transport,
             codec,
             runtime,
@@ -283,7 +280,7 @@ where
             member: &member,
             group: &self.group,
             runtime: &self.runtime,
-            reads_ahead: self.transport.properties().reads_ahead,
+            reads_ahead: self.reads_ahead,
             now,
             wanted,
         };
@@ -309,49 +306,6 @@ where
         }
     }
 
-    /// Waits for news of what was read to its end. True when there is some.
-    fn poll_news(&mut self, cx: &mut Context<'_>, call: &mut Call, is_late: bool) -> bool {
-        let Some(member) = self.membership.member().filter(|_| self.membership.is_assigned()) else {
-            return false;
-        };
-        // Those whose answers are under way are no reason not to hear of the others.
-        let idle = self.readers.iter().filter(|reader| !reader.has_more());
-        let ends: Vec<_> = idle.filter_map(PartitionReader::known_end).collect();
-        // Without any it waits for other partitions, or none at all, to be the member's.
-        let looks = !ends.is_empty() || self.readers.is_empty();
-        // Behind the deadline the answers in flight are waited for, and nothing else.
-        if is_late && (call.has_looked || !looks) {
-            self.waiting = None;
-            return false;
-        }
-        let deadline = call.deadline;
-        // One from an earlier poll goes on, unless it would end too late for this one, or waits for something else.
-        let (member, known) = (Arc::clone(member), self.membership.generation());
-        let is_asked = |waiting: &Waiting| ends.iter().all(|end| waiting.ends.contains(end));
-        self.waiting.take_if(|waiting| waiting.deadline > deadline || !is_asked(waiting));
-        let waiting = self.waiting.get_or_insert_with(|| {
-            let asked = ends.clone();
-            let task = Task::inline(async move { member.wait(&asked, known, deadline).await });
-            Waiting { task, ends, deadline }
-        });
-        let Poll::Ready(news) = waiting.task.poll(cx) else { return false };
-        self.waiting = None;
-        let news = match news {
-            Ok(news) => news,
-            Err(error) => {
-                self.membership.disconnect(error, Instant::now());
-                self.disconnected();
-                return true;
-            }
-        };
-        call.has_looked |= looks;
-        self.membership.is_fresh = false;
-        for reader in self.readers.iter_mut().filter(|reader| news.contains(&reader.partition())) {
-            reader.look_again();
-        }
-        true
-    }
-
     fn poll_batch(&mut self, cx: &mut Context<'_>, call: &mut Call) -> Poll<Result<EventBatch<E>, Error>> {
         for _ in 0..ROUNDS {
             let now = Instant::now();
@@ -362,7 +316,7 @@ where
             self.drive_membership(cx, now)?;
             self.drive_readers(cx, call.max_count, now);
             // Where there is always something to deliver, and nothing is waited for, the others are asked for all the same.
-            if self.transport.properties().reads_ahead
+            if self.reads_ahead
                 && self.readers.iter().any(PartitionReader::has_more)
                 && self.poll_news(cx, call, is_late)
             {
@@ -473,7 +427,7 @@ where
             has_looked: false,
         };
         self.membership.ask_now();
-        if !self.transport.properties().reads_ahead {
+        if !self.reads_ahead {
             // Fetching costs no more than asking whether there is anything to fetch.
             self.readers.iter_mut().for_each(PartitionReader::look_again);
             call.has_looked = true;

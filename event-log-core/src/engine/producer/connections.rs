@@ -15,8 +15,9 @@ pub(super) struct Connections<T: Transport> {
     transport: Arc<T>,
     /// Those that nothing is sent over. They are used in turn, so that none is idle for long while others are not.
     idle: VecDeque<T::Producer>,
-    /// How many there are, those in use among them.
+    /// How many there are, those in use among them, and how many are worth having.
     open: usize,
+    most: usize,
     /// The next one, on its way. Nobody waits for it: what there is to send goes over those that there are. One comes
     /// after the other, because signing in is work for the log, while it has other work to do.
     opening: JoinSet<Result<T::Producer, Error>>,
@@ -26,7 +27,8 @@ pub(super) struct Connections<T: Transport> {
 
 impl<T: Transport> Connections<T> {
     pub(super) fn new(transport: Arc<T>, first: T::Producer) -> Self {
-        Self { transport, idle: [first].into(), open: 1, opening: JoinSet::new(), is_refused: false }
+        let most = transport.properties().connections;
+        Self { transport, idle: [first].into(), open: 1, most, opening: JoinSet::new(), is_refused: false }
     }
 
     pub(super) fn has_idle(&self) -> bool {
@@ -43,7 +45,7 @@ impl<T: Transport> Connections<T> {
 
     /// All are in use, and there may be more.
     pub(super) fn may_widen(&self) -> bool {
-        let is_complete = self.is_refused || self.open >= self.transport.properties().connections;
+        let is_complete = self.is_refused || self.open >= self.most;
         !is_complete && self.idle.is_empty() && self.opening.is_empty()
     }
 

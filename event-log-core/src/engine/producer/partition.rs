@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::effects::Effects;
 use super::entry::{Entry, unknown};
-use super::queue::Effects;
 use super::recovery::{ReadBack, Unresolved};
 use super::request::Request;
 use crate::engine::transport::{Landmark, Message, SendError};

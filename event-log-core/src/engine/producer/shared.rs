@@ -12,12 +12,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::closing::Leftover;
+use super::effects::Effects;
 use super::entry::{Entry, NOT_ACCEPTED};
-use super::queue::{Admission, Counts, Effects, Phase, Queue, WhenFull};
+use super::queue::{Admission, Counts, Phase, Queue, WhenFull};
 use super::recovery::{ReadBack, Unresolved};
 use super::warn::DropWarning;
 use crate::config::ProducerConfig;
-use crate::contain::{contain, report};
+use crate::contain::contain;
 use crate::engine::clock::{Chance, Clock};
 use crate::engine::transport::{Message, SendError};
 use crate::error::Error;
@@ -31,37 +33,29 @@ pub(in crate::engine) struct Shared<E> {
     pub(in crate::engine) config: ProducerConfig,
     pub(in crate::engine) clock: Arc<dyn Clock>,
     pub(in crate::engine) chance: Chance,
-    queue: Mutex<Queue<E>>,
+    pub(super) queue: Mutex<Queue<E>>,
     /// Events may pass the queue by, because nothing is in it that they could overtake.
-    fast_path: AtomicBool,
-    state: StateSender,
+    pub(super) fast_path: AtomicBool,
+    pub(super) state: StateSender,
     /// Asking where the partitions end takes no time.
     marks_are_cheap: bool,
     /// The first event waits in the queue, so that there is one that may expire.
     begins_to_wait: Notify,
     /// The next attempt to connect is to be made at once.
-    hurry: Notify,
+    pub(super) hurry: Notify,
     /// Calls of `flush` that wait.
     flushing: AtomicUsize,
     /// There is something to take, or the log is closing.
-    work: Notify,
+    pub(super) work: Notify,
     /// How many events are resolved, from the first on without exception.
-    settled: watch::Sender<u64>,
+    pub(super) settled: watch::Sender<u64>,
     /// When to stop sending; `None` while the log is open.
-    closing: watch::Sender<Option<Instant>>,
+    pub(super) closing: watch::Sender<Option<Instant>>,
     /// Set once the writer has ended and every ticket is resolved.
-    ended: watch::Sender<bool>,
+    pub(super) ended: watch::Sender<bool>,
     /// What could not be sent while closing, until a `close` takes it.
-    leftover: Mutex<Leftover<E>>,
+    pub(super) leftover: Mutex<Leftover<E>>,
     warning: DropWarning,
-}
-
-struct Leftover<E> {
-    error: CloseError<E>,
-    /// A `close` is under way that will return it.
-    is_claimed: bool,
-    /// It was said already that events are given up: the last handle was dropped.
-    is_given_up: bool,
 }
 
 /// A call of `flush` that waits.
@@ -77,37 +71,6 @@ impl<'a> Flushing<'a> {
 impl Drop for Flushing<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// The right to what is left over, of the first `close` whose future is not dropped.
-pub(in crate::engine) struct Claim<'a, E>(&'a Shared<E>);
-
-impl<E> Claim<'_, E> {
-    pub(in crate::engine) fn take(self) -> CloseError<E> {
-        std::mem::take(&mut self.0.leftover.lock().error)
-    }
-}
-
-impl<E> Drop for Claim<'_, E> {
-    fn drop(&mut self) {
-        self.0.leftover.lock().is_claimed = false;
-    }
-}
-
-impl<E> Drop for Shared<E> {
-    /// What nothing has asked for is given up, an event at a time: one whose drop panics leaves the others to be dropped.
-    fn drop(&mut self) {
-        let leftover = self.leftover.get_mut();
-        let CloseError { not_appended, unknown, .. } = std::mem::take(&mut leftover.error);
-        let given_up = not_appended.len() + unknown.len();
-        if given_up > 0 && !leftover.is_given_up {
-            report(|| {
-                let message = "what closing the log could not send was not asked for: events are given up";
-                tracing::warn!(given_up, "{message}");
-            });
-        }
-        not_appended.into_iter().chain(unknown).for_each(|(_, event)| contain(|| drop(event)));
     }
 }
 
@@ -356,100 +319,14 @@ impl<E> Shared<E> {
         let _ = contain_wakes(settled.wait_for(|&settled| settled >= mark)).await;
     }
 
-    /// Accepts nothing more, and has the writer stop at `deadline`. A second call changes nothing.
-    pub(in crate::engine) fn close(&self, deadline: Instant) {
-        self.with_queue(|queue| {
-            self.fast_path.store(false, Ordering::Release);
-            queue.close();
-        });
-        let is_first = self.closing.send_if_modified(|closing| {
-            let first = closing.is_none();
-            closing.get_or_insert(deadline);
-            first
-        });
-        self.work.notify_one();
-        if is_first {
-            self.hurry.notify_one();
-        }
-    }
-
     /// Completes when the next attempt to connect is to be made before its time.
     pub(in crate::engine) async fn hurry(&self) {
         self.hurry.notified().await;
     }
 
-    /// When closing ends; `None` while the log is open.
-    pub(in crate::engine) fn closing_at(&self) -> Option<Instant> {
-        *self.closing.borrow()
-    }
-
-    /// Completes when the log is closing and nothing is left to send.
-    pub(in crate::engine) async fn finished(&self) {
-        self.closing().await;
-        let mut settled = self.settled.subscribe();
-        while !self.is_finished() && settled.changed().await.is_ok() {}
-    }
-
     /// How many events are accepted and not resolved.
     pub(in crate::engine) fn buffered(&self) -> usize {
         self.queue.lock().buffered()
-    }
-
-    /// Completes when the log is closing.
-    pub(in crate::engine) async fn closing(&self) {
-        let _ = self.closing.subscribe().wait_for(Option::is_some).await;
-    }
-
-    /// Completes when the log is closing and its deadline has passed.
-    pub(in crate::engine) async fn closing_deadline(&self) {
-        self.closing().await;
-        let deadline = *self.closing.borrow();
-        tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)).await;
-    }
-
-    /// Ends the log: what is not resolved comes back.
-    pub(in crate::engine) fn end(&self) {
-        let end = |queue: &mut Queue<E>| {
-            self.fast_path.store(false, Ordering::Release);
-            queue.end()
-        };
-        let unresolved =
-            self.with_queue_and(end, || self.state.modify(|state| state.connection = Connection::Closed));
-        let first = unresolved.first().map(|(entry, _)| entry.sequence);
-        let mut leftover = CloseError::default();
-        for (entry, failure) in unresolved {
-            contain(|| leftover.fail(entry, failure));
-        }
-        if let Some(first) = first {
-            self.with_queue(|queue| queue.resolved(first));
-        }
-        self.leave_over(leftover);
-        self.ended.send_replace(true);
-    }
-
-    fn leave_over(&self, mut more: CloseError<E>) {
-        let error = &mut self.leftover.lock().error;
-        error.not_appended.append(&mut more.not_appended);
-        error.unknown.append(&mut more.unknown);
-        error.returned_by_ticket += more.returned_by_ticket;
-    }
-
-    /// What is not sent until then is given up, which has been said.
-    pub(in crate::engine) fn give_up(&self, deadline: Instant) {
-        self.leftover.lock().is_given_up = true;
-        self.close(deadline);
-    }
-
-    /// The right to what is left over, unless another call has it.
-    pub(in crate::engine) fn claim_leftover(&self) -> Option<Claim<'_, E>> {
-        let was_claimed = std::mem::replace(&mut self.leftover.lock().is_claimed, true);
-        // Made only where it is due: dropping one gives the right up.
-        (!was_claimed).then(|| Claim(self))
-    }
-
-    /// Waits until the writer has ended.
-    pub(in crate::engine) async fn ended(&self) {
-        let _ = contain_wakes(self.ended.subscribe().wait_for(|&ended| ended)).await;
     }
 
     pub(in crate::engine) fn is_closed(&self) -> bool {
@@ -470,14 +347,18 @@ impl<E> Shared<E> {
         result
     }
 
-    fn with_queue<T>(&self, change: impl FnOnce(&mut Queue<E>) -> T) -> T {
+    pub(super) fn with_queue<T>(&self, change: impl FnOnce(&mut Queue<E>) -> T) -> T {
         self.with_queue_and(change, || ())
     }
 
     /// Changes the queue. Everything that follows from the change is done once the lock has been released, in this order:
     /// the state is published, events are resolved, `settled` is published. The latter two are only worth it
     /// while there are receivers; a new one sees to it that it missed nothing.
-    fn with_queue_and<T>(&self, change: impl FnOnce(&mut Queue<E>) -> T, publish: impl FnOnce()) -> T {
+    pub(super) fn with_queue_and<T>(
+        &self,
+        change: impl FnOnce(&mut Queue<E>) -> T,
+        publish: impl FnOnce(),
+    ) -> T {
         let mut queue = self.queue.lock();
         let result = change(&mut queue);
         let (effects, first) = queue.take_effects();

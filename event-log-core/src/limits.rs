@@ -62,9 +62,12 @@ pub const MARK_PATIENCE: Duration = Duration::from_millis(500);
 /// For how long requests over other connections are waited for when one is lost. What is not answered then may have arrived.
 pub const LOST_GRACE: Duration = Duration::from_secs(1);
 
-/// For how long fetches of a partition have to fail, without one that succeeds, before what they were to find out is given up:
-/// the events are unknown, and those behind them are sent.
+/// For how long, and how often, fetches of a partition have to fail, without one that succeeds, before what they were to find
+/// out is given up: the events are unknown, and those behind them are sent.
 pub const READ_BACK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// See [`READ_BACK_PATIENCE`].
+pub const READ_BACK_FAILURES: u32 = 20;
 
 /// How long a consumer that has lost its connection waits before it joins its group again.
 pub const REJOIN_INTERVAL: Duration = Duration::from_millis(100);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use attack_served::{Event, Fate, HOUR, SECOND, Scripted, Server, event};
 use event_log_core::engine::TransportLog;
-use event_log_core::{EventLog as _, EventLogExt as _, ProducerConfig};
+use event_log_core::{AppendErrorKind, EventLog as _, EventLogExt as _, ProducerConfig};
 use futures::FutureExt as _;
 use tokio::time::{sleep, timeout};
 
@@ -219,15 +219,21 @@ async fn a7_a_partition_that_cannot_be_read_back_keeps_no_other_away() {
     let server = Server::new(true, 2);
     let log = server.open(ProducerConfig::default()).await;
     server.fate(0, Fate::ReplyLost);
+    // Each fetch takes its connection with it.
     server.partitions.lock()[0].fails = true;
-    let _stuck = log.submit(event(0, 1)).unwrap();
+    let stuck = log.submit(event(0, 1)).unwrap();
     sleep(SECOND).await;
-    let outcome = timeout(HOUR, log.append_acked(event(1, 1))).await;
-    assert!(
-        outcome.is_ok(),
-        "nothing of partition 1 for an hour, after {} connections",
-        server.connects.lock()
-    );
+    for number in 0..5 {
+        let outcome = timeout(40 * SECOND, log.append_acked(event(1, number))).await;
+        assert!(
+            outcome.is_ok(),
+            "{number}: nothing of partition 1, after {} connections",
+            server.connects.lock()
+        );
+    }
+    let outcome = timeout(HOUR, stuck).await.expect("it is given up").unwrap_err();
+    assert!(matches!(outcome.kind(), AppendErrorKind::Unknown(_)), "{outcome:?}");
+    assert_eq!(server.numbers(1), [0, 1, 2, 3, 4]);
 }
 
 /// a19: "`close` and `flush` have an attempt made at once."

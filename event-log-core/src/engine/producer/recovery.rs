@@ -190,7 +190,9 @@ impl Reading {
 
     /// Whether it has failed for so long that the rest of the request is given up as unknown.
     fn is_hopeless(&self, now: Instant) -> bool {
-        self.failing_since.is_some_and(|since| now.duration_since(since) >= limits::READ_BACK_PATIENCE)
+        // The time alone may have been that of an outage.
+        self.failures >= limits::READ_BACK_FAILURES
+            && self.failing_since.is_some_and(|since| now.duration_since(since) >= limits::READ_BACK_PATIENCE)
     }
 }
 
@@ -287,6 +289,11 @@ impl Readings {
     /// The connection is lost. Fetches that are under way are made again over the next one.
     pub(super) fn interrupted(&mut self) {
         self.all.iter_mut().for_each(|reading| reading.is_under_way = false);
+    }
+
+    /// Whether the last fetch of a partition has failed.
+    pub(super) fn have_failed(&self) -> bool {
+        self.all.iter().any(|reading| reading.failures > 0)
     }
 
     /// Whether a partition waits for a fetch, and when it is due.

@@ -149,8 +149,9 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         let mut sending = FuturesUnordered::new();
         let mut fetching = FuturesUnordered::new();
         let mut mark = None;
-        // Where there is one connection for both, they take turns.
-        let mut reads_next = true;
+        // Where there is one connection for both, they take turns. A fetch that has failed may fail again, and take the
+        // connection with it: others go first.
+        let mut reads_next = !self.readings.have_failed();
         let error = loop {
             // Answers may be there at once, for as long as there is something to send.
             tokio::task::coop::consume_budget().await;

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+#[cfg(feature = "engine")]
 use bytes::Bytes;
 
 /// Runs code of the application. A panic is reported, and ends here.
@@ -33,18 +34,22 @@ pub(crate) fn report(emit: impl FnOnce()) {
 
 /// The same bytes; freeing them runs code of the application, if it made them from memory of its own, and a panic of that
 /// ends there. So they can be dropped together with others, wherever they have come to.
+#[cfg(feature = "engine")]
 pub fn contained(bytes: Bytes) -> Bytes {
     Bytes::from_owner(Contained(bytes))
 }
 
+#[cfg(feature = "engine")]
 struct Contained(Bytes);
 
+#[cfg(feature = "engine")]
 impl AsRef<[u8]> for Contained {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
 }
 
+#[cfg(feature = "engine")]
 impl Drop for Contained {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.0);

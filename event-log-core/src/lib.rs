@@ -45,6 +45,7 @@
 pub mod codec;
 mod config;
 mod consumer;
+#[cfg_attr(not(feature = "engine"), allow(unreachable_pub, reason = "public in the engine"))]
 mod contain;
 #[doc = include_str!("../CONTRACT.md")]
 pub mod contract {}
@@ -63,6 +64,7 @@ mod record;
 mod state;
 mod ticket;
 mod turn;
+#[cfg_attr(not(feature = "engine"), allow(unreachable_pub, reason = "public in the engine"))]
 mod waking;
 mod watermark;
 

@@ -1,5 +1,6 @@
 //! Attack: a minute of waiting, in every state that a consumer can be in: neither the processor nor the log is kept busy.
 
+#![cfg(feature = "engine")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod attack_reading_ahead;

@@ -1,5 +1,6 @@
 //! Attack: what the errors of a commit say.
 
+#![cfg(feature = "engine")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod attack_consumed;

@@ -1,5 +1,6 @@
 //! Attack: odds and ends of a consumer whose log reads ahead.
 
+#![cfg(feature = "engine")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod attack_reading_ahead;

@@ -1,5 +1,6 @@
 //! Attack: the order across partitions of a backlog, whatever a poll asks for.
 
+#![cfg(feature = "engine")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod attack_reading_ahead;

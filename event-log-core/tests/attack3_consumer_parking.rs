@@ -1,5 +1,6 @@
 //! Attack: random walks of a consumer that parks what it cannot decode, over logs that read ahead and go wrong.
 
+#![cfg(feature = "engine")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,6 +1,7 @@
 //! Attack: "No partition waits for another longer than `limits::MERGE_PATIENCE`", with many others that are slow one after the
 //! other.
 
+#![cfg(feature = "engine")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod attack_reading_ahead;

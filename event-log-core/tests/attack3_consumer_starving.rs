@@ -1,5 +1,6 @@
 //! Attack: a log that reads ahead. A partition that was read to its end, and another one that always has more.
 
+#![cfg(feature = "engine")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod attack_consumed;

@@ -1,6 +1,7 @@
 //! Attack: one consumer, and a log that loses its tail now and then and gets some of it back from its producers. Every event that
 //! the log has at the end was delivered, and none twice.
 
+#![cfg(feature = "engine")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 mod attack_reading_ahead;

@@ -1,5 +1,6 @@
 //! Attack: random walks of several members of a group over a log that reads ahead, against a model of the contract alone.
 
+#![cfg(feature = "engine")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

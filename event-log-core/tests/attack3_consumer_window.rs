@@ -1,5 +1,6 @@
 //! Attack: the window of ids, with more than two copies.
 
+#![cfg(feature = "engine")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod attack_reading_ahead;

@@ -105,12 +105,14 @@ struct Lane {
     rewound: bool,
     /// How far any epoch of this consumer has come that is over: a cursor of the application's own may be from it.
     reached: Offset,
+    /// It was sent behind the end, and no poll has said yet where reading goes on.
+    beyond: bool,
 }
 
 impl Lane {
     fn move_to(&mut self, next: Offset) {
         let reached = self.reached.max(self.next);
-        *self = Self { next, since: next, rewound: next < self.committed, reached, ..*self };
+        *self = Self { next, since: next, rewound: next < self.committed, reached, beyond: false, ..*self };
     }
 }
 
@@ -203,9 +205,12 @@ impl Run {
             self.lanes.get(partition).is_none_or(|lane| *asked > lane.next.max(lane.reached))
         };
         let mixed_up: Vec<_> = up_to.iter().filter(is_mixed_up).map(|(partition, _)| partition).collect();
-        // One that was reached in an epoch that is over concerns its partition alone.
+        // One that was reached in an epoch that is over concerns its partition alone, as does one behind the end.
         let is_late = |partition: PartitionId, asked: Offset| {
-            self.lanes.get(&partition).is_some_and(|lane| asked > lane.next && asked <= lane.reached)
+            let is_late = |lane: &Lane| {
+                if asked > lane.next { asked <= lane.reached } else { lane.beyond }
+            };
+            self.lanes.get(&partition).is_some_and(is_late)
         };
         let late: Vec<_> = up_to
             .iter()
@@ -278,6 +283,7 @@ impl Run {
                 Some(named) => {
                     assert_eq!(now, named, "{to:?}");
                     lane.move_to(now);
+                    lane.beyond = now > high;
                 }
                 None => assert_eq!(now, lane.next, "{to:?}"),
             }

@@ -209,10 +209,13 @@ fn fail_all(plan: Plan, error: Error) -> Vec<(PartitionId, CommitErrorKind)> {
     let retryable = error.is_retryable();
     let mut error = Some(error);
     failures.extend(places.into_iter().map(|(partition, _)| {
-        let same = || Error::Backend {
-            retryable,
-            may_have_taken_effect: false,
-            error: "it failed as for the first of the partitions".into(),
+        let same = || match retryable {
+            true => Error::Unavailable(None),
+            false => Error::Backend {
+                retryable,
+                may_have_taken_effect: false,
+                error: "it failed as for the first of the partitions".into(),
+            },
         };
         (partition, CommitErrorKind::Failed(error.take().unwrap_or_else(same)))
     }));

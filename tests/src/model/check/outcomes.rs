@@ -211,15 +211,17 @@ fn check_ends(history: &History, events: &[Offered<'_>], ledger: &Ledger) -> Ver
         let What::Ended { handle, leftover: Some((not_appended, unknown, returned)) } = &seen.what else {
             continue;
         };
-        let after = events.iter().filter(|event| event.handle == *handle);
-        let after = after.filter_map(|event| event.resolved).filter(|(end, _)| *end > at);
-        let (mut closed, mut open) = (0, 0);
-        for (_, fate) in after {
-            closed += usize::from(matches!(fate, Fate::Closed { .. }));
-            open += usize::from(matches!(fate, Fate::Unknown { .. }));
+        let of_handle = events.iter().filter(|event| event.handle == *handle);
+        let (mut closed, mut others) = (0, 0);
+        for (end, fate) in of_handle.filter_map(|event| event.resolved) {
+            let is_closed = end > at && matches!(fate, Fate::Closed { .. });
+            closed += usize::from(is_closed);
+            // Whatever else has failed may have done so while the log was closing.
+            let has_failed = !matches!(fate, Fate::Committed { .. } | Fate::Rejected { .. });
+            others += usize::from(has_failed && !is_closed);
         }
-        let fits = closed <= *returned && *returned <= closed + open;
-        ensure!(fits, "leftover", "{returned} by ticket, but {closed} closed and {open} unknown were seen");
+        let fits = closed <= *returned && *returned <= closed + others;
+        ensure!(fits, "leftover", "{returned} by ticket, but {closed} closed and {others} others had failed");
         let there = not_appended.iter().find(|id| ledger.first.contains_key(id));
         ensure!(there.is_none(), "not appended", "{there:?} was left over, and is in the log");
         let orphans =

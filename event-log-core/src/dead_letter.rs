@@ -44,9 +44,9 @@ pub struct DeadLetter {
     /// The payload, exactly as it is in its log. It serialises as base64.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub payload: Bytes,
-    /// The headers of the record, which are appended beside the letter as its own: a reader of letters has them in
-    /// [`Record::headers`](crate::Record), and none here.
-    #[serde(skip)]
+    /// The headers of the record. They serialise as names and base64.
+    #[serde(default, skip_serializing_if = "Headers::is_empty")]
+    #[serde(serialize_with = "headers_to_base64", deserialize_with = "headers_from_base64")]
     pub headers: Headers,
 }
 
@@ -74,10 +74,6 @@ impl Partitionable for DeadLetter {
 
     fn event_id(&self) -> Option<EventId> {
         Some(letter_id(&self.topic, &self.group, self.id))
-    }
-
-    fn headers(&self) -> Headers {
-        self.headers.clone()
     }
 }
 
@@ -144,6 +140,19 @@ fn letter_id(topic: &str, group: &str, record: EventId) -> EventId {
 
 fn to_base64<S: Serializer>(payload: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&STANDARD.encode(payload))
+}
+
+fn headers_to_base64<S: Serializer>(headers: &Headers, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(headers.iter().map(|(name, value)| (name, STANDARD.encode(value))))
+}
+
+fn headers_from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Headers, D::Error> {
+    let mut headers = Headers::new();
+    for (name, text) in Vec::<(String, String)>::deserialize(deserializer)? {
+        let value = STANDARD.decode(text).map_err(serde::de::Error::custom)?;
+        headers.insert(&name, value).map_err(serde::de::Error::custom)?;
+    }
+    Ok(headers)
 }
 
 fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {

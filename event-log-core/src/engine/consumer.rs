@@ -294,15 +294,24 @@ where
                 epochs.for_each(|ended| ended.by = EndedBy::Truncation);
             }
             ended.extend(report.ended.map(|ended| (reader.partition(), ended)));
-            lost = lost.or(report.lost);
+            if let Some(error) = report.lost {
+                lost.get_or_insert((reader.partition(), error));
+            }
         }
         for (partition, epoch) in ended {
             self.remember(partition, epoch);
             self.show_cursors();
         }
-        if let Some(error) = lost {
+        if let Some((partition, error)) = lost {
             self.membership.disconnect(error, now);
-            self.disconnected();
+            self.waiting = None;
+            for reader in &mut self.readers {
+                if reader.partition() == partition {
+                    reader.has_disconnected();
+                } else {
+                    reader.disconnected();
+                }
+            }
         }
     }
 
@@ -352,7 +361,8 @@ where
                 continue;
             }
             let call_alarm = if is_late { call.overtime } else { call.deadline };
-            let alarms = self.readers.iter().filter_map(PartitionReader::alarm);
+            let is_connected = self.membership.member().is_some();
+            let alarms = self.readers.iter().filter_map(|reader| reader.alarm(is_connected));
             let due = alarms.chain(held_until).chain(self.membership.alarm()).chain([call_alarm]).min();
             if self.set_alarm(cx, due) {
                 continue;

@@ -208,7 +208,7 @@ impl Run {
         // One that was reached in an epoch that is over concerns its partition alone, as does one behind the end.
         let is_late = |partition: PartitionId, asked: Offset| {
             let is_late = |lane: &Lane| {
-                if asked > lane.next { asked <= lane.reached } else { lane.beyond }
+                if asked > lane.next { asked <= lane.reached } else { lane.beyond && asked != lane.committed }
             };
             self.lanes.get(&partition).is_some_and(is_late)
         };

@@ -1,5 +1,7 @@
 //! Committing: what a cursor means for each partition, and storing it.
 
+use std::collections::VecDeque;
+
 use serde::de::DeserializeOwned;
 
 use super::Consumer;
@@ -166,8 +168,11 @@ where
         };
         // The group may have gone back since: what it had committed then says nothing where this consumer knows better.
         let committed = match reader {
+            // It is not known, and to find out would not make this cursor any newer.
+            Some(reader) if reader.commit_in_doubt => None,
             Some(reader) => reader.committed(),
-            None => ended.committed,
+            // What was known when it went, which may be in a later epoch.
+            None => self.ended.get(&partition).and_then(VecDeque::back).and_then(|last| last.committed),
         };
         match ended.by {
             EndedBy::Truncation => Verdict::Late(CommitErrorKind::Superseded),
@@ -183,14 +188,12 @@ fn verdict_of(reader: &PartitionReader, next: Offset) -> Verdict {
     if next > reader.next() {
         return Verdict::MixedUp(CommitErrorKind::BeyondDelivered { asked: next, delivered: reader.next() });
     }
-    if reader.stands_beyond() {
-        // Reading will go on elsewhere: a group with this place would pass over what comes until then.
-        return Verdict::Late(CommitErrorKind::Superseded);
-    }
     match reader.committed() {
         // It is asked for first.
-        _ if reader.commit_in_doubt => Verdict::Store,
+        _ if reader.commit_in_doubt && !reader.stands_beyond() => Verdict::Store,
         Some(committed) if next == committed => Verdict::Nothing,
+        // Reading will go on elsewhere: a group with this place would pass over what comes until then.
+        _ if reader.stands_beyond() => Verdict::Late(CommitErrorKind::Superseded),
         // Back only on purpose: to where a seek went back, or to what was delivered since.
         Some(committed) if next < committed && !(reader.is_rewound() && reader.since() <= next) => {
             Verdict::Nothing

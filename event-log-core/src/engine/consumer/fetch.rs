@@ -9,6 +9,7 @@
 //!            └─► truncated ─► buffer drained ─► Resuming ───────────┘
 //! ```
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,6 +23,7 @@ use crate::engine::transport::{
     FetchRequest, FetchResponse, GroupMember, KnownEnd, Landmark, StoredMessage, Transport,
 };
 use crate::error::Error;
+use crate::event::EventId;
 use crate::limits;
 use crate::position::{Offset, PartitionId, Timestamp};
 use crate::record::Notice;
@@ -58,9 +60,11 @@ pub(super) struct Fetch {
     /// Offsets that the window of ids has to know before anything is delivered: a copy of what another consumer has had
     /// may be yet to come.
     unseen: Option<Range<u64>>,
-    /// How far back that goes in all, and how many records there were.
+    /// How far back that goes in all.
     looked_to: Range<u64>,
-    looked_at: u64,
+    /// What was seen there, oldest first: in ranges that are done, and in the one under way.
+    nearer: VecDeque<(EventId, Offset)>,
+    seen: VecDeque<(EventId, Offset)>,
     /// What was fetched, while the window gets to know what is before it.
     held: Option<FetchResponse>,
 }
@@ -109,8 +113,8 @@ pub(super) enum Step {
         records: Vec<StoredMessage>,
         missing: Option<Notice>,
     },
-    /// Records from before those that are to be delivered.
-    Seen(Vec<StoredMessage>),
+    /// Records from before those that are to be delivered, oldest first.
+    Seen(Vec<(EventId, Offset)>),
     /// The partition was truncated, and reading continues there.
     Truncated {
         resumed_at: Offset,
@@ -139,7 +143,8 @@ impl Fetch {
             truncated: None,
             unseen: None,
             looked_to: 0..0,
-            looked_at: 0,
+            nearer: VecDeque::new(),
+            seen: VecDeque::new(),
             held: None,
         }
     }
@@ -151,7 +156,9 @@ impl Fetch {
     /// The window has to see what is before `next`, as far back as it remembers.
     pub(super) fn look_back(&mut self, next: Offset) {
         let range = next.0.saturating_sub(WINDOW)..next.0;
-        (self.looked_to, self.looked_at) = (range.clone(), 0);
+        self.looked_to = range.clone();
+        self.nearer.clear();
+        self.seen.clear();
         self.unseen = Some(range);
     }
 
@@ -219,6 +226,14 @@ impl Fetch {
     pub(super) fn disconnected(&mut self) {
         (self.work, self.busy_since) = (Work::None, None);
         (self.retry_at, self.failures, self.look_again) = (None, 0, true);
+    }
+
+    /// The same, and it was this fetch that has lost the connection. If it was the last one too it is made again later: it may
+    /// be what loses it, and the others are fetched meanwhile.
+    pub(super) fn has_disconnected(&mut self) {
+        let (failures, retry_at) = (self.failures, self.retry_at);
+        self.disconnected();
+        (self.failures, self.retry_at) = (failures, retry_at.filter(|_| failures > 1));
     }
 
     /// Forgets what is known of where reading was.
@@ -416,18 +431,26 @@ impl Fetch {
             // Long records are not worth many fetches: the nearest are the likeliest to be copied.
             from = from.max(end.saturating_sub(answer.records.len() as u64));
         }
-        let mut seen = answer.records;
-        seen.retain(|record| record.offset.0 < end);
-        self.looked_at += seen.len() as u64;
-        self.unseen = if from < end { Some(from..end) } else { self.further_back(answer.low, bytes) };
-        Step::Seen(seen)
+        let seen = answer.records.into_iter().filter(|record| record.offset.0 < end);
+        self.seen.extend(seen.map(|record| (record.id, record.offset)));
+        // No more than the window remembers, and the nearest of them.
+        let surplus = (self.seen.len() + self.nearer.len()).saturating_sub(limits::DEDUP_WINDOW_RECORDS);
+        self.seen.drain(..surplus.min(self.seen.len()));
+        if from < end {
+            self.unseen = Some(from..end);
+            return Step::Seen(Vec::new());
+        }
+        self.seen.append(&mut self.nearer);
+        std::mem::swap(&mut self.seen, &mut self.nearer);
+        self.unseen = self.further_back(answer.low, bytes);
+        Step::Seen(if self.unseen.is_none() { self.nearer.drain(..).collect() } else { Vec::new() })
     }
 
     /// What is to be looked at before that, if gaps have left the window short: twice as far back, within bounds.
     fn further_back(&mut self, low: Option<Offset>, bytes: usize) -> Option<Range<u64>> {
         let Range { start, end } = self.looked_to;
         let (low, width) = (low.unwrap_or_default().0, end - start);
-        let is_enough = self.looked_at >= WINDOW || bytes > limits::FETCH_BYTES / 2;
+        let is_enough = self.nearer.len() >= limits::DEDUP_WINDOW_RECORDS || bytes > limits::FETCH_BYTES / 2;
         if is_enough || start <= low || width >= limits::LOOK_BACK_OFFSETS {
             return None;
         }

@@ -240,9 +240,9 @@ impl PartitionReader {
     }
 
     /// When something has to be done although no task has ended.
-    pub(super) fn alarm(&self) -> Option<Instant> {
+    pub(super) fn alarm(&self, is_connected: bool) -> Option<Instant> {
         let letter = if let Hold::Retry { at } = self.hold { Some(at) } else { None };
-        letter.into_iter().chain(self.fetch.retry_at()).min()
+        letter.into_iter().chain(self.fetch.retry_at().filter(|_| is_connected)).min()
     }
 
     /// One fetch is due, although nothing is known to be there.
@@ -253,6 +253,11 @@ impl PartitionReader {
     /// The member was lost: what it was asked is not answered any more.
     pub(super) fn disconnected(&mut self) {
         self.fetch.disconnected();
+    }
+
+    /// The same, because of what this reader has asked.
+    pub(super) fn has_disconnected(&mut self) {
+        self.fetch.has_disconnected();
     }
 
     /// Fetches what is missing of `wanted` records, and what a reader that is behind will want next.
@@ -285,8 +290,8 @@ impl PartitionReader {
                     self.pass_gap();
                 }
                 Step::Seen(records) => {
-                    for record in records {
-                        self.window.first_copy(record.id, record.offset);
+                    for (id, offset) in records {
+                        self.window.first_copy(id, offset);
                     }
                 }
                 Step::Truncated { resumed_at, committed } => {
@@ -361,7 +366,8 @@ impl PartitionReader {
 
     /// What to remember of the epoch that is about to end.
     pub(super) const fn ended(&self, by: EndedBy) -> EndedEpoch {
-        EndedEpoch { epoch: self.epoch, by, reached: self.next, committed: self.committed }
+        let committed = if self.commit_in_doubt { None } else { self.committed };
+        EndedEpoch { epoch: self.epoch, by, reached: self.next, committed }
     }
 
     /// Whether it was sent to where the partition has nothing, which the next poll will report.

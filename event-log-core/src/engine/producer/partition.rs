@@ -1,6 +1,6 @@
 //! Everything of one partition that is accepted and not resolved, and what is known of the partition itself.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -244,7 +244,10 @@ impl<E> PartitionQueue<E> {
     /// What has to be read back, if the first request may have arrived.
     pub(super) fn unresolved(&self, partition: PartitionId) -> Option<Unresolved> {
         let request = self.resend.front().filter(|request| request.may_have_arrived)?;
-        let (ids, events): (HashSet<_>, _) = (request.ids().collect(), request.len());
+        let (mut ids, events) = (HashMap::new(), request.len());
+        for id in request.ids() {
+            *ids.entry(id).or_default() += 1;
+        }
         // A request is only sent after a first connection has filled this in.
         let from = self.unconfirmed_from.unwrap_or(Offset::ZERO);
         Some(Unresolved { partition, ids, events, from, acknowledged: self.acknowledged })
@@ -302,7 +305,9 @@ impl<E> PartitionQueue<E> {
         }
         if let Some(first) = self.resend.front() {
             // What may have arrived is read back from where it may be; what is certain not to be there is sent behind this.
-            if !first.may_have_arrived && self.unconfirmed_from.is_none_or(|from| high < from) {
+            let is_certain = !self.resend.iter().any(Request::may_be_under_way);
+            let is_news = self.unconfirmed_from.is_none_or(|from| high < from || is_certain && from < high);
+            if !first.may_have_arrived && is_news {
                 (self.unconfirmed_from, self.acknowledged) = (Some(high), None);
             }
             return;

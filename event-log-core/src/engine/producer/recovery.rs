@@ -7,7 +7,7 @@
 //! Each partition is read back for itself, a fetch at a time, while the others are sent to: one that cannot be read keeps
 //! none of them away.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ use crate::watermark::{PartitionWatermarks, Watermarks};
 /// A request that may have arrived.
 pub(super) struct Unresolved {
     pub(super) partition: PartitionId,
-    pub(super) ids: HashSet<EventId>,
-    /// How many events it has: two of them may have one id.
+    /// The ids of its events, and how many of them have each.
+    pub(super) ids: HashMap<EventId, usize>,
     pub(super) events: usize,
     /// Everything of it is at this offset or behind it.
     pub(super) from: Offset,
@@ -50,6 +50,8 @@ struct Reading {
     offsets: Range<Offset>,
     /// What the partition retained when the connection was new.
     low: Offset,
+    /// Which incarnation of the partition has answered.
+    incarnation: Option<u64>,
     /// It is to be seen first whether this is still there.
     landmark: Option<Landmark>,
     seen: ReadBack,
@@ -75,6 +77,7 @@ impl Reading {
         let mut reading = Self {
             offsets: unresolved.from..marks.high,
             low: marks.low,
+            incarnation: None,
             landmark: unresolved.acknowledged,
             seen: ReadBack { found: HashMap::new(), incomplete: false, truncated_to: None },
             found: 0,
@@ -133,7 +136,9 @@ impl Reading {
     }
 
     fn answered(&mut self, answer: &FetchResponse, now: Instant) {
-        (self.failures, self.failing_since) = (0, None);
+        if self.note_truncation(answer) {
+            return;
+        }
         let asked = self.landmark.map_or(self.offsets.start, |landmark| landmark.offset);
         let read_to =
             answer.records.last().map(|last| last.offset.next()).max(answer.scanned_to).max(answer.low);
@@ -148,17 +153,34 @@ impl Reading {
             }
             return;
         }
-        self.empty = 0;
-        match self.landmark.take() {
-            Some(landmark) => {
-                // Nothing there is no sign of it: retention may have been there first.
-                let first = answer.records.first().filter(|record| record.offset == landmark.offset);
-                if answer.truncated || first.is_some_and(|record| record.id != landmark.id) {
-                    self.is_truncated();
-                }
-            }
-            None => self.scanned(answer),
+        (self.empty, self.failures, self.failing_since) = (0, 0, None);
+        // Nothing at a landmark is no sign of another log: retention may have been there first.
+        if self.landmark.take().is_none() {
+            self.scanned(answer);
         }
+    }
+
+    /// Whether the partition is another than the one that the request was sent to, or has lost its tail. It may be so since the
+    /// connection was made.
+    fn note_truncation(&mut self, answer: &FetchResponse) -> bool {
+        let known = self.incarnation;
+        self.incarnation = answer.incarnation.or(known);
+        let begins_again = known.is_some() && known != self.incarnation;
+        let has_another = self.landmark.is_some_and(|landmark| {
+            let there = answer.records.first().filter(|record| record.offset == landmark.offset);
+            there.is_some_and(|record| record.id != landmark.id)
+        });
+        let first = self.landmark.map_or(self.offsets.start, |landmark| landmark.offset.next());
+        let ends_before = answer.high.is_some_and(|high| high < first);
+        if answer.truncated || begins_again || has_another || ends_before {
+            self.low = answer.low.unwrap_or_default();
+            self.offsets.end = answer.high.unwrap_or(self.offsets.end);
+            self.is_truncated();
+            return true;
+        }
+        // It ends there now, and not where it did when the connection was made.
+        self.offsets.end = answer.high.map_or(self.offsets.end, |high| self.offsets.end.min(high));
+        false
     }
 
     fn scanned(&mut self, answer: &FetchResponse) {
@@ -168,9 +190,11 @@ impl Reading {
         }
         let (ids, end) = (&self.unresolved.ids, self.offsets.end);
         for record in answer.records.iter().take_while(|record| record.offset < end) {
-            if ids.contains(&record.id) {
-                // The first copies are ours in the order of the request; the first is the one that consumers deliver.
-                self.seen.found.entry(record.id).or_default().push_back(record.offset);
+            let Some(&count) = ids.get(&record.id) else { continue };
+            let found = self.seen.found.entry(record.id).or_default();
+            // The first copies are ours in the order of the request; the first is the one that consumers deliver.
+            if found.len() < count {
+                found.push_back(record.offset);
                 self.found += 1;
             }
         }
@@ -218,7 +242,9 @@ impl Readings {
             let is_same = |reading: &Reading| {
                 let before = &reading.unresolved;
                 // Some of them may have expired meanwhile.
-                before.partition == one.partition && before.from == one.from && one.ids.is_subset(&before.ids)
+                before.partition == one.partition
+                    && before.from == one.from
+                    && one.ids.keys().all(|id| before.ids.contains_key(id))
             };
             let reading = match known.iter().position(is_same) {
                 Some(at) => known.swap_remove(at).resumed(marks),

@@ -36,6 +36,11 @@ impl<E> Request<E> {
         self.entries.first().map(|entry| entry.sequence)
     }
 
+    /// Whether an earlier request with one of its events may still arrive.
+    pub(super) fn may_be_under_way(&self) -> bool {
+        self.entries.iter().any(|entry| entry.may_be_under_way)
+    }
+
     pub(super) fn ids(&self) -> impl Iterator<Item = EventId> {
         self.entries.iter().map(|entry| entry.id)
     }

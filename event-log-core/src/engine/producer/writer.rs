@@ -197,6 +197,8 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 },
                 () = self.shared.work(), if connections.has_idle() || connections.may_widen() => {}
                 () = sleep_until(reading_due) => {}
+                // What was read back for may have expired.
+                () = self.shared.finished(), if sending.is_empty() => {}
                 changed = connections.changed() => if let Err(error) = changed {
                     break error;
                 },

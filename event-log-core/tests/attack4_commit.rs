@@ -1,4 +1,5 @@
 //! Attempts to have a commit say what is not so: places in doubt, and cursors of epochs that have ended.
+#![cfg(feature = "engine")]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod attack_reading_ahead;

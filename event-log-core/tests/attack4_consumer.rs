@@ -1,5 +1,6 @@
 //! c15: "What happens to one partition (a fault, ...) neither hides nor delays the others": the server closes the connection
 //! whenever one partition is fetched.
+#![cfg(feature = "engine")]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod attack4_ahead;

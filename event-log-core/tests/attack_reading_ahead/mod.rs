@@ -36,6 +36,8 @@ pub(crate) struct Part {
     /// What a fetch takes.
     pub(crate) fetch_takes: Duration,
     pub(crate) fetch_fails: bool,
+    /// A fetch has the server close the connection.
+    pub(crate) fetch_loses: bool,
     pub(crate) place_fails: bool,
     /// When the records were appended, by offset, in real time of the test.
     pub(crate) since: VecDeque<Instant>,
@@ -226,12 +228,17 @@ pub(crate) struct Member {
     id: u64,
     link: u64,
     left: AtomicBool,
+    dead: AtomicBool,
 }
 
 impl Member {
     fn check(&self) -> Result<(), Error> {
         let state = self.server.0.lock();
-        if state.up && state.link == self.link { Ok(()) } else { Err(Error::Unavailable(None)) }
+        if state.up && state.link == self.link && !self.dead.load(Relaxed) {
+            Ok(())
+        } else {
+            Err(Error::Unavailable(None))
+        }
     }
 
     fn go(&self) {
@@ -321,7 +328,13 @@ impl Transport for Reach {
         state.rebalance();
         let link = state.link;
         drop(state);
-        Ok(Member { server: Arc::clone(&self.0), id, link, left: AtomicBool::new(false) })
+        Ok(Member {
+            server: Arc::clone(&self.0),
+            id,
+            link,
+            left: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
+        })
     }
 
     async fn watermarks(&self) -> Result<Watermarks, Error> {
@@ -383,6 +396,9 @@ impl GroupMember for Member {
         self.server.called("fetch");
         let nth = request.partition.0 as usize;
         self.server.takes(|state| state.parts[nth].fetch_takes).await;
+        if self.server.0.lock().parts[nth].fetch_loses {
+            self.dead.store(true, Relaxed);
+        }
         self.check()?;
         if self.server.goes_wrong(25) {
             return Err(fault());
@@ -442,7 +458,10 @@ impl GroupMember for Member {
                     part.high != end.end.0 || end.incarnation.is_some_and(|known| known != part.incarnation)
                 });
                 let mut news: Vec<_> = news.map(|end| end.partition).collect();
-                let is_other = known != Some(state.generation) || !state.up || state.link != self.link;
+                let is_other = self.dead.load(Relaxed)
+                    || known != Some(state.generation)
+                    || !state.up
+                    || state.link != self.link;
                 let rumours = std::mem::take(&mut state.rumours);
                 news.extend(rumours.into_iter().filter(|one| ends.iter().any(|end| end.partition == *one)));
                 if !news.is_empty() || is_other || Instant::now() >= deadline {

@@ -97,6 +97,19 @@ impl Server {
         log
     }
 
+    /// Something that cannot be decoded.
+    pub(crate) fn poison(&self, partition: usize) {
+        let mut partitions = self.partitions.lock();
+        let records = &mut partitions[partition];
+        let offset = records.len() as u64;
+        records.push(StoredMessage {
+            offset: Offset(offset),
+            id: event_log_core::EventId::from_u128((8 << 76) | u128::from(offset)),
+            timestamp: Timestamp(offset),
+            headers: event_log_core::Headers::new(),
+            payload: bytes::Bytes::from_static(b"garbage"),
+        });
+    }
     /// As an operator does who deletes the group while it has no member.
     pub(crate) fn forget_group(&self) {
         *self.places.lock() = [None; PARTITIONS as usize];

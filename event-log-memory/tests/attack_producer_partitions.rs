@@ -1,14 +1,18 @@
-//! New attempts to break the producing side: a handle that is busy with one partition, on the log in memory.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+//! One partition that is busy, or that cannot be read back, beside others; and one that begins again meanwhile.
 
-use std::time::Duration;
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use event_log_core::{EventLog as _, EventLogExt as _, Partitionable, ProducerConfig, partition_of};
+use event_log_core::{
+    EventLog as _, EventLogExt as _, PartitionId, Partitionable, ProducerConfig, RawCodec, RawEvent,
+    partition_of,
+};
 use event_log_memory::{Faults, MemoryBroker, MemoryLog, Retention};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
+
 const HOUR: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,4 +115,54 @@ async fn a11_append_all_draws_nothing_after_an_event_has_failed() {
         error.appended,
         error.failures.len()
     );
+}
+
+const MINUTES: Duration = Duration::from_secs(300);
+
+fn event(text: &str) -> RawEvent {
+    RawEvent::new("k".to_owned(), text.to_owned())
+}
+
+/// a4: "no ticket stays pending for ever". The topic is purged while a request is read back; `acked` events before.
+async fn begins_again(acked: usize, lose_request: bool) {
+    let broker = MemoryBroker::new();
+    let log = event_log_memory::builder().codec(RawCodec).broker(&broker).partitions(1).open().await.unwrap();
+    let faults = broker.faults("events").unwrap();
+    for n in 0..acked {
+        log.append_acked(event(&format!("before {n}"))).await.unwrap();
+    }
+    if lose_request {
+        faults.lose_requests(1);
+    } else {
+        faults.lose_replies(1);
+    }
+    faults.fail_fetches(PartitionId(0), 1);
+    let ticket = log.submit(event("lost")).unwrap();
+    sleep(Duration::from_millis(10)).await;
+    // Others append, so that there is something to read back.
+    faults.append_foreign(PartitionId(0), "another").unwrap();
+    while log.state().current().reconnects == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // The first fetch has failed, and is made again.
+    faults.begin_again();
+    let outcome = timeout(MINUTES, ticket).await;
+    assert!(outcome.is_ok(), "pending after five minutes: {:?}", log.state().current());
+    let next = timeout(MINUTES, log.append_acked(event("next"))).await;
+    assert!(next.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a4_a_reply_is_lost_and_the_log_begins_again_while_it_is_read_back() {
+    begins_again(5, false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a4_a_request_is_lost_and_the_log_begins_again_while_it_is_read_back() {
+    begins_again(5, true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a4_nothing_was_acknowledged_and_the_log_begins_again_while_it_is_read_back() {
+    begins_again(0, false).await;
 }

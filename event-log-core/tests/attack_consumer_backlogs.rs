@@ -3,15 +3,15 @@
 #![cfg(feature = "engine")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-mod attack_consumed;
+mod scripted;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use attack_consumed::{Server, event};
 use event_log_core::{
     ConsumerOptions, Error, EventConsumer as _, EventLog as _, EventLogExt as _, PartitionId, PoisonPolicy,
 };
+use scripted::{Server, event};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,15 +1,15 @@
-//! Attempts to have a commit say what is not so: places in doubt, and cursors of epochs that have ended.
+//! What a commit says, and what is so: places in doubt, and cursors of epochs that have ended.
+
 #![cfg(feature = "engine")]
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod attack_reading_ahead;
-
-use std::sync::Arc;
 
 use attack_reading_ahead::{SECOND, Server};
 use event_log_core::{
     Cursor, EventConsumer, EventLogExt as _, Offset, PartitionId, Position, RawEvent, SeekPosition,
 };
+use std::sync::Arc;
 
 const P: PartitionId = PartitionId(0);
 

@@ -1,4 +1,4 @@
-//! Attack: what `Ok` of a commit means after the group's place has moved back on purpose.
+//! What a commit says, and where the group stands: epochs that have ended, places behind the end.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -7,7 +7,7 @@ mod matrix;
 use event_log_core::{
     EventConsumer as _, EventLog as _, EventLogExt as _, Offset, PartitionId, Position, SeekPosition,
 };
-use matrix::{SECOND, append, open};
+use matrix::{SECOND, append, open, read_all};
 
 fn at(partition: u32, offset: u64) -> SeekPosition {
     SeekPosition::Position(Position::new(PartitionId(partition), Offset(offset)))
@@ -111,4 +111,27 @@ async fn c13_a_revoked_cursor_when_the_partition_is_away() {
     let committed = first.commit(early.cursor()).await;
     let place = log.lag("g").await.unwrap().get(PartitionId(1)).unwrap().committed;
     println!("away: {committed:?}, {place:?}");
+}
+
+/// c14: "a seek, a start or a cursor beyond the high watermark is an error, or a notice that says where reading goes on".
+#[tokio::test(start_paused = true)]
+async fn c14_a_place_beyond_the_end_that_is_committed_is_an_error_or_a_notice() {
+    let (log, _, _) = open().await;
+    append(&log, 0, 0..10).await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    // An offset that the application has kept, from a log that was purged since.
+    consumer.seek(SeekPosition::Position(Position::new(PartitionId(0), Offset(99)))).await.unwrap();
+    let at = consumer.position().clone();
+    let committed = consumer.commit(&at).await;
+    drop(consumer);
+    let place = log.lag("g").await.unwrap().get(PartitionId(0)).unwrap().committed;
+    append(&log, 0, 10..200).await;
+    let mut next = log.consumer("g").await.unwrap();
+    let (numbers, notices) = read_all(&mut next).await;
+    assert!(
+        committed.is_err() || !notices.is_empty() || numbers.first() == Some(&0),
+        "{committed:?}, the place is {place:?}; the first is {:?}, and the notices are {notices:?}",
+        numbers.first()
+    );
+    let _ = SECOND;
 }

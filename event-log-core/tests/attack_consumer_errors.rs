@@ -3,8 +3,8 @@
 #![cfg(feature = "engine")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-mod attack_consumed;
 mod attack_reading_ahead;
+mod scripted;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -32,7 +32,7 @@ async fn l2_a_commit_that_was_stored_when_the_connection_was_lost_may_have_taken
 /// "`Error::Closed`: The log has been closed."
 #[tokio::test(start_paused = true)]
 async fn l2_a_commit_that_is_refused_does_not_say_that_the_log_is_closed() {
-    let server = Arc::new(attack_consumed::Server::default());
+    let server = Arc::new(scripted::Server::default());
     let log = server.with_events(10).await;
     let mut consumer = log.consumer("g").await.unwrap();
     let mut seen = 0;

@@ -5,7 +5,8 @@
 
 mod attack_reading_ahead;
 
-use attack_reading_ahead::{SECOND, Server};
+use attack_reading_ahead::{Reach, SECOND, Server};
+use event_log_core::engine::TransportLog;
 use event_log_core::{
     Cursor, EventConsumer, EventLogExt as _, Offset, PartitionId, Position, RawEvent, SeekPosition,
 };
@@ -32,15 +33,30 @@ fn to(offset: u64) -> SeekPosition {
     SeekPosition::Position(Position::new(P, Offset(offset)))
 }
 
-/// c13, `commit`: "`Ok` means that each is stored, or that the group is farther already". The group went back on purpose, in
-/// a commit whose answer was lost.
-#[tokio::test(start_paused = true)]
-async fn c13_ok_of_an_old_cursor_after_a_commit_back_that_is_in_doubt() {
+/// `Ok` means that the place is stored, or that the group is farther already.
+async fn commit_is_true(consumer: &mut dyn EventConsumer<RawEvent>, server: &Arc<Server>, cursor: &Cursor) {
+    let committed = consumer.commit(cursor).await;
+    let stands = place(server);
+    assert!(
+        committed.is_err() || stands >= cursor.get(P),
+        "{committed:?} of {cursor}, and the group stands at {stands:?}"
+    );
+}
+
+async fn twenty_records() -> (Arc<Server>, TransportLog<RawEvent, Reach>) {
     let server = Server::new(1);
     for number in 1..=20 {
         server.append(0, number);
     }
     let log = server.open().await;
+    (server, log)
+}
+
+/// c13, `commit`: "`Ok` means that each is stored, or that the group is farther already". The group went back on purpose, in
+/// a commit whose answer was lost.
+#[tokio::test(start_paused = true)]
+async fn c13_ok_of_an_old_cursor_after_a_commit_back_that_is_in_doubt() {
+    let (server, log) = twenty_records().await;
     let mut consumer = log.consumer("g").await.unwrap();
     let eight = read(&mut *consumer, 8).await;
     let ten = read(&mut *consumer, 2).await;
@@ -51,22 +67,13 @@ async fn c13_ok_of_an_old_cursor_after_a_commit_back_that_is_in_doubt() {
     let doubtful = consumer.commit(&five).await;
     assert!(doubtful.is_err());
     assert_eq!(place(&server), Some(Offset(5)));
-    let committed = consumer.commit(&eight).await;
-    let stands = place(&server);
-    assert!(
-        committed.is_err() || stands >= Some(Offset(8)),
-        "{committed:?}, and the group stands at {stands:?}"
-    );
+    commit_is_true(&mut *consumer, &server, &eight).await;
 }
 
 /// The same with a commit that is dropped after it was stored.
 #[tokio::test(start_paused = true)]
 async fn c13_ok_of_an_old_cursor_after_a_commit_back_that_was_dropped() {
-    let server = Server::new(1);
-    for number in 1..=20 {
-        server.append(0, number);
-    }
-    let log = server.open().await;
+    let (server, log) = twenty_records().await;
     let mut consumer = log.consumer("g").await.unwrap();
     let ten = read(&mut *consumer, 10).await;
     consumer.commit(&ten).await.unwrap();
@@ -75,12 +82,7 @@ async fn c13_ok_of_an_old_cursor_after_a_commit_back_that_was_dropped() {
     server.change(|state| state.commit_reply_lost = true);
     let _ = consumer.commit(&five).await;
     assert_eq!(place(&server), Some(Offset(5)));
-    let committed = consumer.commit(&ten).await;
-    let stands = place(&server);
-    assert!(
-        committed.is_err() || stands >= Some(Offset(10)),
-        "{committed:?}, and the group stands at {stands:?}"
-    );
+    commit_is_true(&mut *consumer, &server, &ten).await;
 }
 
 /// The partition begins again, which the consumer has fetched and not been told of, and it seeks.
@@ -111,12 +113,7 @@ async fn begun_again(seek: SeekPosition) {
     let _ = read(&mut *consumer, 1).await;
     consumer.seek(seek).await.unwrap();
     for cursor in [&eight, &ten] {
-        let committed = consumer.commit(cursor).await;
-        let stands = place(&server);
-        assert!(
-            committed.is_err() || stands >= cursor.get(P),
-            "{committed:?} of {cursor}, and the group stands at {stands:?}"
-        );
+        commit_is_true(&mut *consumer, &server, cursor).await;
     }
 }
 
@@ -138,11 +135,7 @@ async fn c13_ok_of_a_cursor_from_before_a_truncation_and_a_seek_to_the_end() {
 /// c4: "committing again ... changes nothing": while the consumer stands beyond the end.
 #[tokio::test(start_paused = true)]
 async fn c4_committing_again_while_the_consumer_stands_beyond_the_end() {
-    let server = Server::new(1);
-    for number in 1..=20 {
-        server.append(0, number);
-    }
-    let log = server.open().await;
+    let (_, log) = twenty_records().await;
     let mut consumer = log.consumer("g").await.unwrap();
     let ten = read(&mut *consumer, 10).await;
     consumer.commit(&ten).await.unwrap();
@@ -157,11 +150,7 @@ async fn c4_committing_again_while_the_consumer_stands_beyond_the_end() {
 /// stored, nor is a later place.
 #[tokio::test(start_paused = true)]
 async fn c13_ok_of_an_old_cursor_of_a_partition_that_went_away_with_a_commit_back_in_doubt() {
-    let server = Server::new(1);
-    for number in 1..=20 {
-        server.append(0, number);
-    }
-    let log = server.open().await;
+    let (server, log) = twenty_records().await;
     let mut consumer = log.consumer("g").await.unwrap();
     let eight = read(&mut *consumer, 8).await;
     let ten = read(&mut *consumer, 2).await;
@@ -175,11 +164,6 @@ async fn c13_ok_of_an_old_cursor_of_a_partition_that_went_away_with_a_commit_bac
     let batch = consumer.poll(10, SECOND).await.unwrap();
     assert!(batch.is_empty() && !batch.notices.is_empty(), "{:?}", batch.notices);
     for cursor in [&eight, &ten] {
-        let committed = consumer.commit(cursor).await;
-        let stands = place(&server);
-        assert!(
-            committed.is_err() || stands >= cursor.get(P),
-            "{committed:?} of {cursor}, and the group stands at {stands:?}"
-        );
+        commit_is_true(&mut *consumer, &server, cursor).await;
     }
 }

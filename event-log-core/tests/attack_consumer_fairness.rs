@@ -163,15 +163,9 @@ async fn check(loses: usize, loses_after: u64, takes: u64) {
         polls += 1;
         match consumer.poll(100, SECOND).await {
             Ok(batch) => {
-                if polls < 6 {
-                    println!("{:?} {} {:?}", start.elapsed(), batch.len(), batch.notices);
-                }
                 got += batch.len();
             }
-            Err(error) => {
-                if polls < 6 {
-                    println!("{:?} {error:?}", start.elapsed());
-                }
+            Err(_) => {
                 errors += 1;
             }
         }

@@ -7,8 +7,8 @@ mod attack_reading_ahead;
 
 use attack_reading_ahead::{MS, SECOND, Server};
 use event_log_core::{
-    ConsumerOptions, EventConsumer as _, EventLog as _, Notice, Offset, PartitionId, Position,
-    RawEvent, SeekPosition, Timestamp, limits,
+    ConsumerOptions, EventConsumer, EventLog as _, Notice, Offset, PartitionId, Position, RawEvent,
+    SeekPosition, Timestamp, limits,
 };
 use std::sync::Arc;
 

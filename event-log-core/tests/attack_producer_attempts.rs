@@ -104,7 +104,7 @@ async fn a19_however_often_a_log_is_closed_there_is_no_storm_of_attempts() {
     assert!(made <= 12, "{made} attempts in a second");
 }
 
-/// A log that is lost while somebody waits in `flush` is looked for at once, as if `flush` had been called then.
+/// A log that is lost while a caller waits in `flush` is looked for at once, as if `flush` had been called then.
 #[tokio::test(start_paused = true)]
 async fn a19_a_flush_that_waits_when_the_connection_is_lost_has_an_attempt_made_at_once() {
     let server = Server::new(true, 1);

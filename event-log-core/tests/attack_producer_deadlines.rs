@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// "`close`: With what could not be sent. Each event comes back exactly once".
 #[tokio::test(start_paused = true)]
-async fn l3_an_event_that_is_refused_while_closing_and_whose_ticket_nobody_holds_comes_back() {
+async fn l3_an_event_that_is_refused_while_closing_and_without_a_ticket_comes_back() {
     let server = Server::new(true, 1);
     let log = server.open(ProducerConfig::default()).await;
     server.fate(0, Fate::Confirmed(1_000));
@@ -28,7 +28,7 @@ async fn l3_an_event_that_is_refused_while_closing_and_whose_ticket_nobody_holds
 
 /// The same for one whose outcome is unknown.
 #[tokio::test(start_paused = true)]
-async fn l3_an_event_that_is_unknown_while_closing_and_whose_ticket_nobody_holds_comes_back() {
+async fn l3_an_event_that_is_unknown_while_closing_and_without_a_ticket_comes_back() {
     let server = Server::new(true, 1);
     let log = server.open(ProducerConfig::default()).await;
     for number in 0..5 {

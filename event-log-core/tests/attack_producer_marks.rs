@@ -161,7 +161,7 @@ async fn a17_retention_makes_no_outcome_unknown_after_a_late_answer() {
     }
     sleep(4 * SECOND).await;
     server.state.lock().watermarks_take = Duration::ZERO;
-    // Nobody else has appended, and what was acknowledged last is still there.
+    // No other producer has appended, and what was acknowledged last is still there.
     server.trim(0, last.unwrap().0);
     server.fate(0, Fate::Lost);
     let outcome = timeout(HOUR, log.append_acked(event(0, 10))).await.unwrap();

@@ -32,12 +32,10 @@ async fn c10_catching_up_ends_although_a_truncated_partition_went_and_came_back(
             drop(other.take());
             faults.stall_fetches(false);
             let item = first.await;
-            println!("{item:?}");
             if let Some(batch) = item {
                 numbers.extend(batch.unwrap().into_events().map(|event| event.number));
             }
             while let Some(batch) = stream.next().await {
-                println!("{batch:?}");
                 numbers.extend(batch.unwrap().into_events().map(|event| event.number));
             }
         })
@@ -52,7 +50,7 @@ async fn c10_catching_up_ends_although_a_truncated_partition_went_and_came_back(
 
 /// The same in a log of one partition, whose consumer was cut off while another one had it.
 #[tokio::test(start_paused = true)]
-async fn c10_catching_up_ends_although_the_truncated_partition_was_somebody_elses_meanwhile() {
+async fn c10_catching_up_ends_although_the_truncated_partition_was_another_members_meanwhile() {
     let broker = event_log_memory::MemoryBroker::new();
     let log = event_log_memory::builder().broker(&broker).partitions(1).open().await.unwrap();
     let faults = broker.faults("events").unwrap();
@@ -84,7 +82,7 @@ async fn c10_catching_up_ends_although_the_truncated_partition_was_somebody_else
     assert!(caught_up.is_ok(), "still catching up after an hour, with {numbers:?}, at {at}");
 }
 
-/// The same with nobody else: the server is started again, after which nobody knows who had a partition.
+/// The same without another member: the server is started again, and has forgotten which member had a partition.
 #[tokio::test(start_paused = true)]
 async fn c10_catching_up_with_a_truncated_log_ends_through_a_restart_of_the_server() {
     let (log, faults, _) = open().await;

@@ -24,7 +24,7 @@ fn with_id(id: u128) -> RawEvent {
     event
 }
 
-/// a8 and DESIGN.md: "Whoever takes a partition over reads so many records back [2,048] before it delivers anything". The copy is
+/// a8 and DESIGN.md: a consumer that takes a partition over reads back 2,048 records before it delivers anything. The copy is
 /// two records behind the first.
 #[tokio::test(start_paused = true)]
 async fn a8_a_second_copy_behind_a_handover_and_a_gap_is_dropped() {

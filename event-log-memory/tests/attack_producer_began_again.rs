@@ -4,16 +4,9 @@
 
 mod attack_producing;
 
-use attack_producing::{HOUR, Numbered, SECOND, begin, config, cut, open};
-use event_log_core::{
-    EventLog as _, EventLogExt as _, Overflow, PartitionId, Partitionable, ProducerConfig, RawCodec,
-    RawEvent, SubmitErrorKind, limits, partition_of,
-};
-use event_log_memory::{Faults, MemoryBroker, MemoryLog, Retention};
-use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use attack_producing::{HOUR, Numbered};
+use event_log_core::{EventLog as _, EventLogExt as _};
+use event_log_memory::{MemoryBroker, MemoryLog, Retention};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 

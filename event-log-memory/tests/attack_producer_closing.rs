@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 /// `close`: "Errors: With what could not be sent. Each event comes back exactly once: in its ticket's error when somebody
 /// holds the ticket, else here."
 #[tokio::test(start_paused = true)]
-async fn l3_an_event_that_expires_while_closing_and_whose_ticket_nobody_holds_comes_back() {
+async fn l3_an_event_that_expires_while_closing_and_without_a_ticket_comes_back() {
     let (log, faults, broker) = open(config(|config| config.expiry = Some(SECOND))).await;
     cut(&log, &faults).await;
     drop(log.submit(Numbered(1)).unwrap());
@@ -143,7 +143,7 @@ async fn l3_what_a_close_that_was_dropped_gives_up_is_warned_about() {
     let before = count.load(SeqCst);
     drop(log);
     sleep(SECOND).await;
-    assert!(count.load(SeqCst) > before, "ten events are given up, and nobody is told");
+    assert!(count.load(SeqCst) > before, "ten events are given up, and nothing is reported");
 }
 
 /// The control: dropped without `close`.

@@ -33,7 +33,7 @@ impl Drop for Panics {
     }
 }
 
-/// Two events are given up with their log: nobody holds their tickets.
+/// Two events are given up with their log; their tickets were dropped.
 fn given_up(count: u64, close: bool) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let broker = MemoryBroker::new();

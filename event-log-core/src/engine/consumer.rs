@@ -197,7 +197,7 @@ where
     fn drive_membership(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Error> {
         while let Some(change) = self.membership.step(cx, now) {
             match change {
-                Change::Lost => self.disconnected(),
+                Change::Lost => self.disconnected(None),
                 Change::Assigned(assignments) => self.assigned(assignments),
                 Change::Placed { places, faults, started } => {
                     self.notices.started(started);
@@ -212,9 +212,12 @@ where
         Ok(())
     }
 
-    fn disconnected(&mut self) {
+    /// The connection is lost, because of what the reader of a partition has asked, if that is known.
+    fn disconnected(&mut self, because_of: Option<PartitionId>) {
         self.waiting = None;
-        self.readers.iter_mut().for_each(PartitionReader::disconnected);
+        for reader in &mut self.readers {
+            reader.disconnected(because_of == Some(reader.partition()));
+        }
     }
 
     /// Gives up what is not this member's any more, and has the rest placed that it does not read yet.
@@ -304,14 +307,7 @@ where
         }
         if let Some((partition, error)) = lost {
             self.membership.disconnect(error, now);
-            self.waiting = None;
-            for reader in &mut self.readers {
-                if reader.partition() == partition {
-                    reader.has_disconnected();
-                } else {
-                    reader.disconnected();
-                }
-            }
+            self.disconnected(Some(partition));
         }
     }
 
@@ -319,16 +315,11 @@ where
         for _ in 0..ROUNDS {
             let now = Instant::now();
             let is_late = now >= call.deadline;
-            if self.waiting.is_some() && self.poll_news(cx, call, is_late) {
-                continue;
-            }
             self.drive_membership(cx, now)?;
             self.drive_readers(cx, call.max_count, now);
             // Where there is always something to deliver, and nothing is waited for, the others are asked for all the same.
-            if self.reads_ahead
-                && self.readers.iter().any(PartitionReader::has_more)
-                && self.poll_news(cx, call, is_late)
-            {
+            let asks_beside = self.reads_ahead && self.readers.iter().any(PartitionReader::has_more);
+            if (self.waiting.is_some() || asks_beside) && self.poll_news(cx, call, is_late) {
                 continue;
             }
             let held_until = self.held_until(now);

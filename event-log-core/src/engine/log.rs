@@ -284,7 +284,7 @@ where
             Admission::Queued { .. } | Admission::Waiting { .. } => Ok(ticket),
             Admission::Rejected(entries, reason) => match entries.into_iter().find_map(Entry::into_event) {
                 Some(event) => {
-                    inner.encoder.turned_away(&event);
+                    inner.encoder.give_turn_back(&event);
                     Err(SubmitError { event, kind: reason })
                 }
                 None => Ok(ticket),

@@ -18,6 +18,7 @@
 //! commit ──────┴ GroupMember::store ◄──────────────────────────── batch.cursor() ◄─┘
 //! ```
 
+mod backoff;
 mod clock;
 mod consumer;
 mod log;

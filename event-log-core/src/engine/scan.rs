@@ -10,8 +10,8 @@ use crate::position::{Offset, PartitionId};
 
 /// How often an empty answer from below the high watermark is asked again, and how long to wait in between. An empty answer
 /// is no proof of the end; a second of them is a fault.
-const EMPTY_ANSWERS: usize = 100;
-const EMPTY_ANSWER_WAIT: Duration = Duration::from_millis(10);
+pub(super) const EMPTY_ANSWERS: u32 = 100;
+pub(super) const EMPTY_ANSWER_WAIT: Duration = Duration::from_millis(10);
 
 /// What to read.
 pub(super) struct Scan {

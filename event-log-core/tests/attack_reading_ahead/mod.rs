@@ -482,9 +482,9 @@ impl GroupMember for Member {
 /// A log to which nothing can be appended: every request is lost before it arrives.
 pub(crate) struct Away(pub(crate) Arc<Server>);
 
-pub(crate) struct Nobody;
+pub(crate) struct NoProducer;
 
-impl ProducerConnection for Nobody {
+impl ProducerConnection for NoProducer {
     async fn send(&mut self, _: PartitionId, _: &[Message]) -> Result<Option<Offset>, SendError> {
         Err(SendError::Lost { error: Error::Unavailable(None), may_have_taken_effect: false })
     }
@@ -499,15 +499,15 @@ impl ProducerConnection for Nobody {
 }
 
 impl Transport for Away {
-    type Producer = Nobody;
+    type Producer = NoProducer;
     type Member = Member;
 
     fn properties(&self) -> TransportProperties {
         TransportProperties::new(1)
     }
 
-    async fn connect(&self, _: Connect) -> Result<Nobody, Error> {
-        Ok(Nobody)
+    async fn connect(&self, _: Connect) -> Result<NoProducer, Error> {
+        Ok(NoProducer)
     }
 
     async fn join(&self, _: &str, _: u128) -> Result<Member, Error> {

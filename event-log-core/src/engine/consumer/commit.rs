@@ -80,7 +80,7 @@ where
         }
         if lost.is_some() {
             self.membership.disconnect(Error::Unavailable(None), tokio::time::Instant::now());
-            self.disconnected();
+            self.disconnected(None);
         }
         self.show_cursors();
         finish(stored, failures)

@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use crate::engine::backoff::doubled;
 use crate::engine::task::Task;
 use crate::engine::transport::{
     FetchRequest, FetchResponse, GroupMember, KnownEnd, Landmark, StoredMessage, Transport,
@@ -223,17 +224,14 @@ impl Fetch {
         self.look_again = true;
     }
 
-    pub(super) fn disconnected(&mut self) {
-        (self.work, self.busy_since) = (Work::None, None);
-        (self.retry_at, self.failures, self.look_again) = (None, 0, true);
-    }
-
-    /// The same, and it was this fetch that has lost the connection. If it was the last one too it is made again later: it may
-    /// be what loses it, and the others are fetched meanwhile.
-    pub(super) fn has_disconnected(&mut self) {
-        let (failures, retry_at) = (self.failures, self.retry_at);
-        self.disconnected();
-        (self.failures, self.retry_at) = (failures, retry_at.filter(|_| failures > 1));
+    /// The connection is lost. A fetch that has lost it, and the one before too, is made again later: it may be what loses it,
+    /// and the others are fetched meanwhile.
+    pub(super) fn disconnected(&mut self, because_of_this: bool) {
+        (self.work, self.busy_since, self.look_again) = (Work::None, None, true);
+        if !because_of_this {
+            self.failures = 0;
+        }
+        self.retry_at = self.retry_at.filter(|_| self.failures > 1);
     }
 
     /// Forgets what is known of where reading was.
@@ -340,8 +338,7 @@ impl Fetch {
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
-                let factor = 1_u32.checked_shl(self.failures - 1).unwrap_or(u32::MAX);
-                let wait = limits::READER_RETRY.saturating_mul(factor).min(limits::READER_RETRY_MAX);
+                let wait = doubled(limits::READER_RETRY, limits::READER_RETRY_MAX, self.failures);
                 self.retry_after(now, wait);
                 Step::Failed(error)
             }

@@ -56,7 +56,7 @@ where
             Ok(news) => news,
             Err(error) => {
                 self.membership.disconnect(error, Instant::now());
-                self.disconnected();
+                self.disconnected(None);
                 return true;
             }
         };

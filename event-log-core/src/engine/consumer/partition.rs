@@ -11,9 +11,11 @@ use tokio::time::Instant;
 
 use super::fetch::{Fetch, Source, Step};
 use super::window::DedupWindow;
+use crate::engine::backoff::doubled;
 use crate::engine::task::Task;
 use crate::engine::transport::{Assignment, KnownEnd, StoredMessage, Transport};
 use crate::error::Error;
+use crate::limits;
 use crate::position::{Epoch, Epochs, Offset, PartitionId, Position, Timestamp};
 use crate::record::Notice;
 
@@ -173,8 +175,8 @@ impl PartitionReader {
 
     /// The letter of the head is appended again later.
     pub(super) fn retry_letter(&mut self, now: Instant) -> Hold {
-        let wait = super::poison::letter_wait(self.letter_failures);
         self.letter_failures = self.letter_failures.saturating_add(1);
+        let wait = doubled(limits::READER_RETRY, limits::LETTER_RETRY_MAX, self.letter_failures);
         Hold::Retry { at: now + wait }
     }
 
@@ -250,14 +252,9 @@ impl PartitionReader {
         self.fetch.look_again();
     }
 
-    /// The member was lost: what it was asked is not answered any more.
-    pub(super) fn disconnected(&mut self) {
-        self.fetch.disconnected();
-    }
-
-    /// The same, because of what this reader has asked.
-    pub(super) fn has_disconnected(&mut self) {
-        self.fetch.has_disconnected();
+    /// The member was lost, because of what this reader has asked or not: what it was asked is not answered any more.
+    pub(super) fn disconnected(&mut self, because_of_this: bool) {
+        self.fetch.disconnected(because_of_this);
     }
 
     /// Fetches what is missing of `wanted` records, and what a reader that is behind will want next.

@@ -18,7 +18,6 @@ use crate::engine::task::Task;
 use crate::engine::transport::StoredMessage;
 use crate::error::Error;
 use crate::ext::EventLogExt;
-use crate::limits;
 use crate::log::EventLog;
 use crate::position::Position;
 use crate::record::{Notice, Record};
@@ -152,10 +151,4 @@ async fn park(log: Arc<dyn EventLog<DeadLetter>>, letter: DeadLetter) -> Result<
             Err(Error::DeadLetter { position, retryable, error: Box::new(error) })
         }
     }
-}
-
-/// The wait before a letter is appended again.
-pub(super) fn letter_wait(failures: u32) -> std::time::Duration {
-    let factor = 1_u32.checked_shl(failures).unwrap_or(u32::MAX);
-    limits::READER_RETRY.saturating_mul(factor).min(limits::LETTER_RETRY_MAX)
 }

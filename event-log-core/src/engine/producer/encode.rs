@@ -161,9 +161,9 @@ impl<E: Partitionable> Encoder<E> {
         }
     }
 
-    /// An event was turned away: if it has no key, its turn is that of the next one. Otherwise a caller
-    /// that is turned away every second time would have all its events in one partition.
-    pub(in crate::engine) fn turned_away(&self, event: &E) {
+    /// An event was rejected: if it has no key, its turn is that of the next one. Otherwise a caller of which every second
+    /// event is rejected would have all of them in one partition.
+    pub(in crate::engine) fn give_turn_back(&self, event: &E) {
         if event.partition_key().is_none() {
             self.keyless.fetch_sub(1, Ordering::Relaxed);
         }

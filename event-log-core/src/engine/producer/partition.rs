@@ -241,6 +241,11 @@ impl<E> PartitionQueue<E> {
         ended
     }
 
+    /// Whether the first request has to be read back.
+    pub(super) fn is_unresolved(&self) -> bool {
+        self.resend.front().is_some_and(|request| request.may_have_arrived)
+    }
+
     /// What has to be read back, if the first request may have arrived.
     pub(super) fn unresolved(&self, partition: PartitionId) -> Option<Unresolved> {
         let request = self.resend.front().filter(|request| request.may_have_arrived)?;

@@ -280,7 +280,7 @@ impl<E> Queue<E> {
 
     /// Whether a request of the partition has to be read back, and may not have expired.
     pub(super) fn is_unresolved(&self, partition: PartitionId) -> bool {
-        self.partitions[partition.0 as usize].unresolved(partition).is_some()
+        self.partitions[partition.0 as usize].is_unresolved()
     }
 
     /// Requests in flight are not waited for any longer.

@@ -9,11 +9,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::contain::report;
+use crate::engine::backoff::doubled;
+use crate::engine::scan::{EMPTY_ANSWER_WAIT, EMPTY_ANSWERS};
 use crate::engine::transport::{FetchRequest, FetchResponse, Landmark};
 use crate::error::Error;
 use crate::event::EventId;
@@ -66,11 +67,6 @@ struct Reading {
     failures: u32,
     failing_since: Option<Instant>,
 }
-
-/// How often an empty answer from below the high watermark is asked again, and how long to wait in between. An empty answer
-/// is no proof of the end; so many of them are a fault.
-const EMPTY_ANSWERS: u32 = 100;
-const EMPTY_ANSWER_WAIT: Duration = Duration::from_millis(10);
 
 impl Reading {
     fn new(unresolved: Unresolved, marks: PartitionWatermarks) -> Self {
@@ -206,8 +202,7 @@ impl Reading {
     fn failed(&mut self, error: &Error, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
-        let factor = 1_u32.checked_shl(self.failures - 1).unwrap_or(u32::MAX);
-        self.retry_at = Some(now + limits::READER_RETRY.saturating_mul(factor).min(limits::READER_RETRY_MAX));
+        self.retry_at = Some(now + doubled(limits::READER_RETRY, limits::READER_RETRY_MAX, self.failures));
         let (error, partition) = (error as &dyn std::error::Error, self.partition().0);
         report(|| tracing::warn!(error, partition, "what became of a request could not be read back"));
     }

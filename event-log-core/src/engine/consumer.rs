@@ -35,6 +35,7 @@ use tokio::time::{Instant, Sleep, timeout};
 
 use self::fetch::Source;
 use self::membership::{Change, Membership, Place};
+use self::merge::Head;
 use self::news::Waiting;
 use self::notices::Notices;
 use self::partition::{EndedBy, EndedEpoch, PartitionReader};
@@ -69,6 +70,8 @@ pub(super) struct Consumer<E, T: Transport> {
     held_since: Option<Instant>,
     /// How many records the readers have delivered.
     turns: u64,
+    /// Memory for the merge.
+    heads: Vec<Head>,
     position: Cursor,
     committed: Cursor,
     epochs: Epochs,
@@ -143,6 +146,7 @@ where
             alarm: None,
             held_since: None,
             turns: 0,
+            heads: Vec::new(),
             position: Cursor::new(),
             committed: Cursor::new(),
             epochs: Epochs::new(),

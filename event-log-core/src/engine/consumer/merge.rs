@@ -72,16 +72,21 @@ where
     /// aside and keeps no other waiting.
     pub(super) fn merge(&mut self, max_count: usize, now: Instant) -> Merged<E> {
         let mut merged = Merged::default();
-        for reader in &mut self.readers {
+        self.heads.clear();
+        for (at, reader) in self.readers.iter_mut().enumerate() {
             if matches!(reader.hold, Hold::Halted) {
                 reader.hold = Hold::None;
             }
             reader.note_waiting(self.turns);
+            self.heads.extend(Head::of(reader, at));
         }
         let buffered: usize = self.readers.iter().map(PartitionReader::buffered).sum();
         merged.records.reserve(max_count.min(buffered));
         while merged.len() < max_count {
-            let Some((at, run_until)) = next_run(&self.readers, self.turns) else { break };
+            let Some((head, run_until)) = next_run(&self.heads, self.readers.len(), self.turns) else {
+                break;
+            };
+            let at = self.heads[head].reader;
             let reader = &mut self.readers[at];
             // A turn counts for itself too, so that no two are equal.
             self.turns += 1;
@@ -93,7 +98,7 @@ where
             let run = || {
                 while merged.len() < most && reader.head().is_some_and(|head| head.timestamp <= run_until) {
                     let taken = poison::take(reader, codec, policy, from, &mut merged.records);
-                    if merged.add(taken).is_break() {
+                    if !matches!(taken, Taken::Record) && merged.add(taken).is_break() {
                         break;
                     }
                 }
@@ -107,6 +112,10 @@ where
             }
             let taken = merged.len() - before;
             self.turns += taken as u64;
+            match Head::of(reader, at) {
+                Some(next) => self.heads[head] = next,
+                None => drop(self.heads.swap_remove(head)),
+            }
             if (reader.has_run_dry() || reader.may_be_older(now)) && merged.len() > 0 {
                 break;
             }
@@ -115,34 +124,45 @@ where
     }
 }
 
-/// The reader with the oldest head, and until which time it may deliver before another one is older. Of readers that are
-/// equally old it is the one whose last turn is the longest ago; and one that has waited with a record for
-/// [`limits::STARVATION_RECORDS`] of others comes first, however new its record claims to be: of several, the one that has waited longest.
-fn next_run(readers: &[PartitionReader], turns: u64) -> Option<(usize, Timestamp)> {
+/// What decides whose turn it is, of a reader that has a head: side by side, because all are looked at for each turn, and
+/// readers are far apart.
+pub(super) struct Head {
+    timestamp: Timestamp,
+    last_turn: u64,
+    waits_since: u64,
+    reader: usize,
+}
+
+impl Head {
+    fn of(reader: &PartitionReader, at: usize) -> Option<Self> {
+        let (timestamp, last_turn) = (reader.head()?.timestamp, reader.last_turn());
+        Some(Self { timestamp, last_turn, waits_since: reader.waits_since().unwrap_or(u64::MAX), reader: at })
+    }
+}
+
+/// The oldest head, and until which time its reader may deliver before another one is older. Of heads that are equally old it
+/// is the one whose reader had its last turn the longest ago; and one that has waited for [`limits::STARVATION_RECORDS`] of
+/// others comes first, however new its record claims to be: of several, the one that has waited longest.
+fn next_run(heads: &[Head], readers: usize, turns: u64) -> Option<(usize, Timestamp)> {
     // With many partitions each has to wait for a turn of all the others.
-    let patience = limits::STARVATION_RECORDS.max((readers.len() * limits::TURN_RECORDS) as u64);
-    let (mut oldest, mut second, mut longest) = (None, Timestamp(u64::MAX), None);
-    for (at, reader) in readers.iter().enumerate() {
-        let Some(head) = reader.head() else { continue };
-        if let Some(since) = reader.waits_since() {
-            if longest.is_none_or(|(known, _)| since < known) {
-                longest = Some((since, at));
-            }
+    let patience = limits::STARVATION_RECORDS.max((readers * limits::TURN_RECORDS) as u64);
+    let (mut oldest, mut second, mut longest) = (0, Timestamp(u64::MAX), 0);
+    let first = heads.first()?;
+    let (mut key, mut since) = ((first.timestamp, first.last_turn), first.waits_since);
+    for (at, head) in heads.iter().enumerate().skip(1) {
+        if head.waits_since < since {
+            (longest, since) = (at, head.waits_since);
         }
-        let key = (head.timestamp, reader.last_turn());
-        match oldest {
-            Some((known, _)) if key >= known => second = second.min(key.0),
-            Some((known, _)) => {
-                second = second.min(known.0);
-                oldest = Some((key, at));
-            }
-            None => oldest = Some((key, at)),
+        let next = (head.timestamp, head.last_turn);
+        if next < key {
+            second = key.0;
+            (oldest, key) = (at, next);
+        } else {
+            second = second.min(next.0);
         }
     }
-    if let Some((since, at)) = longest {
-        if turns.saturating_sub(since) > patience {
-            return Some((at, Timestamp(u64::MAX)));
-        }
+    if turns.saturating_sub(since) > patience {
+        return Some((longest, Timestamp(u64::MAX)));
     }
-    oldest.map(|(_, at)| (at, second))
+    Some((oldest, second))
 }

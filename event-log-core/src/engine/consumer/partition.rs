@@ -334,13 +334,26 @@ impl PartitionReader {
     #[inline]
     pub(super) fn take_head(&mut self) -> Option<StoredMessage> {
         let head = self.buffer.pop_front()?;
+        (self.next, self.last_timestamp) = (head.offset.next(), Some(head.timestamp));
+        self.head_has_gone();
+        Some(head)
+    }
+
+    #[inline]
+    fn head_has_gone(&mut self) {
         if self.letter_failures > 0 || !matches!(self.hold, Hold::None) {
             (self.hold, self.letter_failures) = (Hold::None, 0);
         }
-        self.next = head.offset.next();
-        self.last_timestamp = Some(head.timestamp);
         self.pass_gap();
-        Some(head)
+    }
+
+    /// The head was delivered: nothing of it is left but its place.
+    #[inline]
+    pub(super) fn pass_head(&mut self) {
+        let Some(head) = self.buffer.front() else { return };
+        (self.next, self.last_timestamp) = (head.offset.next(), Some(head.timestamp));
+        self.buffer.pop_front();
+        self.head_has_gone();
     }
 
     pub(super) const fn last_turn(&self) -> u64 {

@@ -52,16 +52,29 @@ pub(super) fn take<E: DeserializeOwned>(
         reader.take_head();
         return Taken::Notice(Notice::Duplicate { position, first, id });
     }
-    match codec.decode_from(&mut head.payload, &head.headers) {
-        Ok(event) => {
-            let Some(head) = reader.take_head() else { return Taken::Nothing };
-            let StoredMessage { id, timestamp, headers, .. } = head;
-            // Made where it stays: a record that is moved is copied whole, which costs as much as everything else here.
-            records.extend(once_with(|| Record::new(position, id, timestamp, headers, Ok(event))));
-            Taken::Record
-        }
-        Err(error) => poisoned(reader, error, policy, from, records),
+    // Made where it stays, the event in it too: a record that is moved is copied whole, which costs as much as everything
+    // else here.
+    records.extend(once_with(|| decoded(head, position, codec)));
+    if records.last().is_some_and(|record| record.event.is_ok()) {
+        reader.pass_head();
+        return Taken::Record;
     }
+    let Some(Record { headers, event: Err(undecodable), .. }) = records.pop() else { return Taken::Nothing };
+    head.headers = headers;
+    poisoned(reader, undecodable.error, policy, from, records)
+}
+
+/// What a record becomes, with the headers of the message, and with its payload if it can be decoded.
+#[inline]
+fn decoded<E: DeserializeOwned>(
+    head: &mut StoredMessage,
+    position: Position,
+    codec: &dyn Codec<E>,
+) -> Record<E> {
+    let event = codec
+        .decode_from(&mut head.payload, &head.headers)
+        .map_err(|error| DecodeError::new(head.payload.clone(), error));
+    Record::new(position, head.id, head.timestamp, std::mem::take(&mut head.headers), event)
 }
 
 /// What becomes of a head that cannot be decoded.

@@ -43,15 +43,22 @@ impl DedupWindow {
                 self.remember(id, first);
                 return (first < offset).then_some(first);
             }
+            self.remember(id, offset);
         } else {
             self.greatest = Some(id);
+            self.current.ascending.push((id, offset));
+            self.forget();
         }
-        self.remember(id, offset);
         None
     }
 
     fn remember(&mut self, id: EventId, first: Offset) {
         self.current.insert(id, first);
+        self.forget();
+    }
+
+    /// Forgets the older generation, if the newer one is full.
+    fn forget(&mut self) {
         if self.current.len() == limits::DEDUP_WINDOW_RECORDS {
             std::mem::swap(&mut self.current, &mut self.previous);
             self.current.clear();

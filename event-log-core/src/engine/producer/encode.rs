@@ -132,9 +132,13 @@ impl<E: Partitionable> Encoder<E> {
     }
 
     /// The headers of the event, and those of the codec.
+    #[inline]
     pub(in crate::engine) fn headers(&self, event: &E) -> Result<Headers, SubmitErrorKind> {
-        let mut headers = event.headers();
-        match headers.extend(&self.codec.headers(event)) {
+        let (mut headers, more) = (event.headers(), self.codec.headers(event));
+        if more.is_empty() {
+            return Ok(headers);
+        }
+        match headers.extend(&more) {
             Ok(()) => Ok(headers),
             Err(error) => Err(SubmitErrorKind::Encode(CodecError::new(error))),
         }

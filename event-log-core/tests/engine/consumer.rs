@@ -1,0 +1,14 @@
+//! The consuming side, over logs that a test can slow down, stop and falsify.
+
+mod backlogs;
+mod commits;
+mod errors;
+mod fairness;
+mod parking_walk;
+mod scripted;
+mod seeking;
+mod slow_log;
+mod switches;
+mod truncation_walk;
+mod waiting;
+mod walk;

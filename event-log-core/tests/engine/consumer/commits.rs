@@ -1,0 +1,164 @@
+//! What a commit says, and what is so: places in doubt, and cursors of epochs that have ended.
+
+use crate::reading_ahead::{Reach, SECOND, Server};
+use event_log_core::engine::TransportLog;
+use event_log_core::{
+    Cursor, EventConsumer, EventLogExt as _, Offset, PartitionId, Position, RawEvent, SeekPosition,
+};
+use std::sync::Arc;
+
+const P: PartitionId = PartitionId(0);
+
+fn place(server: &Arc<Server>) -> Option<Offset> {
+    server.change(|state| state.parts[0].place)
+}
+
+async fn read(consumer: &mut dyn EventConsumer<RawEvent>, count: usize) -> Cursor {
+    let mut got = 0;
+    let mut cursor = Cursor::new();
+    while got < count {
+        let batch = consumer.poll(count - got, SECOND).await.unwrap();
+        got += batch.len();
+        cursor = batch.cursor().clone();
+    }
+    cursor
+}
+
+fn to(offset: u64) -> SeekPosition {
+    SeekPosition::Position(Position::new(P, Offset(offset)))
+}
+
+/// `Ok` means that the place is stored, or that the group is farther already.
+async fn commit_is_true(consumer: &mut dyn EventConsumer<RawEvent>, server: &Arc<Server>, cursor: &Cursor) {
+    let committed = consumer.commit(cursor).await;
+    let stands = place(server);
+    assert!(
+        committed.is_err() || stands >= cursor.get(P),
+        "{committed:?} of {cursor}, and the group stands at {stands:?}"
+    );
+}
+
+async fn twenty_records() -> (Arc<Server>, TransportLog<RawEvent, Reach>) {
+    let server = Server::new(1);
+    for number in 1..=20 {
+        server.append(0, number);
+    }
+    let log = server.open().await;
+    (server, log)
+}
+
+/// c13, `commit`: "`Ok` means that each is stored, or that the group is farther already". The group went back on purpose, in
+/// a commit whose answer was lost.
+#[tokio::test(start_paused = true)]
+async fn c13_ok_of_an_old_cursor_after_a_commit_back_that_is_in_doubt() {
+    let (server, log) = twenty_records().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    let eight = read(&mut *consumer, 8).await;
+    let ten = read(&mut *consumer, 2).await;
+    consumer.commit(&ten).await.unwrap();
+    consumer.seek(to(3)).await.unwrap();
+    let five = read(&mut *consumer, 2).await;
+    server.change(|state| state.commit_reply_lost = true);
+    let doubtful = consumer.commit(&five).await;
+    assert!(doubtful.is_err());
+    assert_eq!(place(&server), Some(Offset(5)));
+    commit_is_true(&mut *consumer, &server, &eight).await;
+}
+
+/// The same with a commit that is dropped after it was stored.
+#[tokio::test(start_paused = true)]
+async fn c13_ok_of_an_old_cursor_after_a_commit_back_that_was_dropped() {
+    let (server, log) = twenty_records().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    let ten = read(&mut *consumer, 10).await;
+    consumer.commit(&ten).await.unwrap();
+    consumer.seek(to(3)).await.unwrap();
+    let five = read(&mut *consumer, 2).await;
+    server.change(|state| state.commit_reply_lost = true);
+    let _ = consumer.commit(&five).await;
+    assert_eq!(place(&server), Some(Offset(5)));
+    commit_is_true(&mut *consumer, &server, &ten).await;
+}
+
+/// The partition begins again, which the consumer has fetched and not been told of, and it seeks.
+async fn begun_again(seek: SeekPosition) {
+    let server = Server::new(1);
+    for number in 1..=600 {
+        server.append(0, number);
+    }
+    let log = server.open().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    let eight = read(&mut *consumer, 8).await;
+    let ten = read(&mut *consumer, 2).await;
+    consumer.commit(&ten).await.unwrap();
+    // Something is fetched and not delivered, when the log begins again.
+    server.change(|state| {
+        let part = &mut state.parts[0];
+        part.records.clear();
+        part.since.clear();
+        (part.low, part.high, part.place) = (0, 0, None);
+        part.incarnation += 1;
+    });
+    for number in 1_001..=1_020 {
+        server.append(0, number);
+    }
+    // It delivers what it has, and learns of the truncation meanwhile.
+    let _ = read(&mut *consumer, 1).await;
+    tokio::time::sleep(SECOND).await;
+    let _ = read(&mut *consumer, 1).await;
+    consumer.seek(seek).await.unwrap();
+    for cursor in [&eight, &ten] {
+        commit_is_true(&mut *consumer, &server, cursor).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c13_ok_of_a_cursor_from_before_a_truncation_and_a_seek_to_the_beginning() {
+    begun_again(SeekPosition::Beginning).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c13_ok_of_a_cursor_from_before_a_truncation_and_a_seek_to_an_offset() {
+    begun_again(to(2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c13_ok_of_a_cursor_from_before_a_truncation_and_a_seek_to_the_end() {
+    begun_again(SeekPosition::End).await;
+}
+
+/// c4: "committing again ... changes nothing": while the consumer stands beyond the end.
+#[tokio::test(start_paused = true)]
+async fn c4_committing_again_while_the_consumer_stands_beyond_the_end() {
+    let (_, log) = twenty_records().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    let ten = read(&mut *consumer, 10).await;
+    consumer.commit(&ten).await.unwrap();
+    consumer.seek(to(100)).await.unwrap();
+    consumer.commit(&ten).await.unwrap();
+    // A cursor that was kept.
+    let kept: Cursor = serde_json::from_slice(&serde_json::to_vec(&ten).unwrap()).unwrap();
+    consumer.commit(&kept).await.unwrap();
+}
+
+/// The partition goes to another member while a commit back is in doubt: a later cursor of the member that had it is not
+/// stored, nor is a later place.
+#[tokio::test(start_paused = true)]
+async fn c13_ok_of_an_old_cursor_of_a_partition_that_went_away_with_a_commit_back_in_doubt() {
+    let (server, log) = twenty_records().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    let eight = read(&mut *consumer, 8).await;
+    let ten = read(&mut *consumer, 2).await;
+    consumer.commit(&ten).await.unwrap();
+    consumer.seek(to(3)).await.unwrap();
+    let five = read(&mut *consumer, 2).await;
+    server.change(|state| state.commit_reply_lost = true);
+    assert!(consumer.commit(&five).await.is_err());
+    server.evict_all();
+    let _other = log.consumer("g").await.unwrap();
+    let batch = consumer.poll(10, SECOND).await.unwrap();
+    assert!(batch.is_empty() && !batch.notices.is_empty(), "{:?}", batch.notices);
+    for cursor in [&eight, &ten] {
+        commit_is_true(&mut *consumer, &server, cursor).await;
+    }
+}

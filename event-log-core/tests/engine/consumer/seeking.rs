@@ -1,0 +1,119 @@
+//! Copies behind copies, calls that are dropped, and consumers that are.
+
+use crate::reading_ahead::{MS, SECOND, Server};
+use event_log_core::{
+    ConsumerOptions, EventConsumer, EventLog as _, Notice, Offset, PartitionId, Position, RawEvent,
+    SeekPosition, Timestamp, limits,
+};
+use std::sync::Arc;
+
+const WINDOW: u64 = limits::DEDUP_WINDOW_RECORDS as u64;
+
+async fn read_all(consumer: &mut dyn EventConsumer<RawEvent>) -> (Vec<(u64, String)>, Vec<String>) {
+    let (mut records, mut copies) = (Vec::new(), Vec::new());
+    loop {
+        let batch = consumer.poll(1_000, SECOND).await.unwrap();
+        if batch.is_empty() && batch.notices.is_empty() {
+            return (records, copies);
+        }
+        for notice in &batch.notices {
+            if let Notice::Duplicate { position, .. } = notice {
+                copies.push(position.to_string());
+            }
+        }
+        for record in batch {
+            let at = record.position.offset.0;
+            records.push((at, String::from_utf8(record.event.unwrap().payload.to_vec()).unwrap()));
+        }
+    }
+}
+
+fn fill(server: &Arc<Server>, next: &mut u64, count: u64) {
+    for _ in 0..count {
+        *next += 1;
+        server.append_as(0, u128::from(*next) << 32, "filler");
+    }
+}
+
+/// "A consumer drops an id that it has seen at another offset among the last 2,048 records of the partition": a hundred
+/// records ago it was seen, and dropped.
+#[tokio::test(start_paused = true)]
+async fn a8_a_third_copy_shortly_behind_a_second_one_is_dropped() {
+    let mut failures = Vec::new();
+    for before in [WINDOW - 1, 0, 1_000] {
+        let server = Server::new(1);
+        let mut next = 0;
+        fill(&server, &mut next, before);
+        next += 1;
+        let id = u128::from(next) << 32;
+        server.append_as(0, id, "the event");
+        fill(&server, &mut next, WINDOW - 48);
+        server.append_as(0, id, "the event");
+        // In every case within the window behind the second copy.
+        for _ in 0..3 {
+            fill(&server, &mut next, 700);
+            server.append_as(0, id, "the event");
+        }
+        let log = server.open().await;
+        let mut consumer = log.consumer_with("g", ConsumerOptions::default()).await.unwrap();
+        let (records, copies) = read_all(&mut *consumer).await;
+        let got: Vec<_> = records.iter().filter(|(_, text)| text == "the event").map(|(at, _)| *at).collect();
+        if got.len() != 1 {
+            failures.push(format!(
+                "with {before} records before it, it was delivered at {got:?}, and dropped at {copies:?}"
+            ));
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// "Dropping a consumer leaves the group without committing", also while a fetch of its own is in flight.
+#[tokio::test(start_paused = true)]
+async fn c8_a_consumer_that_is_dropped_amid_a_fetch_leaves_its_group() {
+    let server = Server::new(2);
+    server.change(|state| state.parts.iter_mut().for_each(|part| part.fetch_takes = 3_600 * SECOND));
+    server.append(0, 1);
+    let log = server.open().await;
+    let mut consumer = log.consumer_with("g", ConsumerOptions::default()).await.unwrap();
+    assert!(consumer.poll(10, MS).await.is_err());
+    drop(consumer);
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    assert_eq!(server.change(|state| state.members.len()), 0);
+    log.delete_group("g").await.unwrap();
+}
+
+/// A seek whose question fails, or that is dropped, leaves the consumer where it was, with what it had fetched.
+#[tokio::test(start_paused = true)]
+async fn c5_a_seek_that_is_dropped_at_any_moment_moves_nothing() {
+    for after in 0..60 {
+        let server = Server::new(2);
+        for number in 0..200 {
+            server.append((number % 2) as usize, number + 1);
+        }
+        server.change(|state| {
+            state.parts.iter_mut().for_each(|part| part.fetch_takes = 7 * MS);
+            state.ask_takes = 5 * MS;
+        });
+        let log = server.open().await;
+        let mut consumer = log.consumer_with("g", ConsumerOptions::default()).await.unwrap();
+        let mut next = [0_u64; 2];
+        let mut take = |batch: event_log_core::EventBatch<_>| {
+            for record in &batch.records {
+                let Position { partition: PartitionId(partition), offset: Offset(offset) } = record.position;
+                assert_eq!(next[partition as usize], offset, "after {after} ms");
+                next[partition as usize] = offset + 1;
+            }
+        };
+        take(consumer.poll(30, SECOND).await.unwrap());
+        let to = [SeekPosition::FromEnd(5), SeekPosition::End, SeekPosition::Timestamp(Timestamp(150))];
+        let sought = tokio::time::timeout(MS * after, consumer.seek(to[after as usize % 3].clone())).await;
+        if sought.is_ok() {
+            continue;
+        }
+        for _ in 0..20 {
+            take(consumer.poll(30, SECOND / 10).await.unwrap());
+        }
+        assert_eq!(next, [100, 100]);
+    }
+}

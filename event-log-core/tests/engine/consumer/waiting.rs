@@ -1,0 +1,180 @@
+//! Attack: a minute of waiting, in every state that a consumer can be in: neither the processor nor the log is kept busy.
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::reading_ahead::{MS, Reach, SECOND, Server};
+use event_log_core::engine::{LogBuilder, TransportLog};
+use event_log_core::{
+    Codec, CodecError, ConsumerOptions, DeadLetter, EventConsumer, EventLog as _, Headers, Offset,
+    PartitionId, PoisonPolicy, Position, RawEvent, SeekPosition,
+};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+/// Cannot decode what begins with `bad`.
+struct Picky;
+
+impl Codec<RawEvent> for Picky {
+    fn encode(&self, event: &RawEvent, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        out.extend_from_slice(&event.payload);
+        Ok(())
+    }
+
+    fn decode(&self, payload: &bytes::Bytes, _: &Headers) -> Result<RawEvent, CodecError>
+    where
+        RawEvent: DeserializeOwned,
+    {
+        if payload.starts_with(b"bad") {
+            Err(CodecError::new("bad"))
+        } else {
+            Ok(RawEvent::new(None, payload.clone()))
+        }
+    }
+}
+
+/// A minute of polls. Returns how often the future was polled, and what the server was asked.
+async fn minute(
+    server: &Arc<Server>,
+    consumer: &mut Box<dyn EventConsumer<RawEvent>>,
+    timeout: Duration,
+) -> (u64, BTreeMap<&'static str, u64>, usize) {
+    server.change(|state| state.calls.clear());
+    let (mut wakes, mut polls) = (0, 0);
+    let start = Instant::now();
+    while start.elapsed() < 60 * SECOND {
+        let mut poll = Box::pin(consumer.poll(100, timeout));
+        drop(
+            poll_fn(|cx| {
+                wakes += 1;
+                assert!(
+                    wakes < 200_000,
+                    "busy: {:?} {:?}",
+                    start.elapsed(),
+                    server.change(|state| state.calls.clone())
+                );
+                poll.as_mut().poll(cx)
+            })
+            .await,
+        );
+        polls += 1;
+        if polls > 5_000 {
+            break;
+        }
+    }
+    (wakes, server.change(|state| state.calls.clone()), polls)
+}
+
+async fn picky(server: &Arc<Server>) -> TransportLog<RawEvent, Reach> {
+    LogBuilder::new(Arc::new(Picky)).open(Arc::new(Reach(Arc::clone(server)))).await.unwrap()
+}
+
+/// A log of letters that takes none: it is away.
+async fn letters_away() -> PoisonPolicy {
+    let builder = LogBuilder::new(Arc::new(event_log_core::JsonCodec));
+    let log: TransportLog<DeadLetter, _> = builder.open(Arc::new(crate::reading_ahead::Away)).await.unwrap();
+    PoisonPolicy::Park(Arc::new(log))
+}
+
+fn latencies(server: &Arc<Server>) {
+    server.change(|state| {
+        state.parts.iter_mut().for_each(|part| part.fetch_takes = 2 * MS);
+        (state.ask_takes, state.wait_takes) = (MS, MS);
+    });
+}
+
+fn check(
+    name: &str,
+    (wakes, calls, polls): (u64, BTreeMap<&'static str, u64>, usize),
+    failures: &mut Vec<String>,
+) {
+    let asked: u64 = calls.values().sum();
+    // The server of this test looks every 5 ms while a consumer waits.
+    if wakes > 14_000 || asked > 2_000 {
+        failures.push(format!("{name}: {wakes} wake-ups, {polls} polls, {calls:?}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c1_no_state_keeps_the_processor_or_the_log_busy() {
+    let mut failures = Vec::new();
+    for timeout in [60 * SECOND, SECOND] {
+        // Nothing at all.
+        let server = Server::new(3);
+        latencies(&server);
+        let log = picky(&server).await;
+        let mut consumer = log.consumer_with("g", ConsumerOptions::default()).await.unwrap();
+        check("idle", minute(&server, &mut consumer, timeout).await, &mut failures);
+
+        // A partition that fails.
+        server.change(|state| state.parts[0].fetch_fails = true);
+        server.append(0, 1);
+        check("a fetch that fails", minute(&server, &mut consumer, timeout).await, &mut failures);
+        server.change(|state| state.parts[0].fetch_fails = false);
+
+        // A place that cannot be asked for.
+        server.change(|state| state.parts[1].place_fails = true);
+        server.change(|state| {
+            state.parts[1].last_instance = None;
+            state.rebalance();
+        });
+        check("a place that fails", minute(&server, &mut consumer, timeout).await, &mut failures);
+        server.change(|state| state.parts[1].place_fails = false);
+
+        // Down.
+        server.change(|state| state.up = false);
+        server.evict_all();
+        check("down", minute(&server, &mut consumer, timeout).await, &mut failures);
+        server.change(|state| state.up = true);
+        check("up again", minute(&server, &mut consumer, timeout).await, &mut failures);
+
+        // Sought beyond the end, while the place of the group cannot be asked for.
+        server.change(|state| state.parts[2].place_fails = true);
+        consumer.seek(SeekPosition::Position(Position::new(PartitionId(2), Offset(99)))).await.unwrap();
+        check("beyond the end", minute(&server, &mut consumer, timeout).await, &mut failures);
+        server.change(|state| state.parts[2].place_fails = false);
+
+        // A parked head whose letter waits, in a partition that grows and then loses its tail.
+        let server = Server::new(2);
+        latencies(&server);
+        let log = picky(&server).await;
+        let options = ConsumerOptions::default().poison(letters_away().await);
+        let mut consumer = log.consumer_with("g", options).await.unwrap();
+        server.append_as(0, 1, "bad");
+        for number in 2..400 {
+            server.append(0, number);
+        }
+        check("a letter that waits", minute(&server, &mut consumer, timeout).await, &mut failures);
+        for number in 400..900 {
+            server.append(0, number);
+        }
+        check(
+            "a letter that waits, and growth",
+            minute(&server, &mut consumer, timeout).await,
+            &mut failures,
+        );
+        server.change(|state| {
+            let part = &mut state.parts[0];
+            part.records.truncate(3);
+            (part.high, part.incarnation) = (3, 1);
+        });
+        check(
+            "a letter that waits, and truncation",
+            minute(&server, &mut consumer, timeout).await,
+            &mut failures,
+        );
+
+        // Nothing but rumours of empty answers: a high watermark with nothing below it.
+        let server = Server::new(2);
+        latencies(&server);
+        let log = picky(&server).await;
+        let mut consumer = log.consumer_with("g", ConsumerOptions::default()).await.unwrap();
+        server.append(0, 1);
+        server.change(|state| state.most = 0);
+        server.change(|state| state.tells_scanned = false);
+        check("empty answers", minute(&server, &mut consumer, timeout).await, &mut failures);
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}

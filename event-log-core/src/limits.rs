@@ -59,8 +59,12 @@ pub const MARK_INTERVAL: Duration = Duration::from_secs(1);
 /// For how long what is sent waits for the answer to that question.
 pub const MARK_PATIENCE: Duration = Duration::from_millis(500);
 
-/// For how long requests over other connections are waited for when one is lost. What is not answered then may have arrived.
+/// For how long a request is waited for when another connection is lost: what is not answered then is read back. Twice as long
+/// each time it happens to the same partition, so that a request that needs longer has it in the end.
 pub const LOST_GRACE: Duration = Duration::from_secs(1);
+
+/// The longest of these.
+pub const LOST_GRACE_MAX: Duration = Duration::from_secs(60);
 
 /// For how long, and how often, fetches of a partition have to fail, without one that succeeds, before what they were to find
 /// out is given up: the events are unknown, and those behind them are sent.

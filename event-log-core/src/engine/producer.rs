@@ -16,6 +16,7 @@ mod partition;
 pub(super) mod queue;
 mod recovery;
 mod request;
+mod requests;
 pub(super) mod shared;
 mod warn;
 pub(super) mod writer;

@@ -31,7 +31,7 @@ enum Link {
     Connecting,
     /// There is a connection again, and reading back takes for ever.
     ReadingBack,
-    /// As before, and the answer of another partition's request is awaited first.
+    /// As before, beside a request of another partition that is not answered.
     Losing,
 }
 
@@ -69,6 +69,9 @@ impl Scene {
                     if link == Link::Losing {
                         drop(stage.submit(1, 0));
                         held.push(stage.next().await);
+                        // The next connection is the only one, and taken by reading back.
+                        stage.scripted.lets_in.forget_permits(Semaphore::MAX_PERMITS);
+                        stage.scripted.lets_in.add_permits(1);
                     }
                     stage.scripted.reads.forget_permits(Semaphore::MAX_PERMITS);
                     // It has arrived, so that there is something to read back.
@@ -81,7 +84,7 @@ impl Scene {
         stage.log.state().wait_for(|state| state.is_connected() == is_connected).await;
         tokio::time::sleep(Duration::from_millis(10)).await;
         let is_reading = !stage.scripted.state.lock().read_back.is_empty();
-        assert_eq!(is_reading, link == Link::ReadingBack, "{link:?}");
+        assert_eq!(is_reading, matches!(link, Link::ReadingBack | Link::Losing), "{link:?}");
         Self { stage, first, held }
     }
 

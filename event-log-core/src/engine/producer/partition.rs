@@ -11,6 +11,7 @@ use super::effects::Effects;
 use super::entry::{Entry, unknown};
 use super::recovery::{ReadBack, Unresolved};
 use super::request::Request;
+use crate::engine::backoff::doubled;
 use crate::engine::transport::{Landmark, Message, SendError};
 use crate::error::{AppendErrorKind, Error};
 use crate::limits;
@@ -29,6 +30,10 @@ pub(super) struct PartitionQueue<E> {
     unconfirmed_from: Option<Offset>,
     /// When the partition was known to end there; `None` when others may have appended for long.
     marked_at: Option<Instant>,
+    /// When a request of ours was last known to be over: where the partition ended before that says nothing.
+    quiet_since: Option<Instant>,
+    /// How often in a row a request was given up because it was not answered.
+    given_up: u32,
     /// The partition is among those that the queue has something to take of.
     pub(super) is_ready: bool,
 }
@@ -42,6 +47,8 @@ impl<E> Default for PartitionQueue<E> {
             acknowledged: None,
             unconfirmed_from: None,
             marked_at: None,
+            quiet_since: None,
+            given_up: 0,
             is_ready: false,
         }
     }
@@ -61,21 +68,17 @@ impl<E> PartitionQueue<E> {
             }
     }
 
-    /// Whether it is to be asked where the partition ends before something new is sent: what is known of it is so old that
-    /// reading back from there could take long.
-    pub(super) fn needs_mark(&self, now: Instant) -> bool {
-        let is_new = self.resend.is_empty() && !self.waiting.is_empty();
-        is_new && self.marked_at.is_none_or(|at| now.duration_since(at) >= limits::MARK_INTERVAL)
-    }
-
-    /// The log does not say in time where the partition ends: what is known has to do.
-    pub(super) fn skip_mark(&mut self) {
-        self.marked_at = Some(Instant::now());
+    /// Whether it is to be asked where the partition ends before the next request is sent: what is known of it is so old that
+    /// reading back from there could take long. What may have arrived has to be found from where it may be.
+    fn needs_mark(&self, now: Instant) -> bool {
+        let is_certain =
+            !self.resend.iter().any(|request| request.may_have_arrived || request.may_be_under_way());
+        is_certain && self.marked_at.is_none_or(|at| now.duration_since(at) >= limits::MARK_INTERVAL)
     }
 
     /// Others have appended since, or events that passed the queue by.
-    pub(super) const fn forget_mark(&mut self) {
-        self.marked_at = None;
+    pub(super) const fn forget_mark(&mut self, now: Instant) {
+        (self.marked_at, self.quiet_since) = (None, Some(now));
     }
 
     /// Whether requests came back.
@@ -99,10 +102,14 @@ impl<E> PartitionQueue<E> {
     }
 
     /// Puts the next request in flight: one that came back, or of as many events that wait as fit into it. Returns
-    /// its messages, and how many events and bytes wait no longer.
-    pub(super) fn take(&mut self, events: usize, bytes: usize) -> Option<(Arc<[Message]>, usize, usize)> {
+    /// what to send, and how many events and bytes wait no longer.
+    pub(super) fn take(&mut self, events: usize, bytes: usize) -> Option<(Taken, usize, usize)> {
+        let now = Instant::now();
+        let mark = self.needs_mark(now).then_some(MarkWanted { after: self.quiet_since });
+        let patience = doubled(limits::LOST_GRACE, limits::LOST_GRACE_MAX, self.given_up.saturating_add(1));
+        let taken = |request: &Request<E>| Taken { messages: request.messages(), mark, patience };
         if let Some(request) = self.resend.pop_front() {
-            return Some((self.in_flight.insert(request).start(), 0, 0));
+            return Some((taken(self.in_flight.insert(request)), 0, 0));
         }
         let mut left = bytes;
         let fits = |entry: &&Entry<E>| {
@@ -116,7 +123,19 @@ impl<E> PartitionQueue<E> {
             return None;
         }
         let (events, bytes) = (entries.len(), entries.iter().map(Entry::bytes).sum());
-        Some((self.in_flight.insert(Request::new(entries)).start(), events, bytes))
+        Some((taken(self.in_flight.insert(Request::new(entries))), events, bytes))
+    }
+
+    /// The request in flight is sent now: from here on it may have arrived, if sending it is given up.
+    pub(super) fn begin(&mut self) {
+        let now = Instant::now();
+        if self.needs_mark(now) {
+            // The log did not say in time where the partition ends: what is known has to do.
+            self.marked_at = Some(now);
+        }
+        if let Some(request) = &mut self.in_flight {
+            request.may_have_arrived = true;
+        }
     }
 
     /// Takes the answer to the request in flight. An error says that the connection is lost.
@@ -127,12 +146,16 @@ impl<E> PartitionQueue<E> {
     ) -> Result<(), Error> {
         let Some(mut request) = self.in_flight.take() else { return Ok(()) };
         request.may_have_arrived = false;
+        self.quiet_since = Some(Instant::now());
+        if !matches!(result, Err(SendError::Lost { .. })) {
+            self.given_up = 0;
+        }
         match result {
             Ok(base) => {
                 if let Some(last) = request.last_at(base) {
                     self.unconfirmed_from = Some(last.offset.next());
                     self.acknowledged = Some(last);
-                    self.marked_at = Some(Instant::now());
+                    self.marked_at = self.quiet_since;
                 }
                 let (entries, messages) = request.into_parts();
                 effects.acked = Some((entries, base));
@@ -182,16 +205,20 @@ impl<E> PartitionQueue<E> {
                 continue;
             }
             let sent = request.may_have_arrived;
-            let failed = &mut effects.failed;
+            let (failed, mut gone) = (&mut effects.failed, Vec::new());
             let messages = request.filter(|entry| {
                 if entry.accepted_at > horizon {
                     return Some(entry);
+                }
+                if sent {
+                    gone.push(entry.id);
                 }
                 let unsure = sent || entry.may_be_under_way;
                 let kind = if unsure { unknown() } else { AppendErrorKind::Expired(expiry) };
                 failed.push((entry, kind));
                 None
             });
+            gone.into_iter().for_each(|id| request.forget(id));
             effects.messages.push(messages);
         }
         self.resend.retain(|request| !request.is_empty());
@@ -218,9 +245,13 @@ impl<E> PartitionQueue<E> {
         self.in_flight.iter().chain(&self.resend).map(Request::len).sum()
     }
 
-    /// The request in flight is not waited for any longer, and may have arrived.
+    /// The request in flight is not waited for any longer, and may have arrived if it was sent.
     pub(super) fn give_up_in_flight(&mut self) {
         if let Some(request) = self.in_flight.take() {
+            if request.may_have_arrived {
+                self.given_up = self.given_up.saturating_add(1);
+                self.quiet_since = Some(Instant::now());
+            }
             self.resend.push_front(request);
         }
     }
@@ -249,9 +280,10 @@ impl<E> PartitionQueue<E> {
     /// What has to be read back, if the first request may have arrived.
     pub(super) fn unresolved(&self, partition: PartitionId) -> Option<Unresolved> {
         let request = self.resend.front().filter(|request| request.may_have_arrived)?;
-        let (mut ids, events) = (HashMap::new(), request.len());
+        let (mut ids, mut events) = (HashMap::new(), 0);
         for id in request.ids() {
             *ids.entry(id).or_default() += 1;
+            events += 1;
         }
         // A request is only sent after a first connection has filled this in.
         let from = self.unconfirmed_from.unwrap_or(Offset::ZERO);
@@ -271,6 +303,9 @@ impl<E> PartitionQueue<E> {
             return recovered;
         };
         request.may_have_arrived = false;
+        for id in request.take_gone() {
+            found.get_mut(&id).and_then(VecDeque::pop_front);
+        }
         let (found_in_log, failed) = (&mut effects.found, &mut effects.failed);
         let messages =
             request.filter(|mut entry| match found.get_mut(&entry.id).and_then(VecDeque::pop_front) {
@@ -302,25 +337,41 @@ impl<E> PartitionQueue<E> {
         recovered
     }
 
-    /// The partition ended here when nothing of ours was in flight. If nothing of ours may be in the log unconfirmed, what is
-    /// sent from now on is behind that.
-    pub(super) fn ends_at(&mut self, high: Offset) {
-        if self.in_flight.is_some() {
+    /// The partition ended here at that time. If nothing of ours may be in the log unconfirmed, what is sent from now on is
+    /// behind that.
+    pub(super) fn ends_at(&mut self, high: Offset, asked_at: Instant) {
+        let is_sent = self.in_flight.as_ref().is_some_and(|request| request.may_have_arrived);
+        if is_sent || self.quiet_since.is_some_and(|quiet| asked_at < quiet) {
             return;
         }
-        if let Some(first) = self.resend.front() {
-            // What may have arrived is read back from where it may be; what is certain not to be there is sent behind this.
-            let is_certain = !self.resend.iter().any(Request::may_be_under_way);
-            let is_news = self.unconfirmed_from.is_none_or(|from| high < from || is_certain && from < high);
-            if !first.may_have_arrived && is_news {
-                (self.unconfirmed_from, self.acknowledged) = (Some(high), None);
-            }
+        let requests = || self.in_flight.iter().chain(&self.resend);
+        if requests().any(|request| request.may_have_arrived) {
             return;
         }
-        if self.unconfirmed_from != Some(high) {
+        // What is under way from an earlier attempt may be anywhere behind what is known, unless that is behind the end.
+        let is_certain = !requests().any(Request::may_be_under_way);
+        let is_news = self.unconfirmed_from.is_none_or(|from| high < from || is_certain && from < high);
+        if is_news {
             // What others did to the partition while nothing was open, a purge too, is of no concern to what comes.
-            self.acknowledged = None;
+            (self.unconfirmed_from, self.acknowledged) = (Some(high), None);
         }
-        (self.unconfirmed_from, self.marked_at) = (Some(high), Some(Instant::now()));
+        self.marked_at = Some(asked_at);
     }
+}
+
+/// A request to be sent.
+pub(in crate::engine) struct Taken {
+    /// Shared with the queue.
+    pub(in crate::engine) messages: Arc<[Message]>,
+    /// It is to be asked first where the partition ends.
+    pub(in crate::engine) mark: Option<MarkWanted>,
+    /// For how long it is waited for when another connection is lost.
+    pub(in crate::engine) patience: Duration,
+}
+
+/// A question for where a partition ends.
+#[derive(Clone, Copy)]
+pub(in crate::engine) struct MarkWanted {
+    /// An answer to an earlier question says nothing.
+    pub(in crate::engine) after: Option<Instant>,
 }

@@ -7,7 +7,6 @@
 //! Everything here is synchronous and under one lock that is held for a few instructions.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -15,10 +14,10 @@ use tokio::time::Instant;
 
 use super::effects::Effects;
 use super::entry::Entry;
-use super::partition::PartitionQueue;
+use super::partition::{PartitionQueue, Taken};
 use super::recovery::{ReadBack, Unresolved};
 use crate::config::{Overflow, ProducerConfig};
-use crate::engine::transport::{Message, SendError};
+use crate::engine::transport::SendError;
 use crate::error::{AppendErrorKind, Error, SubmitErrorKind};
 use crate::position::{Offset, PartitionId};
 use crate::state::Recovered;
@@ -69,9 +68,6 @@ pub(in crate::engine) struct Queue<E> {
     waiting_bytes: usize,
     /// Partitions with something for the writer, and nothing in flight: each once, in turn.
     ready: VecDeque<PartitionId>,
-    /// The same, of those that have to wait for a mark: where they end is to be asked, or is being asked.
-    unmarked: Vec<PartitionId>,
-    marking: Vec<PartitionId>,
     waiters: VecDeque<Waiter<E>>,
     next_number: u64,
     phase: Phase,
@@ -110,8 +106,6 @@ impl<E> Queue<E> {
             waiting: 0,
             waiting_bytes: 0,
             ready: VecDeque::new(),
-            unmarked: Vec::new(),
-            marking: Vec::new(),
             waiters: VecDeque::new(),
             next_number: 0,
             phase,
@@ -228,26 +222,22 @@ impl<E> Queue<E> {
         given_up
     }
 
-    /// Puts the next request in flight, of a partition that has none there. Its messages are shared with the queue.
-    pub(in crate::engine) fn take(
-        &mut self,
-        events: usize,
-        bytes: usize,
-    ) -> Option<(PartitionId, Arc<[Message]>)> {
-        let now = Instant::now();
+    /// Puts the next request in flight, of a partition that has none there.
+    pub(in crate::engine) fn take(&mut self, events: usize, bytes: usize) -> Option<(PartitionId, Taken)> {
         while let Some(partition) = self.ready.pop_front() {
             let queue = &mut self.partitions[partition.0 as usize];
-            if queue.needs_mark(now) {
-                self.unmarked.push(partition);
-                continue;
-            }
             queue.is_ready = false;
             // They may have been dropped, or have expired.
-            let Some((messages, events, bytes)) = queue.take(events, bytes) else { continue };
+            let Some((taken, events, bytes)) = queue.take(events, bytes) else { continue };
             self.left(events, bytes);
-            return Some((partition, messages));
+            return Some((partition, taken));
         }
         None
+    }
+
+    /// The request in flight is sent now.
+    pub(super) fn begin(&mut self, partition: PartitionId) {
+        self.partitions[partition.0 as usize].begin();
     }
 
     /// So many do not wait any more.
@@ -283,36 +273,28 @@ impl<E> Queue<E> {
         self.partitions[partition.0 as usize].is_unresolved()
     }
 
-    /// Requests in flight are not waited for any longer.
-    pub(in crate::engine) fn give_up_in_flight(&mut self) {
-        self.partitions.iter_mut().for_each(PartitionQueue::give_up_in_flight);
+    /// What has to be read back of a partition.
+    pub(super) fn unresolved(&self, partition: PartitionId) -> Option<Unresolved> {
+        self.partitions[partition.0 as usize].unresolved(partition)
+    }
+
+    /// The request in flight is not waited for any longer.
+    pub(super) fn give_up_in_flight(&mut self, partition: PartitionId) {
+        self.partitions[partition.0 as usize].give_up_in_flight();
         self.effects.may_expire_sooner = true;
+        self.check_ready(partition);
     }
 
     /// Events have passed the queue by: nothing is known of where the partitions end.
     pub(in crate::engine) fn forget_marks(&mut self) {
-        self.partitions.iter_mut().for_each(PartitionQueue::forget_mark);
+        let now = Instant::now();
+        self.partitions.iter_mut().for_each(|queue| queue.forget_mark(now));
     }
 
-    /// Whether it is to be asked where partitions end, from now on.
-    pub(in crate::engine) fn begin_mark(&mut self) -> bool {
-        if !self.marking.is_empty() {
-            return false;
-        }
-        self.marking = std::mem::take(&mut self.unmarked);
-        !self.marking.is_empty()
-    }
-
-    /// The partitions that the question was asked for end there; without an answer, what is known of them has to do. Of others
-    /// the answer may be out of date.
-    pub(in crate::engine) fn marked(&mut self, watermarks: Option<&Watermarks>) {
-        for partition in std::mem::take(&mut self.marking) {
-            let queue = &mut self.partitions[partition.0 as usize];
-            match watermarks.and_then(|watermarks| watermarks.get(partition)) {
-                Some(marks) => queue.ends_at(marks.high),
-                None => queue.skip_mark(),
-            }
-            self.ready.push_back(partition);
+    /// The partitions ended there when it was asked.
+    pub(super) fn marked(&mut self, watermarks: &Watermarks, asked_at: Instant) {
+        for ((_, marks), queue) in watermarks.iter().zip(&mut self.partitions) {
+            queue.ends_at(marks.high, asked_at);
         }
     }
 
@@ -362,15 +344,14 @@ impl<E> Queue<E> {
         }
     }
 
-    /// There is a new connection, and the partitions end there. Returns what has to be read back over it.
-    pub(super) fn connected(&mut self, watermarks: &Watermarks) -> Vec<Unresolved> {
+    /// There is a new connection, and the partitions ended there when it was asked. Returns what has to be read back over it.
+    pub(super) fn connected(&mut self, watermarks: &Watermarks, asked_at: Instant) -> Vec<Unresolved> {
         if self.phase == Phase::Away {
             self.phase = Phase::Connected;
         }
         for ((_, marks), queue) in watermarks.iter().zip(&mut self.partitions) {
-            queue.ends_at(marks.high);
+            queue.ends_at(marks.high, asked_at);
         }
-        self.ready.extend(self.marking.drain(..).chain(self.unmarked.drain(..)));
         (0..).map(PartitionId).zip(&self.partitions).filter_map(|(id, queue)| queue.unresolved(id)).collect()
     }
 
@@ -398,8 +379,6 @@ impl<E> Queue<E> {
         self.close();
         self.phase = Phase::Closed;
         self.ready.clear();
-        self.unmarked.clear();
-        self.marking.clear();
         (self.waiting, self.waiting_bytes) = (0, 0);
         let mut unresolved = Vec::new();
         for queue in &mut self.partitions {

@@ -49,12 +49,16 @@ struct Reading {
     unresolved: Unresolved,
     /// What is still to be read.
     offsets: Range<Offset>,
+    /// It is to be asked first where that ends.
+    needs_end: bool,
     /// What the partition retained when the connection was new.
     low: Offset,
     /// Which incarnation of the partition has answered.
     incarnation: Option<u64>,
-    /// It is to be seen first whether this is still there.
+    /// The record before those, by which the partition is recognised.
     landmark: Option<Landmark>,
+    /// It was recognised, over the connection that there is.
+    is_recognised: bool,
     seen: ReadBack,
     /// How many of the events were found.
     found: usize,
@@ -69,12 +73,14 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(unresolved: Unresolved, marks: PartitionWatermarks) -> Self {
+    fn new(unresolved: Unresolved, marks: Option<PartitionWatermarks>) -> Self {
         let mut reading = Self {
-            offsets: unresolved.from..marks.high,
-            low: marks.low,
+            offsets: unresolved.from..unresolved.from,
+            needs_end: true,
+            low: unresolved.from,
             incarnation: None,
             landmark: unresolved.acknowledged,
+            is_recognised: false,
             seen: ReadBack { found: HashMap::new(), incomplete: false, truncated_to: None },
             found: 0,
             is_under_way: false,
@@ -84,24 +90,20 @@ impl Reading {
             failing_since: None,
             unresolved,
         };
-        if marks.high < reading.unresolved.from {
-            reading.is_truncated();
+        if let Some(marks) = marks {
+            reading.goes_on(marks);
         }
         reading
     }
 
-    /// Goes on over a new connection. What was read was read; it may have been truncated since.
-    fn resumed(mut self, marks: PartitionWatermarks) -> Self {
+    /// It begins, or goes on over a new connection, in a partition with these bounds. What was read was read; it may have been
+    /// truncated since.
+    fn goes_on(&mut self, marks: PartitionWatermarks) {
+        (self.offsets.end, self.low, self.needs_end) = (marks.high, marks.low, false);
+        self.is_recognised = false;
         if marks.high < self.offsets.start {
-            let (failures, failing_since) = (self.failures, self.failing_since);
-            return Self { failures, failing_since, ..Self::new(self.unresolved, marks) };
+            self.is_truncated();
         }
-        self.offsets.end = marks.high;
-        self.low = marks.low;
-        if self.seen.truncated_to.is_none() {
-            self.landmark = self.unresolved.acknowledged;
-        }
-        self
     }
 
     /// It was purged, or lost its tail: anything of ours may be anywhere in what is left, or gone.
@@ -117,25 +119,34 @@ impl Reading {
     }
 
     fn is_complete(&self) -> bool {
-        self.landmark.is_none() && (self.offsets.is_empty() || self.found >= self.unresolved.events)
+        let is_recognised = self.is_recognised || self.landmark.is_none();
+        !self.needs_end && is_recognised && (self.offsets.is_empty() || self.found >= self.unresolved.events)
     }
 
-    fn request(&self) -> FetchRequest {
-        match self.landmark {
-            Some(landmark) => FetchRequest {
-                after: Some(landmark),
-                max_records: 1,
-                ..FetchRequest::new(self.partition(), landmark.offset)
-            },
-            None => FetchRequest::new(self.partition(), self.offsets.start),
+    /// What is to be recognised where there is nothing to read that would show it.
+    fn unrecognised(&self) -> Option<Landmark> {
+        self.landmark.filter(|_| self.offsets.is_empty() && !self.is_recognised)
+    }
+
+    fn request(&self) -> Read {
+        if self.needs_end {
+            return Read::Ask(self.partition());
         }
+        let after = self.landmark;
+        Read::Fetch(match self.unrecognised() {
+            Some(landmark) => {
+                FetchRequest { after, max_records: 1, ..FetchRequest::new(self.partition(), landmark.offset) }
+            }
+            None => FetchRequest { after, ..FetchRequest::new(self.partition(), self.offsets.start) },
+        })
     }
 
     fn answered(&mut self, answer: &FetchResponse, now: Instant) {
         if self.note_truncation(answer) {
             return;
         }
-        let asked = self.landmark.map_or(self.offsets.start, |landmark| landmark.offset);
+        let unrecognised = self.unrecognised();
+        let asked = unrecognised.map_or(self.offsets.start, |landmark| landmark.offset);
         let read_to =
             answer.records.last().map(|last| last.offset.next()).max(answer.scanned_to).max(answer.low);
         if read_to.is_none_or(|read_to| read_to <= asked) {
@@ -151,7 +162,8 @@ impl Reading {
         }
         (self.empty, self.failures, self.failing_since) = (0, 0, None);
         // Nothing at a landmark is no sign of another log: retention may have been there first.
-        if self.landmark.take().is_none() {
+        self.is_recognised = true;
+        if unrecognised.is_none() {
             self.scanned(answer);
         }
     }
@@ -162,12 +174,11 @@ impl Reading {
         let known = self.incarnation;
         self.incarnation = answer.incarnation.or(known);
         let begins_again = known.is_some() && known != self.incarnation;
-        let has_another = self.landmark.is_some_and(|landmark| {
+        let has_another = self.unrecognised().is_some_and(|landmark| {
             let there = answer.records.first().filter(|record| record.offset == landmark.offset);
             there.is_some_and(|record| record.id != landmark.id)
         });
-        let first = self.landmark.map_or(self.offsets.start, |landmark| landmark.offset.next());
-        let ends_before = answer.high.is_some_and(|high| high < first);
+        let ends_before = answer.high.is_some_and(|high| high < self.offsets.start);
         if answer.truncated || begins_again || has_another || ends_before {
             self.low = answer.low.unwrap_or_default();
             self.offsets.end = answer.high.unwrap_or(self.offsets.end);
@@ -194,6 +205,9 @@ impl Reading {
                 self.found += 1;
             }
         }
+        if let Some(last) = answer.records.last() {
+            self.landmark = Some(Landmark { offset: last.offset, id: last.id });
+        }
         let read_to = answer.records.last().map(|last| last.offset.next()).max(answer.scanned_to);
         self.offsets.start = read_to.unwrap_or_default().max(self.offsets.start);
     }
@@ -207,12 +221,27 @@ impl Reading {
         report(|| tracing::warn!(error, partition, "what became of a request could not be read back"));
     }
 
+    /// What it has found out.
+    fn seen(self) -> ReadBack {
+        // Where all was found, nothing else matters.
+        let is_complete = self.offsets.is_empty() || self.found >= self.unresolved.events;
+        let incomplete = self.seen.incomplete || !is_complete || self.needs_end;
+        ReadBack { incomplete, ..self.seen }
+    }
+
     /// Whether it has failed for so long that the rest of the request is given up as unknown.
     fn is_hopeless(&self, now: Instant) -> bool {
         // The time alone may have been that of an outage.
         self.failures >= limits::READ_BACK_FAILURES
             && self.failing_since.is_some_and(|since| now.duration_since(since) >= limits::READ_BACK_PATIENCE)
     }
+}
+
+/// The next question of a reading.
+pub(super) enum Read {
+    /// Where the partition ends.
+    Ask(PartitionId),
+    Fetch(FetchRequest),
 }
 
 /// The partitions that are being read back.
@@ -228,6 +257,7 @@ impl Readings {
         &mut self,
         unresolved: Vec<Unresolved>,
         marks: &Watermarks,
+        now: Instant,
     ) -> Vec<(PartitionId, ReadBack)> {
         let mut known = std::mem::take(&mut self.all);
         let mut complete = Vec::new();
@@ -242,11 +272,15 @@ impl Readings {
                     && one.ids.keys().all(|id| before.ids.contains_key(id))
             };
             let reading = match known.iter().position(is_same) {
-                Some(at) => known.swap_remove(at).resumed(marks),
-                None => Reading::new(one, marks),
+                Some(at) => {
+                    let mut reading = known.swap_remove(at);
+                    reading.goes_on(marks);
+                    reading
+                }
+                None => Reading::new(one, Some(marks)),
             };
-            if reading.is_complete() {
-                complete.push((reading.partition(), reading.seen));
+            if reading.is_complete() || reading.is_hopeless(now) {
+                complete.push((reading.partition(), reading.seen()));
             } else {
                 self.all.push(reading);
             }
@@ -254,8 +288,14 @@ impl Readings {
         complete
     }
 
-    /// The next fetch to make, if one is due. Of each partition one is under way at a time, and each has its turn.
-    pub(super) fn next_request(&mut self, now: Instant) -> Option<FetchRequest> {
+    /// A request has come back beside others that are in flight.
+    pub(super) fn add(&mut self, unresolved: Unresolved) {
+        self.forget(unresolved.partition);
+        self.all.push(Reading::new(unresolved, None));
+    }
+
+    /// The next question, if one is due. Of each partition one is under way at a time, and each has its turn.
+    pub(super) fn next_request(&mut self, now: Instant) -> Option<Read> {
         let is_due = |reading: &Reading| !reading.is_under_way && reading.retry_at.is_none_or(|at| at <= now);
         let at = self.all.iter().position(is_due)?;
         let mut reading = self.all.remove(at);
@@ -263,6 +303,22 @@ impl Readings {
         let request = reading.request();
         self.all.push(reading);
         Some(request)
+    }
+
+    /// Takes the answer to the question where a partition ends. Returns what has come of it, if that is known.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost.
+    pub(super) fn asked(
+        &mut self,
+        partition: PartitionId,
+        answer: Result<Watermarks, Error>,
+        now: Instant,
+    ) -> Result<Option<ReadBack>, Error> {
+        let nothing = Err(Error::Unavailable(Some("the log does not say where the partition ends".into())));
+        let marks = answer.and_then(|marks| marks.get(partition).map_or(nothing, Ok));
+        self.take_answer(partition, marks, now, |reading, marks| reading.goes_on(marks))
     }
 
     /// Takes the answer to a fetch. Returns what has come of the partition, when that is known.
@@ -276,22 +332,30 @@ impl Readings {
         answer: Result<FetchResponse, Error>,
         now: Instant,
     ) -> Result<Option<ReadBack>, Error> {
+        self.take_answer(partition, answer, now, |reading, answer| reading.answered(&answer, now))
+    }
+
+    fn take_answer<A>(
+        &mut self,
+        partition: PartitionId,
+        answer: Result<A, Error>,
+        now: Instant,
+        take: impl FnOnce(&mut Reading, A),
+    ) -> Result<Option<ReadBack>, Error> {
         let mut lost = None;
         let mut seen = None;
         if let Some(at) = self.all.iter().position(|reading| reading.partition() == partition) {
             let reading = &mut self.all[at];
             reading.is_under_way = false;
             match answer {
-                Ok(answer) => reading.answered(&answer, now),
+                Ok(answer) => take(reading, answer),
                 Err(error) => {
                     reading.failed(&error, now);
                     lost = matches!(error, Error::Unavailable(_) | Error::Timeout(_)).then_some(error);
                 }
             }
             if reading.is_complete() || reading.is_hopeless(now) {
-                let Reading { seen: found, offsets, .. } = self.all.swap_remove(at);
-                let incomplete = found.incomplete || !offsets.is_empty();
-                seen = Some(ReadBack { incomplete, ..found });
+                seen = Some(self.all.swap_remove(at).seen());
             }
         }
         match (seen, lost) {
@@ -307,9 +371,17 @@ impl Readings {
         self.all.retain(|reading| reading.partition() != partition);
     }
 
-    /// The connection is lost. Fetches that are under way are made again over the next one.
-    pub(super) fn interrupted(&mut self) {
-        self.all.iter_mut().for_each(|reading| reading.is_under_way = false);
+    /// The connection is lost. What is under way is asked again over the next one, unless it never gets an answer.
+    pub(super) fn interrupted(&mut self, now: Instant) {
+        for reading in self.all.iter_mut().filter(|reading| reading.is_under_way) {
+            reading.is_under_way = false;
+            reading.failures = reading.failures.saturating_add(1);
+            reading.failing_since.get_or_insert(now);
+        }
+    }
+
+    pub(super) fn is_reading(&self) -> bool {
+        !self.all.is_empty()
     }
 
     /// Whether the last fetch of a partition has failed.

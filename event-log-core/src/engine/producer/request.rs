@@ -16,12 +16,15 @@ pub(super) struct Request<E> {
     messages: Arc<[Message]>,
     /// It was sent, and how that ended is not known (yet).
     pub(super) may_have_arrived: bool,
+    /// The ids of events that have expired since it was sent, if another of its events has the same: what is found first of such
+    /// an id in the log is theirs.
+    gone: Vec<EventId>,
 }
 
 impl<E> Request<E> {
     pub(super) fn new(mut entries: Vec<Entry<E>>) -> Self {
         let messages = entries.iter_mut().map(Entry::take_message).collect();
-        Self { entries, messages, may_have_arrived: false }
+        Self { entries, messages, may_have_arrived: false, gone: Vec::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -41,8 +44,20 @@ impl<E> Request<E> {
         self.entries.iter().any(|entry| entry.may_be_under_way)
     }
 
+    /// The ids of what may have arrived.
     pub(super) fn ids(&self) -> impl Iterator<Item = EventId> {
-        self.entries.iter().map(|entry| entry.id)
+        self.gone.iter().copied().chain(self.entries.iter().map(|entry| entry.id))
+    }
+
+    /// The event with this id has expired.
+    pub(super) fn forget(&mut self, id: EventId) {
+        if self.entries.iter().any(|entry| entry.id == id) {
+            self.gone.push(id);
+        }
+    }
+
+    pub(super) fn take_gone(&mut self) -> Vec<EventId> {
+        std::mem::take(&mut self.gone)
     }
 
     /// Of its oldest event, when it was accepted.
@@ -73,9 +88,7 @@ impl<E> Request<E> {
         (self.entries, self.messages)
     }
 
-    /// What is to be sent. From now on it may have arrived: if sending it is given up, that stays true.
-    pub(super) fn start(&mut self) -> Arc<[Message]> {
-        self.may_have_arrived = true;
+    pub(super) fn messages(&self) -> Arc<[Message]> {
         Arc::clone(&self.messages)
     }
 
@@ -94,6 +107,7 @@ impl<E> Request<E> {
             entries: vec![entry],
             messages: [message.clone()].into(),
             may_have_arrived: false,
+            gone: Vec::new(),
         };
         Ok(self.entries.into_iter().zip(self.messages.iter()).map(alone).collect())
     }

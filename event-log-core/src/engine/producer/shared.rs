@@ -15,13 +15,14 @@ use tokio::time::Instant;
 use super::closing::Leftover;
 use super::effects::Effects;
 use super::entry::{Entry, NOT_ACCEPTED};
+use super::partition::Taken;
 use super::queue::{Admission, Counts, Phase, Queue, WhenFull};
 use super::recovery::{ReadBack, Unresolved};
 use super::warn::DropWarning;
 use crate::config::ProducerConfig;
 use crate::contain::contain;
 use crate::engine::clock::{Chance, Clock};
-use crate::engine::transport::{Message, SendError};
+use crate::engine::transport::SendError;
 use crate::error::Error;
 use crate::log::CloseError;
 use crate::position::{Offset, PartitionId, Timestamp};
@@ -152,7 +153,7 @@ impl<E> Shared<E> {
     }
 
     /// Puts the next request in flight.
-    pub(in crate::engine) fn take(&self) -> Option<(PartitionId, Arc<[Message]>)> {
+    pub(in crate::engine) fn take(&self) -> Option<(PartitionId, Taken)> {
         self.with_queue(|queue| {
             let taken = queue.take(self.config.request_events, self.config.request_bytes);
             if taken.is_none() && queue.is_idle() {
@@ -181,19 +182,24 @@ impl<E> Shared<E> {
         self.queue.lock().is_unresolved(partition)
     }
 
-    /// Requests in flight are not waited for any longer.
-    pub(in crate::engine) fn give_up_in_flight(&self) {
-        self.with_queue(Queue::give_up_in_flight);
+    /// What has to be read back of a partition.
+    pub(super) fn unresolved(&self, partition: PartitionId) -> Option<Unresolved> {
+        self.queue.lock().unresolved(partition)
     }
 
-    /// Whether it is to be asked where partitions end, from now on.
-    pub(in crate::engine) fn begin_mark(&self) -> bool {
-        self.queue.lock().begin_mark()
+    /// The request in flight is not waited for any longer.
+    pub(super) fn give_up_in_flight(&self, partition: PartitionId) {
+        self.with_work(|queue| queue.give_up_in_flight(partition));
     }
 
-    /// The answer to that question, if there is one in time.
-    pub(in crate::engine) fn marked(&self, watermarks: Option<&Watermarks>) {
-        self.queue.lock().marked(watermarks);
+    /// The request in flight is sent now.
+    pub(super) fn begin(&self, partition: PartitionId) {
+        self.queue.lock().begin(partition);
+    }
+
+    /// The partitions ended there when it was asked.
+    pub(super) fn marked(&self, watermarks: &Watermarks, asked_at: Instant) {
+        self.queue.lock().marked(watermarks, asked_at);
     }
 
     /// Nothing will be accepted any more, and nothing is left.
@@ -202,8 +208,8 @@ impl<E> Shared<E> {
         queue.phase() == Phase::Closing && queue.buffered() == 0
     }
 
-    /// There is a new connection, and the partitions end there. Returns what has to be read back over it.
-    pub(super) fn connected(&self, watermarks: &Watermarks) -> Vec<Unresolved> {
+    /// There is a new connection, and the partitions ended there when it was asked. Returns what has to be read back over it.
+    pub(super) fn connected(&self, watermarks: &Watermarks, asked_at: Instant) -> Vec<Unresolved> {
         let publish = || {
             self.state.modify(|state| {
                 if matches!(state.connection, Connection::Reconnecting { .. }) {
@@ -217,7 +223,7 @@ impl<E> Shared<E> {
                 // What an attempt under way was asked to hurry for is done.
                 let _ = self.hurry.notified().now_or_never();
             }
-            queue.connected(watermarks)
+            queue.connected(watermarks, asked_at)
         };
         let unresolved = self.with_queue_and(change, publish);
         self.work.notify_one();

@@ -5,26 +5,24 @@
 //! finds out, before anything is sent again, what of it has arrived.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use futures::future::Either;
+use futures::future::{BoxFuture, Either, FutureExt};
 use futures::stream::FuturesUnordered;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::attempts;
 use super::connections::Connections;
-use super::recovery::Readings;
+use super::partition::Taken;
+use super::recovery::{Read, ReadBack, Readings};
+use super::requests::{self, Answer, Event, Generation, Question};
 use super::shared::{Shared, sleep_until};
 use crate::contain::report;
-use crate::engine::transport::{
-    FetchRequest, FetchResponse, Message, ProducerConnection, SendError, Transport,
-};
+use crate::engine::transport::Transport;
 use crate::error::Error;
-use crate::limits;
-use crate::position::{Offset, PartitionId};
-use crate::watermark::Watermarks;
+use crate::position::PartitionId;
 
 pub(in crate::engine) struct Writer<E, T: Transport> {
     shared: Arc<Shared<E>>,
@@ -32,50 +30,32 @@ pub(in crate::engine) struct Writer<E, T: Transport> {
     /// Attempts to connect since a request was answered for the last time, or a connection has lasted. A log that takes
     /// connections and loses every request is asked ever more rarely too.
     failed_attempts: u32,
+    /// What is in flight, over connections that are lost too. One set of all, so that none keeps another from being looked at.
+    in_flight: FuturesUnordered<BoxFuture<'static, Event<T::Producer>>>,
+    /// How often there was a new connection.
+    generation: u64,
+    /// The last question for the watermarks.
+    question: Option<Question>,
     readings: Readings,
 }
 
 /// What a connection is needed for.
 enum Work {
-    Send(PartitionId, Arc<[Message]>),
-    Read(FetchRequest),
-}
-
-/// A question for the watermarks that is on its way. It has no answer if that would be too late.
-type Mark = Pin<Box<dyn Future<Output = Result<Option<Watermarks>, Error>> + Send>>;
-
-/// A request that was sent, with everything that comes back.
-struct Sent<S> {
-    connection: S,
-    partition: PartitionId,
-    result: Result<Option<Offset>, SendError>,
-}
-
-/// Sends a request over a connection, and has both until it is answered.
-async fn send<S: ProducerConnection>(
-    mut connection: S,
-    partition: PartitionId,
-    messages: Arc<[Message]>,
-) -> Sent<S> {
-    let result = connection.send(partition, &messages).await;
-    Sent { connection, partition, result }
-}
-
-/// A fetch that reads back, with everything that comes back.
-struct Fetched<S> {
-    connection: S,
-    partition: PartitionId,
-    result: Result<FetchResponse, Error>,
-}
-
-async fn fetch<S: ProducerConnection>(connection: S, request: FetchRequest) -> Fetched<S> {
-    let result = connection.fetch(request).await;
-    Fetched { connection, partition: request.partition, result }
+    Send(PartitionId, Taken),
+    Read(Read),
 }
 
 impl<E: Send + 'static, T: Transport> Writer<E, T> {
     pub(in crate::engine) fn new(shared: Arc<Shared<E>>, transport: Arc<T>) -> Self {
-        Self { shared, transport, failed_attempts: 0, readings: Readings::default() }
+        Self {
+            shared,
+            transport,
+            failed_attempts: 0,
+            in_flight: FuturesUnordered::new(),
+            generation: 0,
+            question: None,
+            readings: Readings::default(),
+        }
     }
 
     /// Sends until the log is closed and everything is sent, or the deadline of closing has passed. Ending,
@@ -98,11 +78,11 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 None => self.reconnect().await,
             };
             let Some(connection) = connected else { return };
-            let since = Instant::now();
-            match self.transport.watermarks().await {
+            let (since, transport) = (Instant::now(), Arc::clone(&self.transport));
+            match self.beside(transport.watermarks()).await {
                 Ok(watermarks) => {
-                    let unresolved = self.shared.connected(&watermarks);
-                    for (partition, seen) in self.readings.begin(unresolved, &watermarks) {
+                    let unresolved = self.shared.connected(&watermarks, since);
+                    for (partition, seen) in self.readings.begin(unresolved, &watermarks, Instant::now()) {
                         self.shared.recovered(partition, seen);
                     }
                     if self.drain(connection).await {
@@ -129,26 +109,38 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
     async fn reconnect(&mut self) -> Option<T::Producer> {
         let (shared, transport) = (Arc::clone(&self.shared), Arc::clone(&self.transport));
         let mut attempts = attempts::Attempts::new(&shared, self.failed_attempts);
-        let connection = {
+        let connected = async {
             let connect = pin!(attempts.connect(&*transport));
             let finished = pin!(shared.finished());
             match futures::future::select(connect, finished).await {
-                Either::Left((connection, _)) => connection,
-                Either::Right(_) => return None,
+                Either::Left((connection, _)) => Some(connection),
+                Either::Right(_) => None,
             }
         };
+        let connection = self.beside(connected).await?;
         // Until a request is answered over it, this one counts as well.
         self.failed_attempts = attempts.failed.saturating_add(1);
         Some(connection)
     }
 
+    /// Awaits something beside what is in flight over connections that are lost.
+    async fn beside<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        loop {
+            tokio::select! {
+                biased;
+                output = &mut future => return output,
+                Some(event) = self.in_flight.next() => drop(self.take_event(event)),
+            }
+        }
+    }
+
     /// Sends all there is, as it comes, and reads back what has to be. Returns true when the log is closing and nothing is
     /// left, false when the connection is lost.
     async fn drain(&mut self, connection: T::Producer) -> bool {
+        self.generation += 1;
+        let (lost, generation) = Generation::new(self.generation);
         let mut connections = Connections::new(Arc::clone(&self.transport), connection);
-        let mut sending = FuturesUnordered::new();
-        let mut fetching = FuturesUnordered::new();
-        let mut mark = None;
         // Where there is one connection for both, they take turns. A fetch that has failed may fail again, and take the
         // connection with it: others go first.
         let mut reads_next = !self.readings.have_failed();
@@ -159,68 +151,35 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 let Some(work) = self.next_work(reads_next) else { break };
                 let Some(connection) = connections.take() else { break };
                 reads_next = matches!(work, Work::Send(..));
-                match work {
-                    Work::Send(partition, messages) => sending.push(send(connection, partition, messages)),
-                    Work::Read(request) => fetching.push(fetch(connection, request)),
-                }
-            }
-            if mark.is_none() && self.shared.begin_mark() {
-                mark = Some(self.mark());
+                self.begin(work, connection, generation.clone());
             }
             let reading_due = self.readings.next_due(Instant::now());
             if connections.may_widen() && (self.shared.is_ready() || reading_due.is_some()) {
                 connections.widen();
             }
-            if sending.is_empty() && self.shared.is_finished() {
+            if self.shared.is_finished() {
                 return true;
             }
             let reading_due = reading_due.filter(|_| connections.has_idle());
             tokio::select! {
                 biased;
-                Some(sent) = sending.next() => match self.complete(sent) {
-                    Ok(connection) => {
-                        self.failed_attempts = 0;
-                        connections.give_back(connection);
-                    }
-                    Err(error) => break error,
+                changed = connections.changed() => if let Err(error) = changed {
+                    break error;
                 },
-                Some(fetched) = fetching.next() => match self.fetched(fetched) {
-                    Ok(connection) => connections.give_back(connection),
-                    Err(error) => break error,
-                },
-                answer = answer_of(&mut mark) => match answer {
-                    Ok(watermarks) => {
-                        mark = None;
-                        self.shared.marked(watermarks.as_ref());
-                    }
+                Some(event) = self.in_flight.next() => match self.take_event(event) {
+                    Ok(connection) => connection.into_iter().for_each(|one| connections.give_back(one)),
                     Err(error) => break error,
                 },
                 () = self.shared.work(), if connections.has_idle() || connections.may_widen() => {}
                 () = sleep_until(reading_due) => {}
                 // What was read back for may have expired.
-                () = self.shared.finished(), if sending.is_empty() => {}
-                changed = connections.changed() => if let Err(error) = changed {
-                    break error;
-                },
+                () = self.shared.finished(), if self.in_flight.is_empty() || self.readings.is_reading() => {}
             }
         };
         self.lost(error);
-        drop(fetching);
-        self.readings.interrupted();
-        // What the others have sent is answered all the same, if it is soon.
-        let grace = tokio::time::sleep(limits::LOST_GRACE);
-        let answers = async {
-            while let Some(sent) = sending.next().await {
-                drop(self.complete(sent));
-            }
-        };
-        tokio::select! {
-            biased;
-            () = answers => {}
-            () = grace => {}
-        }
-        drop(sending);
-        self.shared.give_up_in_flight();
+        let now = Instant::now();
+        lost.send_replace(Some(now));
+        self.readings.interrupted(now);
         false
     }
 
@@ -228,39 +187,79 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
     fn next_work(&mut self, reads_first: bool) -> Option<Work> {
         let now = Instant::now();
         let mut read = || self.readings.next_request(now).map(Work::Read);
-        let send = || self.shared.take().map(|(partition, messages)| Work::Send(partition, messages));
+        let send = || self.shared.take().map(|(partition, taken)| Work::Send(partition, taken));
         if reads_first { read().or_else(send) } else { send().or_else(read) }
     }
 
-    /// Asks where the partitions end.
-    fn mark(&self) -> Mark {
-        let transport = Arc::clone(&self.transport);
-        Box::pin(async move { timeout(limits::MARK_PATIENCE, transport.watermarks()).await.ok().transpose() })
+    fn begin(&mut self, work: Work, connection: T::Producer, of: Generation) {
+        let work = match work {
+            Work::Send(partition, taken) => {
+                let question = taken.mark.map(|wanted| match &self.question {
+                    Some(question) if question.answers(wanted) => question.clone(),
+                    _ => self.question.insert(Question::new(&self.transport)).clone(),
+                });
+                requests::send(Arc::clone(&self.shared), connection, (partition, taken), question, of).boxed()
+            }
+            Work::Read(read) => requests::read(Arc::clone(&self.transport), connection, read, of).boxed(),
+        };
+        self.in_flight.push(work);
     }
 
-    /// Goes on with what was read back. The connection, unless it is lost.
-    fn fetched(&mut self, fetched: Fetched<T::Producer>) -> Result<T::Producer, Error> {
-        let Fetched { connection, partition, result } = fetched;
-        if let Some(seen) = self.readings.answered(partition, result, Instant::now())? {
+    /// Goes on with what has come of a request or of a question. Returns the connection, if it is good.
+    ///
+    /// # Errors
+    ///
+    /// When the connections that there are now are lost.
+    fn take_event(&mut self, event: Event<T::Producer>) -> Result<Option<T::Producer>, Error> {
+        let Event { partition, generation, answer } = event;
+        let (is_current, now) = (generation == self.generation, Instant::now());
+        match answer {
+            Answer::Sent(connection, result) => match self.shared.complete(partition, result) {
+                Ok(()) => {
+                    self.failed_attempts = 0;
+                    Ok(Some(connection).filter(|_| is_current))
+                }
+                Err(error) if is_current => Err(error),
+                Err(_) => {
+                    self.read_back(partition);
+                    Ok(None)
+                }
+            },
+            Answer::GivenUp => {
+                self.shared.give_up_in_flight(partition);
+                self.read_back(partition);
+                Ok(None)
+            }
+            // What is asked of an earlier generation has been asked again.
+            Answer::Asked(..) | Answer::Fetched(..) | Answer::Interrupted if !is_current => Ok(None),
+            Answer::Asked(connection, marks) => {
+                let seen = self.readings.asked(partition, marks, now)?;
+                self.take_seen(partition, seen);
+                Ok(Some(connection))
+            }
+            Answer::Fetched(connection, records) => {
+                let seen = self.readings.answered(partition, records, now)?;
+                self.take_seen(partition, seen);
+                Ok(Some(connection))
+            }
+            Answer::Interrupted => Ok(None),
+        }
+    }
+
+    /// A request has come back over a connection that was lost before: beside what goes over the new one it is read back.
+    fn read_back(&mut self, partition: PartitionId) {
+        if let Some(unresolved) = self.shared.unresolved(partition) {
+            self.readings.add(unresolved);
+        }
+    }
+
+    /// Goes on with what was read back of a partition, if it is all.
+    fn take_seen(&mut self, partition: PartitionId, seen: Option<ReadBack>) {
+        if let Some(seen) = seen {
             self.shared.recovered(partition, seen);
         } else if !self.shared.is_unresolved(partition) {
             self.readings.forget(partition);
         }
-        Ok(connection)
-    }
-
-    /// Has the queue complete what was sent. The connection, unless it is lost.
-    fn complete(&self, sent: Sent<T::Producer>) -> Result<T::Producer, Error> {
-        let Sent { connection, partition, result } = sent;
-        self.shared.complete(partition, result).map(|()| connection)
-    }
-}
-
-/// Completes with the answer, if there is a question. Cancel safe.
-async fn answer_of(mark: &mut Option<Mark>) -> Result<Option<Watermarks>, Error> {
-    match mark {
-        Some(answer) => answer.await,
-        None => std::future::pending().await,
     }
 }
 

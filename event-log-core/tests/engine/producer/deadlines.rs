@@ -90,7 +90,7 @@ async fn l3_close_keeps_its_deadline_although_the_log_takes_everything_at_once()
     let start = std::time::Instant::now();
     let closed = timeout(Duration::from_secs(60), log.close(Duration::from_millis(10))).await.unwrap();
     let took = start.elapsed();
-    assert!(took < Duration::from_secs(1), "{took:?} {closed:?}");
+    assert!(took < Duration::from_secs(2), "{took:?} {closed:?}");
 }
 
 /// The same with other work on the thread.

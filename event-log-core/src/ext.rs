@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::stream::{self, BoxStream, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -124,6 +125,20 @@ impl<E> AppendAllError<E> {
     }
 }
 
+impl<E> AppendAllError<E> {
+    /// Whether appending the failed events again may succeed.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.failures.first().is_some_and(AppendError::is_retryable)
+    }
+
+    /// Whether a failed event may be in the log all the same.
+    #[must_use]
+    pub fn may_have_taken_effect(&self) -> bool {
+        self.failures.iter().any(AppendError::may_have_taken_effect)
+    }
+}
+
 impl<E> fmt::Debug for AppendAllError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AppendAllError")
@@ -163,8 +178,10 @@ where
         take_turn().await;
         let mut event = event;
         loop {
-            // Into a buffer that may drop its oldest event goes one at a time.
-            if self.under_way.back().is_some_and(Ticket::is_buffered) {
+            self.reap();
+            // Into a buffer that may drop its oldest event goes one at a time. While the log is away all are buffered, and so is
+            // the oldest that has no outcome.
+            if self.under_way.front().is_some_and(Ticket::is_buffered) {
                 self.wait_for_all_but(0).await;
                 if !self.result.failures.is_empty() {
                     return self
@@ -196,6 +213,14 @@ where
                 let kind = SubmitErrorKind::Full;
                 return self.result.failures.push(SubmitError { event, kind }.into());
             }
+        }
+    }
+
+    /// Takes what has an outcome from the front.
+    fn reap(&mut self) {
+        while let Some(outcome) = self.under_way.front_mut().and_then(FutureExt::now_or_never) {
+            self.under_way.pop_front();
+            self.result.add(outcome);
         }
     }
 

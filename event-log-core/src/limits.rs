@@ -8,6 +8,9 @@ use std::time::Duration;
 /// enough that a batch of a hundred events still fills each request.
 pub const PARTITIONS: u32 = 8;
 
+/// The most partitions that a log may have: a handle keeps a little of each.
+pub const MAX_PARTITIONS: u32 = 1 << 20;
+
 /// The longest encoding of one event. Above any tool output seen in practice, and eight of them still fit in
 /// the buffer.
 pub const MAX_EVENT_BYTES: usize = 8 << 20;
@@ -45,8 +48,7 @@ pub const RECONNECT_MAX: Duration = Duration::from_secs(30);
 /// The shortest time between two attempts to reconnect that [`flush`](crate::EventLog::flush) asks for.
 pub const FLUSH_ATTEMPT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The longest wait that a configuration may ask for: a year. Whatever is longer is meant as *never*, and cannot always be
-/// added to a clock.
+/// The longest wait that is carried out: a year. Whatever is longer means *never*, and cannot always be added to a clock.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(365 * 86_400);
 
 /// How much of each wait is left to chance, so that the clients of a restarted server do not all come at once.
@@ -58,6 +60,9 @@ pub const MARK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// For how long what is sent waits for the answer to that question.
 pub const MARK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// For how long a handle makes do with the connections that it has, when a further one could not be opened.
+pub const WIDEN_RETRY: Duration = Duration::from_secs(10);
 
 /// For how long a request is waited for when another connection is lost: what is not answered then is read back. Twice as long
 /// each time it happens to the same partition, so that a request that needs longer has it in the end.

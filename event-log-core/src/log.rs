@@ -102,6 +102,10 @@ pub trait EventLog<E: Partitionable + Serialize>: Send + Sync {
     /// # Errors
     ///
     /// When the backend cannot be asked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it only asks.
     async fn watermarks(&self) -> Result<Watermarks, Error>;
 
     /// How far `group` is behind, in every partition. A group that never committed lags by everything.
@@ -109,6 +113,10 @@ pub trait EventLog<E: Partitionable + Serialize>: Send + Sync {
     /// # Errors
     ///
     /// When the backend cannot be asked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it only asks.
     async fn lag(&self, group: &str) -> Result<Lag, Error>;
 
     /// Forgets the committed cursor of a group that is gone for good, so that it no longer holds anything
@@ -117,6 +125,10 @@ pub trait EventLog<E: Partitionable + Serialize>: Send + Sync {
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] when the group still has members, and when the backend cannot be asked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the group deleted or not; calling it again is safe.
     async fn delete_group(&self, group: &str) -> Result<(), Error>;
 
     /// The connection and the buffer, as they change. A receiver that is kept blocks nothing.
@@ -169,6 +181,18 @@ impl<E> CloseError<E> {
     #[must_use]
     pub fn len(&self) -> usize {
         self.not_appended.len() + self.unknown.len() + self.returned_by_ticket
+    }
+
+    /// Always false: the log is closed.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        false
+    }
+
+    /// Whether one of the events may be in the log all the same.
+    #[must_use]
+    pub fn may_have_taken_effect(&self) -> bool {
+        !self.unknown.is_empty()
     }
 
     /// Whether everything was sent.

@@ -32,7 +32,7 @@ pub struct LogState {
 pub struct Recovered {
     /// They were in the log.
     pub found: u64,
-    /// They were not there, and were sent again.
+    /// They were not there, and were queued to be sent again.
     pub sent_again: u64,
     /// Nobody can say: retention, or a cut, had taken what would have had to be read.
     pub unknown: u64,
@@ -125,6 +125,12 @@ impl StateReceiver {
     #[must_use]
     pub fn current(&self) -> LogState {
         self.states.borrow().1.clone()
+    }
+
+    /// What has changed so far is no news.
+    #[cfg(feature = "engine")]
+    pub(crate) fn mark_seen(&mut self) {
+        self.states.mark_unchanged();
     }
 
     /// Waits until the state has changed since this receiver has waited for one last, and returns it; `None` once the log

@@ -32,7 +32,7 @@ struct Inner {
 }
 
 /// A record as a topic holds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Content {
     /// Where it is.
@@ -45,6 +45,20 @@ pub struct Content {
     pub headers: Headers,
     /// The encoded event.
     pub payload: Bytes,
+}
+
+impl fmt::Debug for Content {
+    /// With the length of the payload: what it says is the application's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { position, id, timestamp, headers, payload } = self;
+        f.debug_struct("Content")
+            .field("position", position)
+            .field("id", id)
+            .field("timestamp", timestamp)
+            .field("headers", headers)
+            .field("bytes", &payload.len())
+            .finish()
+    }
 }
 
 impl Default for MemoryBroker {

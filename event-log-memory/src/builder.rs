@@ -98,7 +98,7 @@ impl<E: Partitionable + Serialize + Send + 'static> Builder<E> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] names a setting that cannot be meant, [`Error::TopologyMismatch`] says
+    /// [`Error::InvalidArgument`] names a setting that is invalid, [`Error::TopologyMismatch`] says
     /// how the topic differs, and outside of a tokio runtime there is an [`Error::Backend`].
     pub async fn open(self) -> Result<MemoryLog<E>, Error> {
         if self.partitions == 0 || self.partitions > MAX_PARTITIONS {
@@ -107,6 +107,8 @@ impl<E: Partitionable + Serialize + Send + 'static> Builder<E> {
         if self.retention.max_records == Some(0) {
             return Err(Error::invalid("retention", "must keep at least 1 record"));
         }
+        // Settings that are refused make no topic.
+        self.config.validate()?;
         let topic = self.broker.topic(&self.topic, self.partitions, self.retention)?;
         let mut engine = LogBuilder::new(self.codec).config(self.config).clock(self.broker.clock());
         engine = engine.handle(self.broker.next_handle());

@@ -137,14 +137,19 @@ impl Faults {
     }
 
     /// Uses up `count` offsets behind the last record, which no record gets, as a log does that keeps notes of its own
-    /// among the records.
+    /// among the records. Nothing happens when there is no such partition.
     pub fn trailing_gap(&self, partition: PartitionId, count: u64) {
-        self.topic.trailing_gap(partition, count);
+        if self.topic.has_partition(partition) {
+            self.topic.trailing_gap(partition, count);
+        }
     }
 
-    /// The next append to the partition leaves a gap of `count` offsets before it.
+    /// The next append to the partition leaves a gap of `count` offsets before it. Nothing happens when there is no such
+    /// partition.
     pub fn skip_offsets(&self, partition: PartitionId, count: u64) {
-        self.topic.with_partition(partition, |partition| partition.skip_offsets(count));
+        if self.topic.has_partition(partition) {
+            self.topic.with_partition(partition, |partition| partition.skip_offsets(count));
+        }
     }
 
     /// The next `count` fetches of anybody return nothing, whatever there is.

@@ -109,8 +109,10 @@ impl<E> LogBuilder<E> {
         E: Partitionable + Serialize + Send + 'static,
     {
         self.config.validate()?;
-        if transport.properties().partitions == 0 {
-            return Err(Error::invalid("partitions", "must be at least 1"));
+        let partitions = transport.properties().partitions;
+        if partitions == 0 || partitions > limits::MAX_PARTITIONS {
+            let problem = format!("{partitions} is not between 1 and {}", limits::MAX_PARTITIONS);
+            return Err(Error::invalid("partitions", problem));
         }
         let runtime = Handle::try_current().map_err(|error| Error::Backend {
             retryable: false,
@@ -129,7 +131,6 @@ impl<E> LogBuilder<E> {
         };
         let handle = self.handle.unwrap_or_else(|| HANDLES.fetch_add(1, Ordering::Relaxed));
         let seed = seed_of_handle(self.seed.unwrap_or_else(random_seed), handle);
-        let partitions = transport.properties().partitions;
         let shared = Shared::new(
             self.config,
             partitions,
@@ -212,13 +213,23 @@ impl<E, T: Transport> Inner<E, T> {
 }
 
 impl<E: Send + 'static, T: Transport> Inner<E, T> {
+    /// Of these events, those that were rejected had a turn for nothing.
+    fn give_turns_back<'a>(&self, errors: impl IntoIterator<Item = &'a AppendError<E>>)
+    where
+        E: Partitionable,
+    {
+        let is_rejected = |error: &&AppendError<E>| matches!(error.kind(), AppendErrorKind::Rejected(_));
+        let events = errors.into_iter().filter(is_rejected).map(AppendError::event);
+        events.for_each(|event| self.encoder.give_turn_back(event));
+    }
+
     /// Offers events to the queue, and waits for space as long as the policy says. Returns whether they are
-    /// in the reconnect buffer, so that nobody should wait for their outcome.
-    async fn offer<G>(&self, entries: G) -> bool
+    /// in the reconnect buffer, so that their outcome is not to be waited for.
+    async fn offer<G>(&self, entries: G, when_full: WhenFull) -> bool
     where
         G: AsRef<[Entry<E>]> + IntoIterator<Item = Entry<E>> + Into<Vec<Entry<E>>>,
     {
-        match self.shared.offer(entries, WhenFull::Wait) {
+        match self.shared.offer(entries, when_full) {
             Admission::Queued { buffered } => return buffered,
             Admission::Rejected(entries, reason) => reject(entries, &reason),
             Admission::Waiting { number, left } => {
@@ -310,8 +321,12 @@ where
             Err(prepared) => prepared,
         };
         let (entry, ticket) = prepared.into_entry();
-        let receipt =
-            if inner.offer([entry]).await { Ok(Receipt::Buffered(ticket)) } else { ticket.receipt().await };
+        let receipt = if inner.offer([entry], WhenFull::Wait).await {
+            Ok(Receipt::Buffered(ticket))
+        } else {
+            ticket.receipt().await
+        };
+        inner.give_turns_back(receipt.as_ref().err());
         // As above: nothing of this need have waited.
         consume_budget().await;
         receipt
@@ -333,9 +348,14 @@ where
             consume_budget().await;
             return Ok(receipts);
         }
+        // Taken whole or not at all: what is left of a batch that was begun does not wait for space, nor is it rejected for want
+        // of it.
+        let when_full = if batch.is_begun() { WhenFull::Exceed } else { WhenFull::Wait };
         let (entries, batch) = batch.into_queued();
-        let buffered = inner.offer(entries).await;
+        let buffered = inner.offer(entries, when_full).await;
         let receipts = batch.wait(buffered).await;
+        let failures = receipts.as_ref().err().into_iter().flat_map(BatchError::failures);
+        inner.give_turns_back(failures.map(|(_, error)| error));
         consume_budget().await;
         receipts
     }

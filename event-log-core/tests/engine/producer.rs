@@ -1,10 +1,19 @@
 //! The producing side, over logs that answer when and what a test says.
 
+mod append_all;
 mod attempts;
+mod closing;
 mod deadlines;
+mod fair_walk;
+mod landmarks;
 mod marks;
 mod memory;
+mod others;
 mod partitions;
 mod reading_back;
+mod same_ids;
+mod slow_log;
+mod starving;
+mod turns;
 mod walk;
 mod writer;

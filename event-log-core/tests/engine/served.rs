@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-pub(crate) const PARTITIONS: u32 = 2;
+pub(crate) const PARTITIONS: u32 = 3;
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
@@ -37,7 +37,7 @@ pub(crate) fn event(partition: u32, number: u64) -> Event {
 
 impl Partitionable for Event {
     fn partition_key(&self) -> Option<&str> {
-        let mut keys = ["a", "b", "c", "d", "e"].into_iter();
+        let mut keys = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"].into_iter();
         keys.find(|key| partition_of(key, PARTITIONS) == PartitionId(self.partition))
     }
 
@@ -58,6 +58,14 @@ pub(crate) enum Fate {
     /// It certainly does not arrive; known after so many milliseconds.
     Cut(u64),
     Refused,
+    /// The same, after so many milliseconds.
+    RefusedAfter(u64),
+    /// It arrives at once; the answer takes so many milliseconds.
+    AnswerAfter(u64),
+    /// The first half of it arrives, which is not known, after so many milliseconds.
+    HalfLostAfter(u64),
+    /// It never arrives, which is not known; known after so many milliseconds.
+    LostAfter(u64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +90,10 @@ pub(crate) struct Partition {
     /// What becomes of fetches that have no fate of their own.
     pub(crate) every_fetch: Option<FetchFate>,
     pub(crate) sends: usize,
+    /// What becomes of requests that have no fate of their own.
+    pub(crate) every_send: Option<Fate>,
+    /// What becomes of fetches that are not for a landmark.
+    pub(crate) stretch: Option<FetchFate>,
     pub(crate) fetched: usize,
 }
 
@@ -117,6 +129,10 @@ pub(crate) struct State {
     /// The answer to a question for the watermarks takes so long: it is what they were when it was asked.
     pub(crate) watermarks_take: Duration,
     pub(crate) tells_incarnation: bool,
+    /// So many questions for the watermarks fail, for a reason of their own.
+    pub(crate) fails_watermarks: usize,
+    /// The transport says that there are so many.
+    pub(crate) partitions_said: u32,
 }
 
 pub(crate) struct Server {
@@ -145,6 +161,8 @@ impl Server {
             flaps: false,
             watermarks_take: Duration::ZERO,
             tells_incarnation: false,
+            fails_watermarks: 0,
+            partitions_said: PARTITIONS,
         };
         Arc::new(Self { connections, says_where, state: Mutex::new(state) })
     }
@@ -212,7 +230,7 @@ impl Transport for Scripted {
     type Member = NoMember;
 
     fn properties(&self) -> TransportProperties {
-        let mut properties = TransportProperties::new(PARTITIONS);
+        let mut properties = TransportProperties::new(self.0.state.lock().partitions_said);
         properties.connections = self.0.connections;
         properties
     }
@@ -233,9 +251,14 @@ impl Transport for Scripted {
             high: Offset(partition.high),
         };
         let (watermarks, takes) = {
-            let state = self.0.state.lock();
+            let mut state = self.0.state.lock();
             if state.down {
                 return Err(away());
+            }
+            if state.fails_watermarks > 0 {
+                state.fails_watermarks -= 1;
+                let error = "busy".into();
+                return Err(Error::Backend { retryable: true, may_have_taken_effect: false, error });
             }
             (Watermarks::new(state.partitions.iter().map(marks).collect()), state.watermarks_take)
         };
@@ -264,7 +287,7 @@ impl ProducerConnection for Connection {
     ) -> Result<Option<Offset>, SendError> {
         let fate = self.0.with(partition.0, |partition| {
             partition.sends += 1;
-            partition.fates.pop_front().unwrap_or(Fate::Confirmed(0))
+            partition.fates.pop_front().or(partition.every_send).unwrap_or(Fate::Confirmed(0))
         });
         let append = || self.0.with(partition.0, |partition| partition.append(messages));
         let lost = |may_have_taken_effect| SendError::Lost { error: away(), may_have_taken_effect };
@@ -293,6 +316,24 @@ impl ProducerConnection for Connection {
                 sleep(Duration::from_millis(takes)).await;
                 Err(lost(false))
             }
+            Fate::AnswerAfter(takes) => {
+                let base = append();
+                sleep(Duration::from_millis(takes)).await;
+                Ok(self.0.says_where.then_some(base))
+            }
+            Fate::HalfLostAfter(takes) => {
+                sleep(Duration::from_millis(takes)).await;
+                self.0.with(partition.0, |partition| partition.append(&messages[..messages.len() / 2]));
+                Err(lost(true))
+            }
+            Fate::LostAfter(takes) => {
+                sleep(Duration::from_millis(takes)).await;
+                Err(lost(true))
+            }
+            Fate::RefusedAfter(takes) => {
+                sleep(Duration::from_millis(takes)).await;
+                Err(SendError::Refused(Error::invalid("event", "is not liked")))
+            }
             Fate::Refused => Err(SendError::Refused(Error::invalid("event", "is not liked"))),
         }
     }
@@ -300,7 +341,8 @@ impl ProducerConnection for Connection {
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         let fate = self.0.with(request.partition.0, |partition| {
             partition.fetched += 1;
-            partition.fetches.pop_front().or(partition.every_fetch)
+            let stretch = partition.stretch.filter(|_| request.max_records > 1);
+            partition.fetches.pop_front().or(stretch).or(partition.every_fetch)
         });
         match fate {
             Some(FetchFate::Empty) => return Ok(FetchResponse::default()),

@@ -80,6 +80,11 @@ impl<E: Partitionable> Batch<E> {
         }
     }
 
+    /// Whether some of it went directly.
+    pub(in crate::engine) fn is_begun(&self) -> bool {
+        self.offsets.iter().any(Option::is_some)
+    }
+
     /// The receipts, if everything went directly.
     pub(in crate::engine) fn receipts(&self) -> Option<Vec<Receipt<E>>> {
         if self.offsets.contains(&None) {

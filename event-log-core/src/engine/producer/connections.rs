@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use futures::future::select_all;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::contain::report;
 use crate::engine::transport::{Connect, ProducerConnection, Transport};
 use crate::error::Error;
+use crate::limits;
 
 /// Connections that are good. They are lost together: the writer reads back what became of its requests over a new one.
 pub(super) struct Connections<T: Transport> {
@@ -21,14 +23,14 @@ pub(super) struct Connections<T: Transport> {
     /// The next one, on its way. Nobody waits for it: what there is to send goes over those that there are. One comes
     /// after the other, because signing in is work for the log, while it has other work to do.
     opening: JoinSet<Result<T::Producer, Error>>,
-    /// One could not be opened: those that there are have to do.
-    is_refused: bool,
+    /// One could not be opened: those that there are have to do until then.
+    refused_until: Option<Instant>,
 }
 
 impl<T: Transport> Connections<T> {
     pub(super) fn new(transport: Arc<T>, first: T::Producer) -> Self {
         let most = transport.properties().connections;
-        Self { transport, idle: [first].into(), open: 1, most, opening: JoinSet::new(), is_refused: false }
+        Self { transport, idle: [first].into(), open: 1, most, opening: JoinSet::new(), refused_until: None }
     }
 
     pub(super) fn has_idle(&self) -> bool {
@@ -45,11 +47,12 @@ impl<T: Transport> Connections<T> {
 
     /// All are in use, and there may be more.
     pub(super) fn may_widen(&self) -> bool {
-        let is_complete = self.is_refused || self.open >= self.most;
+        let is_refused = self.refused_until.is_some_and(|until| Instant::now() < until);
+        let is_complete = is_refused || self.open >= self.most;
         !is_complete && self.idle.is_empty() && self.opening.is_empty()
     }
 
-    /// Opens one more. Whoever appends now and then has one.
+    /// Opens one more. A producer that appends now and then never has a second one.
     pub(super) fn widen(&mut self) {
         let transport = Arc::clone(&self.transport);
         self.opening.spawn(async move { transport.connect(Connect::Another).await });
@@ -75,10 +78,10 @@ impl<T: Transport> Connections<T> {
                     Ok(Err(error)) => {
                         let error = &error as &dyn std::error::Error;
                         report(|| tracing::debug!(error, "no further connection to the log can be opened"));
-                        self.is_refused = true;
+                        self.refused_until = Some(Instant::now() + limits::WIDEN_RETRY);
                     }
                     // Only a runtime that shuts down ends it.
-                    Err(_) => self.is_refused = true,
+                    Err(_) => self.refused_until = Some(Instant::now() + limits::WIDEN_RETRY),
                 }
                 Ok(())
             }

@@ -122,6 +122,10 @@ impl<E> PartitionQueue<E> {
         if entries.is_empty() {
             return None;
         }
+        if self.waiting.is_empty() && self.waiting.capacity() > limits::REQUEST_EVENTS {
+            // It had a batch, or an outage, and may never have another.
+            self.waiting = VecDeque::new();
+        }
         let (events, bytes) = (entries.len(), entries.iter().map(Entry::bytes).sum());
         Some((taken(self.in_flight.insert(Request::new(entries))), events, bytes))
     }

@@ -38,6 +38,8 @@ pub(in crate::engine) enum Phase {
 pub(in crate::engine) enum WhenFull {
     Reject,
     Wait,
+    /// They are taken all the same: others of their batch are in the log already.
+    Exceed,
 }
 
 /// What became of events that were offered.
@@ -56,6 +58,8 @@ pub(in crate::engine) enum Admission<E> {
 
 struct Waiter<E> {
     number: u64,
+    /// When it began to wait.
+    since: Instant,
     entries: Vec<Entry<E>>,
     /// Dropped when the events are let in, which is the signal.
     left: oneshot::Sender<()>,
@@ -179,6 +183,13 @@ impl<E> Queue<E> {
         G: AsRef<[Entry<E>]> + IntoIterator<Item = Entry<E>> + Into<Vec<Entry<E>>>,
     {
         match self.phase {
+            Phase::Connected | Phase::Away | Phase::Closing if when_full == WhenFull::Exceed => {
+                self.push(entries);
+                if self.phase == Phase::Away && self.overflow == Overflow::DropOldest {
+                    self.drop_oldest();
+                }
+                return Admission::Queued { buffered: self.phase == Phase::Away };
+            }
             Phase::Closing | Phase::Closed => {
                 return Admission::Rejected(entries.into(), SubmitErrorKind::Closed);
             }
@@ -206,7 +217,8 @@ impl<E> Queue<E> {
         let number = self.next_number;
         self.next_number += 1;
         let (sender, left) = oneshot::channel();
-        self.waiters.push_back(Waiter { number, entries: entries.into(), left: sender });
+        let since = Instant::now();
+        self.waiters.push_back(Waiter { number, since, entries: entries.into(), left: sender });
         Admission::Waiting { number, left }
     }
 
@@ -443,6 +455,7 @@ impl<E> Queue<E> {
     /// Lets in from the front whatever fits. An `append` that was dropped while it waited for space takes its
     /// events with it, so that no other waits behind it.
     fn admit_waiting(&mut self) {
+        self.reject_overdue();
         while let Some(waiting) = self.waiters.front() {
             if !waiting.is_cancelled() && !self.has_space_for(&waiting.entries) {
                 return;
@@ -451,6 +464,18 @@ impl<E> Queue<E> {
                 self.admit(waiting);
             }
         }
+    }
+
+    /// Rejects those that have waited until their deadline, also where their callers do not look.
+    fn reject_overdue(&mut self) {
+        let Overflow::Block { deadline } = self.overflow else { return };
+        if self.waiters.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let overdue = self.waiters.partition_point(|waiting| now.duration_since(waiting.since) >= deadline);
+        let overdue = self.waiters.drain(..overdue).collect();
+        self.reject_waiters(overdue, &SubmitErrorKind::Full);
     }
 
     fn admit(&mut self, mut waiting: Waiter<E>) {

@@ -123,9 +123,10 @@ impl<E> Shared<E> {
 
     pub(in crate::engine) fn state(&self) -> StateReceiver {
         // Nothing is published as long as there is no receiver: first it is one, then it is told what it missed.
-        let receiver = self.state.subscribe();
+        let mut receiver = self.state.subscribe();
         let counts = self.queue.lock().counts();
         self.publish_counts(Some(counts));
+        receiver.mark_seen();
         receiver
     }
 

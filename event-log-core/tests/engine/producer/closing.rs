@@ -1,0 +1,66 @@
+//! `close` and `flush` while the answers of other connections are waited for.
+
+use std::time::Duration;
+
+use crate::served::{Fate, HOUR, MS, SECOND, Server, event};
+use event_log_core::{Connection, EventLog as _, ProducerConfig};
+use tokio::time::{Instant, sleep, timeout};
+
+/// A log of two connections: one hangs with a request of partition 1, the other one was cut a moment ago with one of partition 0.
+/// A new connection can be made at any time.
+async fn cut_beside_a_slow_one() -> (
+    std::sync::Arc<Server>,
+    event_log_core::engine::TransportLog<crate::served::Event, crate::served::Scripted>,
+    [event_log_core::Ticket<crate::served::Event>; 2],
+) {
+    let server = Server::new(true, 2);
+    let log = server.open(ProducerConfig::default()).await;
+    server.fate(1, Fate::Confirmed(25_000));
+    server.fate(0, Fate::Cut(100));
+    let slow = log.submit(event(1, 1)).unwrap();
+    sleep(10 * MS).await;
+    let cut = log.submit(event(0, 1)).unwrap();
+    log.state().wait_for(|state| !state.is_connected()).await;
+    (server, log, [slow, cut])
+}
+
+/// a19: "`close` and `flush` have an attempt made at once."
+#[tokio::test(start_paused = true)]
+async fn a19_close_with_a_short_deadline_has_an_attempt_made_beside_a_slow_request() {
+    let (server, log, [slow, cut]) = cut_beside_a_slow_one().await;
+    let before = server.state.lock().connects;
+    let closed = timeout(HOUR, log.close(Duration::from_millis(900))).await.unwrap();
+    let connects = server.state.lock().connects - before;
+    let (cut, slow) = (cut.await, slow.await);
+    assert!(connects > 0, "no attempt was made in 900 ms: {closed:?}, {cut:?}, {slow:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a19_flush_has_an_attempt_made_at_once_beside_a_slow_request() {
+    let (server, log, _tickets) = cut_beside_a_slow_one().await;
+    let (before, start) = (server.state.lock().connects, Instant::now());
+    let flush = log.flush();
+    let looked = async {
+        while server.state.lock().connects == before {
+            sleep(MS).await;
+        }
+    };
+    tokio::select! {
+        flushed = flush => flushed.unwrap(),
+        () = looked => {}
+    }
+    let took = start.elapsed();
+    assert!(took <= Duration::from_millis(200), "the attempt was made after {took:?}");
+}
+
+/// `Connection::Reconnecting::next_attempt`: "When the next attempt begins; `None` while one is under way."
+#[tokio::test(start_paused = true)]
+async fn a19_the_state_says_when_the_next_attempt_is() {
+    let (server, log, _tickets) = cut_beside_a_slow_one().await;
+    let before = server.state.lock().connects;
+    sleep(500 * MS).await;
+    let Connection::Reconnecting { next_attempt, .. } = log.state().current().connection else { panic!() };
+    let connects = server.state.lock().connects - before;
+    assert!(next_attempt.is_some() || connects > 0, "no attempt is under way, nor said when");
+    let _ = SECOND;
+}

@@ -291,7 +291,8 @@ impl<E> PartitionQueue<E> {
         }
         // A request is only sent after a first connection has filled this in.
         let from = self.unconfirmed_from.unwrap_or(Offset::ZERO);
-        Some(Unresolved { partition, ids, events, from, acknowledged: self.acknowledged })
+        let (acknowledged, since) = (self.acknowledged, self.quiet_since);
+        Some(Unresolved { partition, ids, events, from, acknowledged, since })
     }
 
     /// Resolves what was found of the first request, and keeps what is to be sent again.

@@ -32,6 +32,8 @@ pub(super) struct Unresolved {
     pub(super) from: Offset,
     /// The last event that was acknowledged before.
     pub(super) acknowledged: Option<Landmark>,
+    /// Since when it is not in flight: where the partition ended before that says nothing of it.
+    pub(super) since: Option<Instant>,
 }
 
 /// What reading back has shown.
@@ -257,6 +259,7 @@ impl Readings {
         &mut self,
         unresolved: Vec<Unresolved>,
         marks: &Watermarks,
+        asked_at: Instant,
         now: Instant,
     ) -> Vec<(PartitionId, ReadBack)> {
         let mut known = std::mem::take(&mut self.all);
@@ -264,6 +267,8 @@ impl Readings {
         for one in unresolved {
             let nothing = PartitionWatermarks { low: one.from, high: one.from };
             let marks = marks.get(one.partition).unwrap_or(nothing);
+            // It may have arrived since that was asked.
+            let is_late = one.since.is_some_and(|since| asked_at < since);
             let is_same = |reading: &Reading| {
                 let before = &reading.unresolved;
                 // Some of them may have expired meanwhile.
@@ -275,9 +280,10 @@ impl Readings {
                 Some(at) => {
                     let mut reading = known.swap_remove(at);
                     reading.goes_on(marks);
+                    reading.needs_end |= is_late;
                     reading
                 }
-                None => Reading::new(one, Some(marks)),
+                None => Reading::new(one, Some(marks).filter(|_| !is_late)),
             };
             if reading.is_complete() || reading.is_hopeless(now) {
                 complete.push((reading.partition(), reading.seen()));

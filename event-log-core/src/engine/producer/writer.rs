@@ -82,7 +82,9 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             match self.beside(transport.watermarks()).await {
                 Ok(watermarks) => {
                     let unresolved = self.shared.connected(&watermarks, since);
-                    for (partition, seen) in self.readings.begin(unresolved, &watermarks, Instant::now()) {
+                    for (partition, seen) in
+                        self.readings.begin(unresolved, &watermarks, since, Instant::now())
+                    {
                         self.shared.recovered(partition, seen);
                     }
                     if self.drain(connection).await {

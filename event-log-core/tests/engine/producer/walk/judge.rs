@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use event_log_core::AppendErrorKind;
 use event_log_core::engine::StoredMessage;
 
 use super::calls::Ended;
@@ -73,6 +74,8 @@ pub(crate) fn judge(ended: &Ended, server: &Server, is_told: bool, is_certain: b
             }
             Err(error) => {
                 failed += 1;
+                let is_refused = matches!(error.kind(), AppendErrorKind::Refused(_));
+                assert!(!is_refused || number % 7 == 0, "seed {seed}: {number} is refused with another");
                 if error.may_have_taken_effect() {
                     assert!(!is_certain, "seed {seed}: {number} {error:?}");
                 } else {

@@ -252,8 +252,10 @@ where
     }
 
     fn remember(&mut self, partition: PartitionId, ended: EndedEpoch) {
-        let reached = self.reached.entry(partition).or_default();
-        *reached = ended.reached.max(*reached);
+        if !ended.stood_beyond {
+            let reached = self.reached.entry(partition).or_default();
+            *reached = ended.next.max(*reached);
+        }
         let epochs = self.ended.entry(partition).or_default();
         epochs.push_back(ended);
         if epochs.len() > limits::REMEMBERED_EPOCHS {
@@ -297,10 +299,11 @@ where
             let report = reader.advance(cx, &source, wanted);
             self.notices.extend(reader.partition(), report.notices);
             if report.is_another_log {
+                self.notices.truncated(reader.partition());
                 let epochs = self.ended.get_mut(&reader.partition()).into_iter().flatten();
                 epochs.for_each(|ended| ended.by = EndedBy::Truncation);
             }
-            ended.extend(report.ended.map(|ended| (reader.partition(), ended)));
+            ended.extend(report.ended.into_iter().map(|ended| (reader.partition(), ended)));
             if let Some(error) = report.lost {
                 lost.get_or_insert((reader.partition(), error));
             }

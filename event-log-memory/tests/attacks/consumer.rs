@@ -8,6 +8,7 @@ mod group_walk;
 mod handover;
 mod hostile;
 mod letters;
+mod moving;
 mod order_walk;
 mod owners;
 mod parking;

@@ -145,11 +145,11 @@ where
         }
         let reader = self.readers.iter().find(|reader| reader.partition() == partition);
         if let Some(reader) = reader.filter(|reader| epoch.is_none_or(|epoch| epoch == reader.epoch())) {
-            let verdict = verdict_of(reader, next);
-            // An offset without an epoch may be from one that is over.
-            let reached = self.reached.get(&partition).copied();
-            let is_late = epoch.is_none() && reached.is_some_and(|reached| reached >= next);
-            return match verdict {
+            let reached = self.reached.get(&partition).copied().unwrap_or_default();
+            // An offset without an epoch may be from one that is over, or where the application has sent the reader then.
+            let mut ended = self.ended.get(&partition).into_iter().flatten();
+            let is_late = epoch.is_none() && (next <= reached || ended.any(|ended| ended.next == next));
+            return match verdict_of(reader, next, reached) {
                 Verdict::MixedUp(_) if is_late => Verdict::Late(CommitErrorKind::Superseded),
                 verdict => verdict,
             };
@@ -176,6 +176,9 @@ where
         };
         match ended.by {
             EndedBy::Truncation => Verdict::Late(CommitErrorKind::Superseded),
+            _ if reader.is_some_and(PartitionReader::is_truncated) => {
+                Verdict::Late(CommitErrorKind::Superseded)
+            }
             _ if committed >= Some(next) => Verdict::Nothing,
             EndedBy::Revocation => Verdict::Late(CommitErrorKind::Revoked),
             EndedBy::Seek => Verdict::Late(CommitErrorKind::Superseded),
@@ -183,21 +186,28 @@ where
     }
 }
 
-/// What a commit of this offset asks of a reader that has read it, or has not.
-fn verdict_of(reader: &PartitionReader, next: Offset) -> Verdict {
-    if next > reader.next() {
-        return Verdict::MixedUp(CommitErrorKind::BeyondDelivered { asked: next, delivered: reader.next() });
+/// What a commit of this offset asks of a reader that has read it, or has not. Earlier epochs have `reached` so far.
+fn verdict_of(reader: &PartitionReader, next: Offset, reached: Offset) -> Verdict {
+    let (stands_beyond, committed) = (reader.stands_beyond(), reader.committed());
+    // Where it was sent in vain is no place that it has reached.
+    let delivered = if stands_beyond { reached.max(committed.unwrap_or_default()) } else { reader.next() };
+    if next > delivered && next != reader.next() {
+        return Verdict::MixedUp(CommitErrorKind::BeyondDelivered { asked: next, delivered });
     }
-    match reader.committed() {
+    // The place is in a log that is gone, or where there is nothing: a group with this place would pass over what comes.
+    if reader.is_truncated() || stands_beyond && next == reader.next() {
+        return Verdict::Late(CommitErrorKind::Superseded);
+    }
+    match committed {
         // It is asked for first.
-        _ if reader.commit_in_doubt && !reader.stands_beyond() => Verdict::Store,
+        _ if reader.commit_in_doubt => Verdict::Store,
         Some(committed) if next == committed => Verdict::Nothing,
-        // Reading will go on elsewhere: a group with this place would pass over what comes until then.
-        _ if reader.stands_beyond() => Verdict::Late(CommitErrorKind::Superseded),
         // Back only on purpose: to where a seek went back, or to what was delivered since.
         Some(committed) if next < committed && !(reader.is_rewound() && reader.since() <= next) => {
             Verdict::Nothing
         }
+        // Of what it has left.
+        _ if stands_beyond => Verdict::Late(CommitErrorKind::Superseded),
         _ => Verdict::Store,
     }
 }

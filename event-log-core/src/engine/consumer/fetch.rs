@@ -37,12 +37,13 @@ pub(super) struct Fetch {
     from: Offset,
     /// The record that was fetched last, by which the partition is recognised.
     last_read: Option<Landmark>,
-    incarnation: Option<u64>,
-    /// The incarnation and the high watermark from before a seek, until the next answer.
-    former: Option<(Option<u64>, Offset)>,
+    /// The log as it was read. Seeks do not change it.
+    known: Known,
+    /// The log as an answer has shown it since: the partition was truncated. What was fetched before is delivered first.
+    truncated: Option<Known>,
+    /// Both from before a place was found in the log as it is, until the next answer.
+    former: Option<(Known, Option<Known>)>,
     is_another_log: bool,
-    /// The high watermark, as far as it is known. It only falls when the partition is truncated.
-    high: Offset,
     /// How many records to fetch at least.
     stride: usize,
     /// How many records the last answer had.
@@ -56,8 +57,6 @@ pub(super) struct Fetch {
     retry_at: Option<Instant>,
     /// How often it has failed in a row.
     failures: u32,
-    /// The partition was truncated, and ends there now. What was fetched before is delivered first.
-    truncated: Option<Offset>,
     /// Offsets that the window of ids has to know before anything is delivered: a copy of what another consumer has had
     /// may be yet to come.
     unseen: Option<Range<u64>>,
@@ -68,6 +67,28 @@ pub(super) struct Fetch {
     seen: VecDeque<(EventId, Offset)>,
     /// What was fetched, while the window gets to know what is before it.
     held: Option<FetchResponse>,
+}
+
+/// What is known of the log that a partition is of.
+#[derive(Clone, Copy)]
+struct Known {
+    incarnation: Option<u64>,
+    /// The high watermark, as far as it is known. It only falls when the partition is truncated.
+    high: Offset,
+}
+
+impl Known {
+    /// Whether the answer is of another log than this, or of one that has lost its tail since.
+    fn is_contradicted(self, answer: &FetchResponse) -> bool {
+        let is_another = self.incarnation.zip(answer.incarnation).is_some_and(|(known, now)| known != now);
+        is_another || answer.high.is_some_and(|high| high < self.high)
+    }
+
+    /// The log of the answer.
+    fn updated(self, answer: &FetchResponse) -> Self {
+        let incarnation = answer.incarnation.or(self.incarnation);
+        Self { incarnation, high: answer.high.unwrap_or(self.high) }
+    }
 }
 
 enum Work {
@@ -130,10 +151,10 @@ impl Fetch {
             partition,
             from,
             last_read: None,
-            incarnation: None,
+            known: Known { incarnation: None, high: Offset::ZERO },
+            truncated: None,
             former: None,
             is_another_log: false,
-            high: Offset::ZERO,
             stride: limits::PREFETCH_RECORDS,
             last_len: 0,
             work: Work::None,
@@ -141,7 +162,6 @@ impl Fetch {
             look_again: true,
             retry_at: None,
             failures: 0,
-            truncated: None,
             unseen: None,
             looked_to: 0..0,
             nearer: VecDeque::new(),
@@ -165,26 +185,40 @@ impl Fetch {
 
     /// The partition is known to have reached this offset.
     pub(super) fn reaches(&mut self, offset: Offset) {
-        self.high = self.high.max(offset);
+        self.known.high = self.known.high.max(offset);
     }
 
-    /// Reading is to begin behind the end, which is there: as if the partition had been truncated since.
-    pub(super) const fn ends_before(&mut self, high: Offset) {
-        self.truncated = Some(high);
-    }
-
-    /// Reading begins where it was found to just now: a truncation from before that is no news. But what was read until
-    /// then may be of another log.
+    /// Reading begins where it was found to just now. What was read until then may be of another log, which the next answer
+    /// shows.
     pub(super) fn found_in_log(&mut self) {
-        let incarnation = self.incarnation.take();
+        let now = Known { incarnation: None, high: self.from };
+        let known = (std::mem::replace(&mut self.known, now), self.truncated.take());
         // What was before the first of several seeks is what was read.
-        self.former.get_or_insert((incarnation, self.high));
-        self.high = self.from;
+        self.former.get_or_insert(known);
     }
 
-    /// The partition was truncated, which is not reported yet, and ends there now.
-    pub(super) const fn truncated(&self) -> Option<Offset> {
-        self.truncated
+    /// Reading begins at an offset that was kept: it is of the log that was read, whatever was found in between.
+    pub(super) const fn kept_from_before(&mut self) {
+        if let Some(former) = self.former.take() {
+            (self.known, self.truncated) = former;
+        }
+    }
+
+    /// The partition ends there, which is no news unless it has been longer.
+    pub(super) fn ends_at(&mut self, high: Offset) {
+        if high < self.known.high {
+            self.truncated.get_or_insert(Known { incarnation: None, high });
+        }
+    }
+
+    /// That the partition was truncated was found out, and will not be told where reading goes on now.
+    pub(super) fn is_untold(&mut self) {
+        self.truncated.get_or_insert(self.known);
+    }
+
+    /// The partition was truncated, which is not reported yet.
+    pub(super) const fn is_truncated(&self) -> bool {
+        self.truncated.is_some()
     }
 
     /// Whether the last answer is from another log than what was read before a seek.
@@ -194,12 +228,12 @@ impl Fetch {
 
     /// Where the partition ends; what is not fetched yet is not news either.
     pub(super) fn known_end(&self) -> KnownEnd {
-        let end = self.high.max(self.from);
-        KnownEnd { partition: self.partition, end, incarnation: self.incarnation }
+        let end = self.known.high.max(self.from);
+        KnownEnd { partition: self.partition, end, incarnation: self.known.incarnation }
     }
 
     pub(super) fn is_behind(&self) -> bool {
-        self.from < self.high || self.truncated.is_some() || self.held.is_some()
+        self.from < self.known.high || self.truncated.is_some() || self.held.is_some()
     }
 
     pub(super) const fn is_busy(&self) -> bool {
@@ -236,8 +270,8 @@ impl Fetch {
 
     /// Forgets what is known of where reading was.
     pub(super) fn move_to(&mut self, from: Offset) {
-        let Self { partition, incarnation, former, high, .. } = *self;
-        *self = Self { incarnation, former, high, ..Self::new(partition, from) };
+        let Self { partition, known, truncated, former, .. } = *self;
+        *self = Self { known, truncated, former, ..Self::new(partition, from) };
     }
 
     /// Does what can be done without waiting, up to the first result.
@@ -362,20 +396,16 @@ impl Fetch {
 
     /// Whether the partition was truncated since it was read last.
     fn note_truncation(&mut self, answer: &FetchResponse) -> bool {
-        let high = answer.high.unwrap_or(self.high);
-        if let Some((incarnation, former_high)) = self.former.take() {
-            let differs =
-                incarnation.is_some() && answer.incarnation.is_some_and(|now| Some(now) != incarnation);
-            self.is_another_log = differs || answer.high.is_some_and(|high| high < former_high);
+        if let Some((known, truncated)) = self.former.take() {
+            self.is_another_log = truncated.is_some() || known.is_contradicted(answer);
         }
-        let known = self.incarnation;
-        self.incarnation = answer.incarnation.or(known);
-        let is_another = known.is_some() && known != self.incarnation;
-        if answer.truncated || is_another || high < self.high {
-            (self.truncated, self.held) = (Some(high), None);
+        let now = self.known.updated(answer);
+        if answer.truncated || self.known.is_contradicted(answer) {
+            // What is known stays that of the log that was read, until its end is told.
+            (self.truncated, self.held) = (Some(now), None);
             return true;
         }
-        self.high = high;
+        self.known = now;
         false
     }
 
@@ -457,7 +487,8 @@ impl Fetch {
     }
 
     fn resumed(&mut self, Resume { at, committed }: Resume, _: Instant) -> Step {
-        self.high = self.truncated.take().unwrap_or_default().max(at);
+        self.known = self.truncated.take().unwrap_or(self.known);
+        self.known.high = self.known.high.max(at);
         Step::Truncated { resumed_at: at, committed }
     }
 

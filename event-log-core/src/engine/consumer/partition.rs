@@ -39,8 +39,8 @@ pub(super) struct PartitionReader {
     letter_failures: u32,
     /// A commit was dropped, or failed, when it may have been stored: the group's place has to be asked for.
     pub(super) commit_in_doubt: bool,
-    /// The application has sent it behind the end of the partition.
-    stands_beyond: bool,
+    /// The application has sent it behind the end of the partition: it will go on at this offset, the earliest.
+    beyond: Option<Offset>,
     /// What that commit was to store, unless the reader has moved since.
     committing: Option<Offset>,
     /// When the last record was appended that was delivered.
@@ -85,7 +85,9 @@ pub(super) struct EndedEpoch {
     pub(super) epoch: Epoch,
     pub(super) by: EndedBy,
     /// What would have been delivered next.
-    pub(super) reached: Offset,
+    pub(super) next: Offset,
+    /// That was behind the end of the partition.
+    pub(super) stood_beyond: bool,
     /// What the group had committed then.
     pub(super) committed: Option<Offset>,
 }
@@ -94,8 +96,8 @@ pub(super) struct EndedEpoch {
 #[derive(Default)]
 pub(super) struct Report {
     pub(super) notices: Vec<Notice>,
-    pub(super) ended: Option<EndedEpoch>,
-    /// What cursors of earlier epochs say is of another log.
+    pub(super) ended: Vec<EndedEpoch>,
+    /// The partition was truncated, which is among the notices: what cursors of earlier epochs say is of another log.
     pub(super) is_another_log: bool,
     /// The connection is lost.
     pub(super) lost: Option<Error>,
@@ -128,7 +130,7 @@ impl PartitionReader {
             may_go_back: false,
             letter_failures: 0,
             commit_in_doubt: false,
-            stands_beyond: false,
+            beyond: None,
             committing: None,
             last_timestamp: None,
             window: DedupWindow::default(),
@@ -265,6 +267,14 @@ impl PartitionReader {
         wanted: usize,
     ) -> Report {
         let mut report = Report::default();
+        if let Some(earliest) = self.beyond {
+            let partition = self.partition();
+            report.notices.push(Notice::Truncated { partition, from: self.next, resumed_at: earliest });
+            report.ended.push(self.ended(EndedBy::Seek));
+            self.move_to(earliest);
+            // It was sent forwards.
+            self.may_go_back = false;
+        }
         loop {
             let source = Source { wanted: wanted.saturating_sub(self.buffer.len()), ..*source };
             let (buffered, last) = (self.buffer.len(), self.last_timestamp);
@@ -274,6 +284,10 @@ impl PartitionReader {
                 // What was read before a seek is of another log than what is read now.
                 self.is_of_another_log();
                 report.is_another_log = true;
+                if !self.fetch.is_truncated() {
+                    let (partition, from) = (self.partition(), self.next);
+                    report.notices.push(Notice::Truncated { partition, from, resumed_at: from });
+                }
             }
             match step {
                 Step::Idle | Step::Pending => return report,
@@ -294,7 +308,7 @@ impl PartitionReader {
                 Step::Truncated { resumed_at, committed } => {
                     let partition = self.partition();
                     report.notices.push(Notice::Truncated { partition, from: self.next, resumed_at });
-                    report.ended = Some(self.ended(EndedBy::Truncation));
+                    report.ended.push(self.ended(EndedBy::Truncation));
                     report.is_another_log = true;
                     // A place that is further on than this is stored all the same: a commit may go back behind it.
                     self.committed = committed;
@@ -377,17 +391,28 @@ impl PartitionReader {
     /// What to remember of the epoch that is about to end.
     pub(super) const fn ended(&self, by: EndedBy) -> EndedEpoch {
         let committed = if self.commit_in_doubt { None } else { self.committed };
-        EndedEpoch { epoch: self.epoch, by, reached: self.next, committed }
+        let by = if self.is_truncated() { EndedBy::Truncation } else { by };
+        EndedEpoch { epoch: self.epoch, by, next: self.next, stood_beyond: self.stands_beyond(), committed }
     }
 
     /// Whether it was sent to where the partition has nothing, which the next poll will report.
     pub(super) const fn stands_beyond(&self) -> bool {
-        self.stands_beyond
+        self.beyond.is_some()
+    }
+
+    /// Whether it stands in a log that is known to be gone, which a later poll will report.
+    pub(super) const fn is_truncated(&self) -> bool {
+        self.fetch.is_truncated()
+    }
+
+    /// A truncation that was found out is told where reading goes on after the seek that follows.
+    pub(super) fn truncation_is_untold(&mut self) {
+        self.fetch.is_untold();
     }
 
     /// Moves because the application says so, to an offset that was found in the log just now.
     pub(super) fn seek_found(&mut self, next: Offset) {
-        if self.fetch.truncated().is_some() {
+        if self.is_truncated() {
             // What was found is of another log than what was read.
             self.is_of_another_log();
         }
@@ -404,22 +429,23 @@ impl PartitionReader {
     /// Moves because the application says so, to an offset that it has kept: it may be from before the log was truncated,
     /// or be none of this log, and a second copy may lie behind it of what was handled before it.
     pub(super) fn seek_kept(&mut self, next: Offset, low: Offset, high: Offset) {
-        let truncated = self.fetch.truncated();
         self.move_to(next);
         self.window.forget_truncated();
-        if let Some(high) = truncated {
+        self.fetch.kept_from_before();
+        if next > high {
+            self.fetch.ends_at(high);
+        }
+        if self.is_truncated() {
             // The offset may be of the log as it was.
             self.is_of_another_log();
-            self.fetch.ends_before(high);
         } else if next > high {
-            // Reading will go on at the beginning, and all of it is wanted again.
-            self.window = DedupWindow::default();
-            self.fetch.ends_before(high);
-            self.stands_beyond = true;
-        } else if next > low {
-            self.fetch.look_back(next);
+            self.beyond = Some(low);
+        } else {
+            self.fetch.reaches(next);
+            if next > low {
+                self.fetch.look_back(next);
+            }
         }
-        self.fetch.reaches(next);
     }
 
     /// What is known of the partition is not true of what is there now.
@@ -434,7 +460,7 @@ impl PartitionReader {
     fn move_to(&mut self, next: Offset) {
         self.epoch = self.epochs.draw();
         (self.next, self.since) = (next, next);
-        (self.last_timestamp, self.stands_beyond) = (None, false);
+        (self.last_timestamp, self.beyond) = (None, None);
         (self.hold, self.letter_failures) = (Hold::None, 0);
         (self.may_go_back, self.committing) = (true, None);
         self.buffer.clear();

@@ -38,6 +38,9 @@ where
             let partition = reader.partition();
             let Some(next) = target.get(partition) else { continue };
             ended.push((partition, reader.ended(EndedBy::Seek)));
+            if self.notices.left(partition) {
+                reader.truncation_is_untold();
+            }
             match marks.as_ref().map(|marks| marks.get(partition).unwrap_or_default()) {
                 Some(PartitionWatermarks { low, high }) => reader.seek_kept(next, low, high),
                 None => reader.seek_found(next),

@@ -313,10 +313,10 @@ impl PartitionReader {
                     // A place that is further on than this is stored all the same: a commit may go back behind it.
                     self.committed = committed;
                     let last = self.last_timestamp;
+                    self.window.truncate(self.since..self.next);
                     self.move_to(resumed_at);
                     // It may be truncated again before anything is delivered.
                     self.last_timestamp = last;
-                    self.window.truncate();
                 }
                 Step::Failed(error) if matches!(error, Error::Unavailable(_)) => {
                     report.lost = Some(error);

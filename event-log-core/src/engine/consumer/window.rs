@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 
 use crate::event::EventId;
 use crate::limits;
@@ -19,7 +20,8 @@ use crate::position::Offset;
 pub(super) struct DedupWindow {
     current: Seen,
     previous: Seen,
-    /// From before the partition was truncated: whatever comes back of it is a copy, whatever its offset.
+    /// What was delivered before the partition was truncated, and is not wanted again: whatever comes back of it is a copy,
+    /// whatever its offset.
     truncated: Map,
     /// No id that was ever seen is greater: one that exceeds it is new, which takes one look.
     greatest: Option<EventId>,
@@ -70,13 +72,15 @@ impl DedupWindow {
         self.truncated.clear();
     }
 
-    /// The partition was truncated, and its offsets begin again somewhere before.
-    pub(super) fn truncate(&mut self) {
+    /// The partition was truncated, and its offsets begin again somewhere before. These were delivered since the reader was sent
+    /// where it began: what was seen elsewhere, by an earlier reader or before a seek, is wanted when it comes again.
+    pub(super) fn truncate(&mut self, delivered: Range<Offset>) {
         // What was there before an earlier truncation may still come again, within the bound.
         if self.truncated.len() >= 2 * limits::DEDUP_WINDOW_RECORDS {
             self.truncated.clear();
         }
-        self.truncated.extend(self.previous.drain().chain(self.current.drain()));
+        let seen = self.previous.drain().chain(self.current.drain());
+        self.truncated.extend(seen.filter(|(_, first)| delivered.contains(first)));
     }
 }
 
@@ -175,11 +179,25 @@ mod tests {
         let mut window = DedupWindow::default();
         let id = EventId::from_u128(1);
         assert_eq!(window.first_copy(id, Offset(5)), None);
-        window.truncate();
+        window.truncate(Offset(5)..Offset(6));
         assert_eq!(window.first_copy(id, Offset(0)), Some(Offset(5)));
         assert_eq!(window.first_copy(EventId::from_u128(2), Offset(0)), None);
         window.forget_truncated();
         assert_eq!(window.first_copy(id, Offset(0)), None, "a seek wants to have it again");
+    }
+
+    #[test]
+    fn what_was_not_delivered_since_a_seek_is_no_copy_behind_a_truncation() {
+        let mut window = DedupWindow::default();
+        for n in 1..10 {
+            assert_eq!(window.first_copy(EventId::from_u128(n.into()), Offset(n)), None);
+        }
+        // A seek to 3, and 3 and 4 are delivered again.
+        window.truncate(Offset(3)..Offset(5));
+        for n in 1..10 {
+            let first = [3, 4].contains(&n).then_some(Offset(n));
+            assert_eq!(window.first_copy(EventId::from_u128(n.into()), Offset(n)), first);
+        }
     }
 
     /// Feeds the window with different ids and looks each time for the oldest that it has to know.

@@ -117,3 +117,27 @@ async fn c5_a_seek_that_is_dropped_at_any_moment_moves_nothing() {
         assert_eq!(next, [100, 100]);
     }
 }
+
+/// c5 and `Notice::Duplicate`: "A second copy of a record that this consumer has delivered already was dropped." A consumer
+/// reads the log again from its beginning; meanwhile the log loses its tail in a crash. What is there still is wanted again.
+#[tokio::test(start_paused = true)]
+async fn c5_what_was_sought_again_is_delivered_again_although_the_log_loses_its_tail() {
+    let server = Server::new(1);
+    let log = server.open().await;
+    for number in 0..1_000 {
+        server.append(0, number);
+    }
+    let mut consumer = log.consumer_with("g", ConsumerOptions::default()).await.unwrap();
+    assert_eq!(read_all(&mut *consumer).await.0.len(), 1_000);
+    consumer.seek(SeekPosition::Beginning).await.unwrap();
+    let before = consumer.poll(10, SECOND).await.unwrap().len();
+    // The last 10 are lost in a crash.
+    server.change(|state| {
+        let part = &mut state.parts[0];
+        part.records.truncate(990);
+        part.high = 990;
+    });
+    let (records, copies) = read_all(&mut *consumer).await;
+    let again = before + records.len();
+    assert_eq!(again, 990, "{} are said to be second copies", copies.len());
+}

@@ -274,12 +274,12 @@ where
         }
     }
 
-    /// Has every reader do what it can do without waiting.
-    fn drive_readers(&mut self, cx: &mut Context<'_>, max_count: usize, now: Instant) {
+    /// Has every reader do what it can do without waiting, for so long. True when one of them could go on.
+    fn drive_readers(&mut self, cx: &mut Context<'_>, max_count: usize, now: Instant) -> bool {
         for reader in &mut self.readers {
             poison::poll_letter(reader, cx, now, &mut self.notices);
         }
-        let Some(member) = self.membership.member().map(Arc::clone) else { return };
+        let Some(member) = self.membership.member().map(Arc::clone) else { return false };
         // A reader with twice its share of the batch is not asked yet: it would be asked for a share each time, and a
         // request costs more than what it brings.
         let sharing = self.readers.iter().filter(|reader| reader.has_more()).count().max(1);
@@ -295,8 +295,10 @@ where
         };
         let mut lost = None;
         let mut ended = Vec::new();
+        let mut is_unfinished = false;
         for reader in &mut self.readers {
             let report = reader.advance(cx, &source, wanted);
+            is_unfinished |= report.is_unfinished;
             self.notices.extend(reader.partition(), report.notices);
             if report.is_another_log {
                 self.notices.truncated(reader.partition());
@@ -316,6 +318,7 @@ where
             self.membership.disconnect(error, now);
             self.disconnected(Some(partition));
         }
+        is_unfinished
     }
 
     fn poll_batch(&mut self, cx: &mut Context<'_>, call: &mut Call) -> Poll<Result<EventBatch<E>, Error>> {
@@ -323,7 +326,7 @@ where
             let now = Instant::now();
             let is_late = now >= call.deadline;
             self.drive_membership(cx, now)?;
-            self.drive_readers(cx, call.max_count, now);
+            let is_unfinished = self.drive_readers(cx, call.max_count, now);
             // Where there is always something to deliver, and nothing is waited for, the others are asked for all the same.
             let asks_beside = self.reads_ahead && self.readers.iter().any(PartitionReader::has_more);
             if (self.waiting.is_some() || asks_beside) && self.poll_news(cx, call, is_late) {
@@ -343,7 +346,7 @@ where
                 }
             }
             if is_late {
-                let is_open = self.membership.member().is_none() || self.is_unanswered();
+                let is_open = self.membership.member().is_none() || self.is_unanswered() || is_unfinished;
                 // What is retried later is not in flight.
                 let has_nothing = self.readers.iter().all(|reader| reader.known_end().is_none());
                 if !is_open && (call.has_looked || has_nothing) {
@@ -355,7 +358,7 @@ where
                     return Poll::Ready(Err(lost.unwrap_or(Error::Timeout(call.timeout))));
                 }
             }
-            if self.poll_news(cx, call, is_late) {
+            if self.poll_news(cx, call, is_late) || is_unfinished {
                 continue;
             }
             let call_alarm = if is_late { call.overtime } else { call.deadline };

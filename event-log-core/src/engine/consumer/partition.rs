@@ -101,7 +101,12 @@ pub(super) struct Report {
     pub(super) is_another_log: bool,
     /// The connection is lost.
     pub(super) lost: Option<Error>,
+    /// There is more to do without waiting, once others had their turn.
+    pub(super) is_unfinished: bool,
 }
+
+/// How many steps a reader takes before it lets others have their turn: each may be an answer without a record.
+const STEPS: u32 = 16;
 
 impl PartitionReader {
     /// A reader that begins at `next`, in a partition that retains `low` and what follows.
@@ -275,7 +280,7 @@ impl PartitionReader {
             // It was sent forwards.
             self.may_go_back = false;
         }
-        loop {
+        for _ in 0..STEPS {
             let source = Source { wanted: wanted.saturating_sub(self.buffer.len()), ..*source };
             let (buffered, last) = (self.buffer.len(), self.last_timestamp);
             let released = self.fetch.release(source.now);
@@ -328,6 +333,8 @@ impl PartitionReader {
                 }
             }
         }
+        report.is_unfinished = true;
+        report
     }
 
     /// Moves over offsets that no record has.

@@ -97,7 +97,8 @@ pub const MERGE_PATIENCE: Duration = Duration::from_millis(100);
 pub const LOOK_BACK_OFFSETS: u64 = 1 << 20;
 
 /// Records that the other partitions may deliver before a record that claims to be newer than theirs is delivered all the
-/// same: append times order the merge, but a clock that jumped ahead must not starve its partition.
+/// same: append times order the merge, but a clock that jumped ahead must not starve its partition. With more than 256 partitions
+/// it is [`TURN_RECORDS`] for each of them, since each has to wait for a turn of all the others.
 pub const STARVATION_RECORDS: u64 = 16_384;
 
 /// The longest wait before a letter is appended again to a dead-letter log that could not take it.
@@ -133,6 +134,10 @@ pub const TURN_RECORDS: usize = 64;
 
 /// Payload bytes that one fetch takes of one partition (at least one record, however long).
 pub const FETCH_BYTES: usize = 4 << 20;
+
+/// Payload bytes of a partition, fetched and not delivered, from which on a consumer fetches no more of it, however many records
+/// a poll wants: two fetches, of which one is being delivered and one comes next. A third one may be under way.
+pub const READER_BYTES: usize = 2 * FETCH_BYTES;
 
 /// The most records that [`SeekPosition::FromEnd`](crate::SeekPosition::FromEnd) looks back: the last
 /// positions of every partition are held in memory meanwhile.

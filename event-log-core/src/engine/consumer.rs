@@ -292,6 +292,7 @@ where
             reads_ahead: self.reads_ahead,
             now,
             wanted,
+            has_room: true,
         };
         let mut lost = None;
         let mut ended = Vec::new();

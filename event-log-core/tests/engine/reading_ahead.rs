@@ -2,7 +2,7 @@
 //! It reads ahead, as a transport does whose fetches take a round trip.
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -71,6 +71,34 @@ pub(crate) struct State {
     pub(crate) most_asked: usize,
     /// Calls go wrong and take their time at random.
     pub(crate) chaos: bool,
+    /// A fetch looks through so many offsets at most.
+    pub(crate) page: u64,
+    pub(crate) reads_ahead: bool,
+    /// Bytes of answers that are in memory, and the most that ever were.
+    pub(crate) alive: Arc<(AtomicU64, AtomicU64)>,
+}
+
+/// A payload that is counted while it is in memory.
+struct Counted(Bytes, Arc<(AtomicU64, AtomicU64)>);
+
+impl Counted {
+    fn new(payload: Bytes, alive: &Arc<(AtomicU64, AtomicU64)>) -> Self {
+        let bytes = payload.len() as u64;
+        alive.1.fetch_max(alive.0.fetch_add(bytes, Relaxed) + bytes, Relaxed);
+        Self(payload, Arc::clone(alive))
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.0.fetch_sub(self.0.len() as u64, Relaxed);
+    }
 }
 
 pub(crate) struct Server(pub(crate) Mutex<State>);
@@ -112,6 +140,8 @@ impl Server {
             tells_incarnation: true,
             tells_scanned: true,
             most: usize::MAX,
+            page: u64::MAX,
+            reads_ahead: true,
             random: 0x9e37_79b9_7f4a_7c15,
             ..State::default()
         };
@@ -196,10 +226,17 @@ impl Server {
             bytes += record.bytes();
             is_first || bytes <= request.max_bytes
         };
+        let page_end = Offset(request.from.0.saturating_add(state.page).min(part.high).max(request.from.0));
         let found = part.records.range(there..).take(request.max_records.min(most));
-        let records: Vec<_> = found.take_while(fits).cloned().collect();
+        let found = found.take_while(|record| record.offset < page_end).take_while(fits).cloned();
+        let records: Vec<_> = found
+            .map(|record| StoredMessage {
+                payload: Bytes::from_owner(Counted::new(record.payload.clone(), &state.alive)),
+                ..record
+            })
+            .collect();
         let next = part.records.get(there + records.len());
-        let scanned_to = next.map_or(Offset(part.high.max(request.from.0)), |next| next.offset);
+        let scanned_to = next.map_or(page_end, |next| next.offset.min(page_end));
         let truncated = request.after.is_some_and(|after| {
             part.records.iter().any(|record| record.offset == after.offset && record.id != after.id)
         });
@@ -306,7 +343,10 @@ impl Transport for Reach {
     type Member = Member;
 
     fn properties(&self) -> TransportProperties {
-        TransportProperties::new(self.0.0.lock().parts.len() as u32)
+        let state = self.0.0.lock();
+        let mut properties = TransportProperties::new(state.parts.len() as u32);
+        properties.reads_ahead = state.reads_ahead;
+        properties
     }
 
     async fn connect(&self, _: Connect) -> Result<Producer, Error> {

@@ -114,6 +114,8 @@ pub(super) struct Source<'a, T: Transport> {
     pub(super) now: Instant,
     /// How many records are missing of what a poll wants.
     pub(super) wanted: usize,
+    /// What is buffered is not too long.
+    pub(super) has_room: bool,
 }
 
 impl<T: Transport> Clone for Source<'_, T> {
@@ -334,7 +336,7 @@ impl Fetch {
         let is_wanted = source.wanted > 0 && (self.is_behind() || self.look_again);
         // One answer is being delivered, and the next one is on its way.
         let is_ahead = source.reads_ahead && self.is_behind() && buffered <= self.last_len;
-        if !is_wanted && !is_ahead {
+        if !source.has_room || !is_wanted && !is_ahead {
             return Work::None;
         }
         // What is fetched in a moment is fetched when it is wanted: it stays in the caches of the processor until then.
@@ -413,8 +415,7 @@ impl Fetch {
         let FetchResponse { records, scanned_to, low, .. } = answer;
         let asked = self.from;
         self.look_again = false;
-        // What is fetched next is another fetch, and is waited for as long.
-        self.busy_since = None;
+        let began = self.busy_since.take();
         if let Some(last) = records.last() {
             self.last_read = Some(Landmark { offset: last.offset, id: last.id });
             self.from = last.offset.next();
@@ -426,6 +427,9 @@ impl Fetch {
             if self.from == asked {
                 // An empty answer is no proof of the end: it is asked again, soon.
                 self.retry_after(now, limits::READER_RETRY);
+            } else if records.is_empty() {
+                // It is still looking for a record. What is fetched behind one is another fetch, and is waited for as long.
+                self.busy_since = began;
             }
         }
         let partition = self.partition;

@@ -27,6 +27,8 @@ pub(super) struct PartitionReader {
     fetch: Fetch,
     /// Fetched and not delivered, in offset order.
     buffer: VecDeque<StoredMessage>,
+    /// The bytes of the answers that it is made of, by the offset behind each.
+    answers: VecDeque<(Offset, usize)>,
     /// The next offset to deliver: everything before it was delivered, passed over, or is no record.
     next: Offset,
     /// Where the epoch began.
@@ -129,6 +131,7 @@ impl PartitionReader {
             epochs,
             fetch,
             buffer: VecDeque::new(),
+            answers: VecDeque::new(),
             next,
             since: next,
             committed,
@@ -281,7 +284,8 @@ impl PartitionReader {
             self.may_go_back = false;
         }
         for _ in 0..STEPS {
-            let source = Source { wanted: wanted.saturating_sub(self.buffer.len()), ..*source };
+            let (wanted, has_room) = (wanted.saturating_sub(self.buffer.len()), self.has_room());
+            let source = Source { wanted, has_room, ..*source };
             let (buffered, last) = (self.buffer.len(), self.last_timestamp);
             let released = self.fetch.release(source.now);
             let step = released.unwrap_or_else(|| self.fetch.step(cx, &source, buffered, last));
@@ -298,6 +302,10 @@ impl PartitionReader {
                 Step::Idle | Step::Pending => return report,
                 Step::Records { records, missing } => {
                     report.notices.extend(missing);
+                    if let Some(last) = records.last() {
+                        let bytes = records.iter().map(StoredMessage::bytes).sum();
+                        self.answers.push_back((last.offset.next(), bytes));
+                    }
                     if self.buffer.is_empty() {
                         self.buffer = records.into();
                     } else {
@@ -335,6 +343,16 @@ impl PartitionReader {
         }
         report.is_unfinished = true;
         report
+    }
+
+    /// Whether it may fetch more, however few records it has. An answer counts until all of it is delivered, which costs
+    /// nothing for each record.
+    fn has_room(&mut self) -> bool {
+        while self.answers.front().is_some_and(|&(end, _)| end <= self.next) {
+            self.answers.pop_front();
+        }
+        let bytes: usize = self.answers.iter().map(|&(_, bytes)| bytes).sum();
+        bytes < limits::READER_BYTES
     }
 
     /// Moves over offsets that no record has.
@@ -471,6 +489,7 @@ impl PartitionReader {
         (self.hold, self.letter_failures) = (Hold::None, 0);
         (self.may_go_back, self.committing) = (true, None);
         self.buffer.clear();
+        self.answers.clear();
         self.fetch.move_to(next);
     }
 }

@@ -141,3 +141,29 @@ async fn c5_what_was_sought_again_is_delivered_again_although_the_log_loses_its_
     let again = before + records.len();
     assert_eq!(again, 990, "{} are said to be second copies", copies.len());
 }
+
+/// c7: a notice of what is missing says where reading goes on. It is none of where a later seek has moved the consumer.
+#[tokio::test(start_paused = true)]
+async fn c7_a_notice_of_what_is_missing_is_of_where_the_consumer_is() {
+    let server = Server::new(2);
+    for number in 0..20 {
+        server.append(0, 2 * number + 1);
+        server.append(1, 2 * number + 2);
+    }
+    let log = server.open().await;
+    let mut consumer = log.consumer_with("g", ConsumerOptions::default()).await.unwrap();
+    let to = |offset| SeekPosition::Position(Position::new(PartitionId(0), Offset(offset)));
+    consumer.seek(to(2)).await.unwrap();
+    // Retention removes what comes next, and the other partition takes its time: the poll is dropped before it returns.
+    server.change(|state| {
+        state.parts[0].records.drain(..10);
+        state.parts[0].low = 10;
+        state.parts[1].fetch_takes = 50 * MS;
+    });
+    assert!(tokio::time::timeout(20 * MS, consumer.poll(1, SECOND)).await.is_err());
+    consumer.seek(to(15)).await.unwrap();
+    for _ in 0..10 {
+        let notices = consumer.poll(100, SECOND).await.unwrap().notices;
+        assert!(notices.is_empty(), "nothing is missing where the consumer was sent: {notices:?}");
+    }
+}

@@ -60,13 +60,15 @@ pub trait EventConsumer<E>: Send {
 
     /// Moves this consumer. The committed cursor of the group stays until the next commit. An offset beyond the end of its
     /// partition is reported with the next poll, as [`Notice::Truncated`](crate::Notice::Truncated), and reading continues
-    /// at the earliest record.
+    /// at the earliest record; it changes nothing of what the group has committed.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] when the position names a partition that the log does not have;
-    /// [`Error::Unavailable`] when the backend cannot be asked, or has not said yet where the group stands in one of the
-    /// partitions of this consumer, which would not be moved. The consumer stays where it was.
+    /// [`Error::InvalidArgument`] when the position names a partition that the log does not have, or that belongs to another
+    /// member, or looks back from the end over more than
+    /// [`limits::FROM_END_RECORDS`](crate::limits::FROM_END_RECORDS); [`Error::Unavailable`] when the backend cannot be asked,
+    /// or has not said yet where the group stands in one of the partitions of this consumer, which would not be moved. The
+    /// consumer stays where it was.
     ///
     /// # Cancel safety
     ///

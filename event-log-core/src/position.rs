@@ -289,6 +289,7 @@ pub enum SeekPosition {
     /// The last `n` records of the consumer's partitions, by append time (of the whole log, for a start and for the only member
     /// of a group); all of them when there are fewer. Its cost
     /// depends on `n`, not on the length of the log. A second copy among them counts, although it is not delivered.
+    /// More than [`limits::FROM_END_RECORDS`](crate::limits::FROM_END_RECORDS) is an invalid argument, however few there are.
     FromEnd(usize),
 }
 

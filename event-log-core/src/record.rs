@@ -131,7 +131,9 @@ pub enum Notice {
     /// The partition ends before where this reader stood: it was purged or created again, and its offsets begin again,
     /// or it lost its tail in a crash that its durability did not cover. Positions and cursors from before mean
     /// nothing any more. The reader goes on with the first record that was appended no earlier than the last one it
-    /// has delivered, or with the earliest when it has delivered none, and drops what it delivered before.
+    /// has delivered, or with the earliest when it has delivered none, and drops what it delivered before, unless it was
+    /// sought again. Where a seek has found its place in the partition as it is now, it goes on there. Also a reader that
+    /// was sent beyond the end goes on with the earliest record, and then nothing was truncated.
     Truncated {
         /// The partition.
         partition: PartitionId,
@@ -173,6 +175,8 @@ pub enum Notice {
     },
     /// These partitions came to this consumer.
     Assigned(Vec<PartitionId>),
-    /// These partitions went to other members of the group, with whatever was not committed.
+    /// These partitions are this consumer's no more, with whatever was not committed: they went to other members of the group,
+    /// or the log has lost sight of this one (it was started again, say) and will tell whose they are. A partition that
+    /// comes back is [`Assigned`](Self::Assigned) anew, and read from the group's place.
     Revoked(Vec<PartitionId>),
 }

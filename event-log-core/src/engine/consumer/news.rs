@@ -43,7 +43,11 @@ where
         let deadline = call.deadline;
         // One from an earlier poll goes on, unless it would end too late for this one, or waits for something else.
         let (member, known) = (Arc::clone(member), self.membership.generation());
-        let is_asked = |waiting: &Waiting| ends.iter().all(|end| waiting.ends.contains(end));
+        // Both are sorted by partition.
+        let is_asked = |waiting: &Waiting| {
+            let mut asked = waiting.ends.iter();
+            ends.iter().all(|end| asked.any(|one| one == end))
+        };
         self.waiting.take_if(|waiting| waiting.deadline > deadline || !is_asked(waiting));
         let waiting = self.waiting.get_or_insert_with(|| {
             let asked = ends.clone();
@@ -52,7 +56,7 @@ where
         });
         let Poll::Ready(news) = waiting.task.poll(cx) else { return false };
         self.waiting = None;
-        let news = match news {
+        let mut news = match news {
             Ok(news) => news,
             Err(error) => {
                 self.membership.disconnect(error, Instant::now());
@@ -62,9 +66,9 @@ where
         };
         call.has_looked |= looks;
         self.membership.is_fresh = false;
-        for reader in self.readers.iter_mut().filter(|reader| news.contains(&reader.partition())) {
-            reader.look_again();
-        }
+        news.sort_unstable();
+        let has_news = |reader: &&mut PartitionReader| news.binary_search(&reader.partition()).is_ok();
+        self.readers.iter_mut().filter(has_news).for_each(PartitionReader::look_again);
         true
     }
 }

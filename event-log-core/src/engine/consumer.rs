@@ -10,6 +10,7 @@
 
 mod commit;
 mod fetch;
+mod known;
 mod membership;
 mod merge;
 mod news;
@@ -33,12 +34,13 @@ use tokio::runtime::Handle;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, Sleep, timeout};
 
+use self::commit::{EndedBy, EndedEpoch};
 use self::fetch::Source;
 use self::membership::{Change, Membership, Place};
 use self::merge::Head;
 use self::news::Waiting;
 use self::notices::Notices;
-use self::partition::{EndedBy, EndedEpoch, PartitionReader};
+use self::partition::PartitionReader;
 use super::transport::{Assignment, GroupMember, Transport};
 use crate::codec::Codec;
 use crate::consumer::{ConsumerOptions, EventConsumer};

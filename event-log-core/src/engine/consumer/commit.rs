@@ -6,10 +6,31 @@ use serde::de::DeserializeOwned;
 
 use super::Consumer;
 use super::membership::Membership;
-use super::partition::{EndedBy, PartitionReader};
+use super::partition::PartitionReader;
 use crate::engine::transport::{CommitMode, GroupMember, Transport};
 use crate::error::{CommitError, CommitErrorKind, Error};
 use crate::position::{Cursor, Epoch, Offset, PartitionId};
+
+/// How an epoch of a reader ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndedBy {
+    Revocation,
+    Truncation,
+    Seek,
+}
+
+/// What is remembered of an epoch that is over, for cursors from it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EndedEpoch {
+    pub(super) epoch: Epoch,
+    pub(super) by: EndedBy,
+    /// What would have been delivered next.
+    pub(super) next: Offset,
+    /// That was behind the end of the partition.
+    pub(super) stood_beyond: bool,
+    /// What the group had committed then.
+    pub(super) committed: Option<Offset>,
+}
 
 /// What a cursor asks for.
 #[derive(Default)]

@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::known::Known;
 use crate::engine::backoff::doubled;
 use crate::engine::task::Task;
 use crate::engine::transport::{
@@ -37,13 +38,8 @@ pub(super) struct Fetch {
     from: Offset,
     /// The record that was fetched last, by which the partition is recognised.
     last_read: Option<Landmark>,
-    /// The log as it was read. Seeks do not change it.
-    known: Known,
-    /// The log as an answer has shown it since: the partition was truncated. What was fetched before is delivered first.
-    truncated: Option<Known>,
-    /// Both from before a place was found in the log as it is, until the next answer.
-    former: Option<(Known, Option<Known>)>,
-    is_another_log: bool,
+    /// Of the log that the partition is of. What was fetched before a truncation is delivered first.
+    pub(super) known: Known,
     /// How many records to fetch at least.
     stride: usize,
     /// How many records the last answer had.
@@ -67,28 +63,6 @@ pub(super) struct Fetch {
     seen: VecDeque<(EventId, Offset)>,
     /// What was fetched, while the window gets to know what is before it.
     held: Option<FetchResponse>,
-}
-
-/// What is known of the log that a partition is of.
-#[derive(Clone, Copy)]
-struct Known {
-    incarnation: Option<u64>,
-    /// The high watermark, as far as it is known. It only falls when the partition is truncated.
-    high: Offset,
-}
-
-impl Known {
-    /// Whether the answer is of another log than this, or of one that has lost its tail since.
-    fn is_contradicted(self, answer: &FetchResponse) -> bool {
-        let is_another = self.incarnation.zip(answer.incarnation).is_some_and(|(known, now)| known != now);
-        is_another || answer.high.is_some_and(|high| high < self.high)
-    }
-
-    /// The log of the answer.
-    fn updated(self, answer: &FetchResponse) -> Self {
-        let incarnation = answer.incarnation.or(self.incarnation);
-        Self { incarnation, high: answer.high.unwrap_or(self.high) }
-    }
 }
 
 enum Work {
@@ -153,10 +127,7 @@ impl Fetch {
             partition,
             from,
             last_read: None,
-            known: Known { incarnation: None, high: Offset::ZERO },
-            truncated: None,
-            former: None,
-            is_another_log: false,
+            known: Known::nothing(),
             stride: limits::PREFETCH_RECORDS,
             last_len: 0,
             work: Work::None,
@@ -185,57 +156,14 @@ impl Fetch {
         self.unseen = Some(range);
     }
 
-    /// The partition is known to have reached this offset.
-    pub(super) fn reaches(&mut self, offset: Offset) {
-        self.known.high = self.known.high.max(offset);
-    }
-
-    /// Reading begins where it was found to just now. What was read until then may be of another log, which the next answer
-    /// shows.
-    pub(super) fn found_in_log(&mut self) {
-        let now = Known { incarnation: None, high: self.from };
-        let known = (std::mem::replace(&mut self.known, now), self.truncated.take());
-        // What was before the first of several seeks is what was read.
-        self.former.get_or_insert(known);
-    }
-
-    /// Reading begins at an offset that was kept: it is of the log that was read, whatever was found in between.
-    pub(super) const fn kept_from_before(&mut self) {
-        if let Some(former) = self.former.take() {
-            (self.known, self.truncated) = former;
-        }
-    }
-
-    /// The partition ends there, which is no news unless it has been longer.
-    pub(super) fn ends_at(&mut self, high: Offset) {
-        if high < self.known.high {
-            self.truncated.get_or_insert(Known { incarnation: None, high });
-        }
-    }
-
-    /// That the partition was truncated was found out, and will not be told where reading goes on now.
-    pub(super) fn is_untold(&mut self) {
-        self.truncated.get_or_insert(self.known);
-    }
-
-    /// The partition was truncated, which is not reported yet.
-    pub(super) const fn is_truncated(&self) -> bool {
-        self.truncated.is_some()
-    }
-
-    /// Whether the last answer is from another log than what was read before a seek.
-    pub(super) const fn take_is_another_log(&mut self) -> bool {
-        std::mem::replace(&mut self.is_another_log, false)
-    }
-
     /// Where the partition ends; what is not fetched yet is not news either.
     pub(super) fn known_end(&self) -> KnownEnd {
-        let end = self.known.high.max(self.from);
-        KnownEnd { partition: self.partition, end, incarnation: self.known.incarnation }
+        let end = self.known.high().max(self.from);
+        KnownEnd { partition: self.partition, end, incarnation: self.known.incarnation() }
     }
 
     pub(super) fn is_behind(&self) -> bool {
-        self.from < self.known.high || self.truncated.is_some() || self.held.is_some()
+        self.from < self.known.high() || self.known.is_truncated() || self.held.is_some()
     }
 
     pub(super) const fn is_busy(&self) -> bool {
@@ -272,8 +200,8 @@ impl Fetch {
 
     /// Forgets what is known of where reading was.
     pub(super) fn move_to(&mut self, from: Offset) {
-        let Self { partition, known, truncated, former, .. } = *self;
-        *self = Self { known, truncated, former, ..Self::new(partition, from) };
+        let Self { partition, known, .. } = *self;
+        *self = Self { known, ..Self::new(partition, from) };
     }
 
     /// Does what can be done without waiting, up to the first result.
@@ -321,7 +249,7 @@ impl Fetch {
         buffered: usize,
         last: Option<Timestamp>,
     ) -> Work {
-        if self.truncated.is_some() {
+        if self.known.is_truncated() {
             return if buffered == 0 { self.resume(source, last) } else { Work::None };
         }
         let request = FetchRequest::new(self.partition, self.from);
@@ -398,17 +326,11 @@ impl Fetch {
 
     /// Whether the partition was truncated since it was read last.
     fn note_truncation(&mut self, answer: &FetchResponse) -> bool {
-        if let Some((known, truncated)) = self.former.take() {
-            self.is_another_log = truncated.is_some() || known.is_contradicted(answer);
+        let is_truncated = self.known.note(answer);
+        if is_truncated {
+            self.held = None;
         }
-        let now = self.known.updated(answer);
-        if answer.truncated || self.known.is_contradicted(answer) {
-            // What is known stays that of the log that was read, until its end is told.
-            (self.truncated, self.held) = (Some(now), None);
-            return true;
-        }
-        self.known = now;
-        false
+        is_truncated
     }
 
     fn accept(&mut self, answer: FetchResponse, now: Instant) -> Step {
@@ -491,8 +413,7 @@ impl Fetch {
     }
 
     fn resumed(&mut self, Resume { at, committed }: Resume, _: Instant) -> Step {
-        self.known = self.truncated.take().unwrap_or(self.known);
-        self.known.high = self.known.high.max(at);
+        self.known.resumed(at);
         Step::Truncated { resumed_at: at, committed }
     }
 

@@ -9,6 +9,7 @@ use std::task::Context;
 
 use tokio::time::Instant;
 
+use super::commit::{EndedBy, EndedEpoch};
 use super::fetch::{Fetch, Source, Step};
 use super::window::DedupWindow;
 use crate::engine::backoff::doubled;
@@ -73,27 +74,6 @@ pub(super) enum Hold {
     Halted,
 }
 
-/// How an epoch of a reader ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EndedBy {
-    Revocation,
-    Truncation,
-    Seek,
-}
-
-/// What is remembered of an epoch that is over, for cursors from it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct EndedEpoch {
-    pub(super) epoch: Epoch,
-    pub(super) by: EndedBy,
-    /// What would have been delivered next.
-    pub(super) next: Offset,
-    /// That was behind the end of the partition.
-    pub(super) stood_beyond: bool,
-    /// What the group had committed then.
-    pub(super) committed: Option<Offset>,
-}
-
 /// What a reader has to tell its consumer.
 #[derive(Default)]
 pub(super) struct Report {
@@ -124,7 +104,7 @@ impl PartitionReader {
             fetch.look_back(next);
         }
         // What is committed was there once.
-        fetch.reaches(committed.unwrap_or_default());
+        fetch.known.reaches(committed.unwrap_or_default());
         Self {
             assignment,
             epoch: epochs.draw(),
@@ -289,11 +269,11 @@ impl PartitionReader {
             let (buffered, last) = (self.buffer.len(), self.last_timestamp);
             let released = self.fetch.release(source.now);
             let step = released.unwrap_or_else(|| self.fetch.step(cx, &source, buffered, last));
-            if self.fetch.take_is_another_log() {
+            if self.fetch.known.take_is_another() {
                 // What was read before a seek is of another log than what is read now.
                 self.is_of_another_log();
                 report.is_another_log = true;
-                if !self.fetch.is_truncated() {
+                if !self.fetch.known.is_truncated() {
                     let (partition, from) = (self.partition(), self.next);
                     report.notices.push(Notice::Truncated { partition, from, resumed_at: from });
                 }
@@ -427,12 +407,12 @@ impl PartitionReader {
 
     /// Whether it stands in a log that is known to be gone, which a later poll will report.
     pub(super) const fn is_truncated(&self) -> bool {
-        self.fetch.is_truncated()
+        self.fetch.known.is_truncated()
     }
 
     /// A truncation that was found out is told where reading goes on after the seek that follows.
     pub(super) fn truncation_is_untold(&mut self) {
-        self.fetch.is_untold();
+        self.fetch.known.is_untold();
     }
 
     /// Moves because the application says so, to an offset that was found in the log just now.
@@ -444,7 +424,7 @@ impl PartitionReader {
         self.move_to(next);
         // What was there before a truncation is wanted again.
         self.window.forget_truncated();
-        self.fetch.found_in_log();
+        self.fetch.known.found(next);
         // As for a group that starts there: a second copy may lie behind it of what lies before it.
         if next > Offset::ZERO {
             self.fetch.look_back(next);
@@ -456,9 +436,9 @@ impl PartitionReader {
     pub(super) fn seek_kept(&mut self, next: Offset, low: Offset, high: Offset) {
         self.move_to(next);
         self.window.forget_truncated();
-        self.fetch.kept_from_before();
+        self.fetch.known.kept();
         if next > high {
-            self.fetch.ends_at(high);
+            self.fetch.known.ends_at(high);
         }
         if self.is_truncated() {
             // The offset may be of the log as it was.
@@ -466,7 +446,7 @@ impl PartitionReader {
         } else if next > high {
             self.beyond = Some(low);
         } else {
-            self.fetch.reaches(next);
+            self.fetch.known.reaches(next);
             if next > low {
                 self.fetch.look_back(next);
             }

@@ -4,7 +4,8 @@ use futures::future::try_join_all;
 use serde::de::DeserializeOwned;
 
 use super::Consumer;
-use super::partition::{EndedBy, PartitionReader};
+use super::commit::EndedBy;
+use super::partition::PartitionReader;
 use crate::engine::scan::{Scan, scan};
 use crate::engine::transport::{GroupMember, Transport};
 use crate::error::Error;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 use event_log_core::engine::{LogBuilder, StoredMessage};
@@ -39,7 +40,7 @@ fn append_at(server: &Server, partition: usize, offset: u64, time: u64, payload:
         part.high = offset + 1;
         part.records.push_back(StoredMessage {
             offset: Offset(offset),
-            id: EventId::from_u128((partition as u128) << 64 | u128::from(offset) + 1),
+            id: EventId::from_u128(((partition as u128) << 64) | (u128::from(offset) + 1)),
             timestamp: Timestamp(time),
             headers: Headers::new(),
             payload,
@@ -81,7 +82,7 @@ async fn c1_a_poll_with_a_timeout_of_zero_passes_offsets_that_have_no_record() {
         server.change(|state| (state.reads_ahead, state.page) = (reads_ahead, 1_000));
         let log = server.open().await;
         let mut consumer = log.consumer("g").await.unwrap();
-        let batch = consumer.poll(10, 0 * SECOND).await.unwrap();
+        let batch = consumer.poll(10, Duration::ZERO).await.unwrap();
         assert_eq!(batch.len(), 1, "reads ahead: {reads_ahead}, {batch:?}");
     }
 }
@@ -113,7 +114,7 @@ async fn most_alive(reads_ahead: bool, first_is_bad: bool, time: u64) -> (u64, u
 async fn is_bounded(first_is_bad: bool, time: u64) {
     for reads_ahead in [true, false] {
         let (most, seen) = most_alive(reads_ahead, first_is_bad, time).await;
-        let (mib, most_mib) = (most >> 20, 3 * limits::FETCH_BYTES >> 20);
+        let (mib, most_mib) = (most >> 20, (3 * limits::FETCH_BYTES) >> 20);
         assert!(mib <= most_mib as u64, "reads ahead: {reads_ahead}: {mib} MiB in memory, {seen} delivered");
     }
 }

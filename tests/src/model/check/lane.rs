@@ -88,6 +88,8 @@ impl Lane {
     /// The consumer was sent beyond the end, and goes on where the log begins.
     pub(super) fn truncate(&mut self, to: Offset) {
         self.seek(to);
+        // It was sent forwards: the group's place does not go back.
+        self.rewound = false;
         // What is read again is wanted, and all of it is seen again.
         self.first.clear();
     }

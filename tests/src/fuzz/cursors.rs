@@ -1,13 +1,13 @@
 //! Arbitrary JSON as positions and cursors, and what a consumer does when it is given them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use event_log_core::engine::TokioClock;
 use event_log_core::{
     CommitErrorKind, ConsumerOptions, Cursor, DeadLetter, Error, EventConsumer, EventId, EventLog, Notice,
-    Offset, PartitionId, Position, ProducerConfig, RawCodec, RawEvent, SeekPosition, Timestamp,
+    Offset, PartitionId, Position, ProducerConfig, RawCodec, RawEvent, SeekPosition, Timestamp, limits,
 };
 use event_log_memory::{Faults, MemoryBroker, MemoryLog};
 use futures::FutureExt;
@@ -94,7 +94,7 @@ async fn append_with(config: ProducerConfig) {
 }
 
 /// What should be true of one partition of the consumer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Lane {
     next: Offset,
     /// Where delivery began when the consumer got the partition or last sought in it.
@@ -107,12 +107,44 @@ struct Lane {
     reached: Offset,
     /// It was sent behind the end, and no poll has said yet where reading goes on.
     beyond: bool,
+    /// Where the last epochs that are over have ended, behind the end too.
+    ended: VecDeque<Offset>,
+}
+
+/// What a commit of one offset should come to.
+#[derive(PartialEq, Eq)]
+enum Expected {
+    Done,
+    Late,
+    MixedUp,
 }
 
 impl Lane {
     fn move_to(&mut self, next: Offset) {
-        let reached = self.reached.max(self.next);
-        *self = Self { next, since: next, rewound: next < self.committed, reached, beyond: false, ..*self };
+        if !self.beyond {
+            self.reached = self.reached.max(self.next);
+        }
+        self.ended.push_back(self.next);
+        if self.ended.len() > limits::REMEMBERED_EPOCHS {
+            self.ended.pop_front();
+        }
+        (self.next, self.since, self.beyond) = (next, next, false);
+        self.rewound = next < self.committed;
+    }
+
+    fn expects(&self, asked: Offset) -> Expected {
+        // Where it was sent in vain it has reached nothing.
+        let delivered = if self.beyond { self.reached.max(self.committed) } else { self.next };
+        if self.beyond && asked == self.next {
+            Expected::Late
+        } else if asked > delivered {
+            let is_late = asked <= self.reached || self.ended.contains(&asked);
+            if is_late { Expected::Late } else { Expected::MixedUp }
+        } else if self.beyond && asked > self.committed {
+            Expected::Late
+        } else {
+            Expected::Done
+        }
     }
 }
 
@@ -188,6 +220,8 @@ impl Run {
             assert_eq!((from, resumed_at), (lane.next, Offset::ZERO), "in partition {partition}");
             assert!(marks.get(partition).is_some_and(|marks| from > marks.high), "{notice:?}");
             lane.move_to(resumed_at);
+            // It was sent forwards.
+            lane.rewound = false;
         }
         for record in &batch {
             let Position { partition, offset } = record.position;
@@ -202,15 +236,12 @@ impl Run {
     async fn commit(&mut self, up_to: &Cursor) {
         // A mixed-up cursor: of a partition that is not there, or beyond what was ever reached.
         let is_mixed_up = |(partition, asked): &(PartitionId, Offset)| {
-            self.lanes.get(partition).is_none_or(|lane| *asked > lane.next.max(lane.reached))
+            self.lanes.get(partition).is_none_or(|lane| lane.expects(*asked) == Expected::MixedUp)
         };
         let mixed_up: Vec<_> = up_to.iter().filter(is_mixed_up).map(|(partition, _)| partition).collect();
         // One that was reached in an epoch that is over concerns its partition alone, as does one behind the end.
         let is_late = |partition: PartitionId, asked: Offset| {
-            let is_late = |lane: &Lane| {
-                if asked > lane.next { asked <= lane.reached } else { lane.beyond && asked != lane.committed }
-            };
-            self.lanes.get(&partition).is_some_and(is_late)
+            self.lanes.get(&partition).is_some_and(|lane| lane.expects(asked) == Expected::Late)
         };
         let late: Vec<_> = up_to
             .iter()
@@ -259,7 +290,7 @@ impl Run {
             let named = match &to {
                 SeekPosition::Position(position) => position.partition.0 < PARTITIONS,
                 SeekPosition::Cursor(cursor) => cursor.iter().all(|(partition, _)| partition.0 < PARTITIONS),
-                SeekPosition::FromEnd(count) => *count <= event_log_core::limits::FROM_END_RECORDS,
+                SeekPosition::FromEnd(count) => *count <= limits::FROM_END_RECORDS,
                 _ => true,
             };
             assert!(!named, "{to:?}: {error}");
@@ -304,6 +335,7 @@ impl Run {
             lane.move_to(lane.committed);
             // It knows nothing of the epochs of the consumer before it.
             lane.reached = Offset::ZERO;
+            lane.ended.clear();
         }
         self.check_position();
         self.check_committed().await;

@@ -31,8 +31,9 @@ pub trait EventConsumer<E>: Send {
     ///
     /// [`Error::Unavailable`] when the log was away until the timeout: the consumer rejoins on its own, so polling again is
     /// right. [`Error::Timeout`] when an answer was still in flight: the next poll continues with it.
-    /// [`Error::Poisoned`] with [`PoisonPolicy::Halt`], once the other partitions have nothing to deliver. A fault of one
-    /// partition is a [`Notice`](crate::Notice) instead.
+    /// [`Error::Poisoned`] with [`PoisonPolicy::Halt`], once the other partitions have nothing to deliver: the log is asked for
+    /// news of them once, and answers of it that are under way, and a connection that is lost, are waited for as in any other
+    /// poll. A fault of one partition is a [`Notice`](crate::Notice) instead.
     ///
     /// # Cancel safety
     ///
@@ -64,7 +65,8 @@ pub trait EventConsumer<E>: Send {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] when the position names a partition that the log does not have;
+    /// [`Error::InvalidArgument`] when the position names a partition that the log does not have, or looks back over more than
+    /// [`limits::FROM_END_RECORDS`](crate::limits::FROM_END_RECORDS), however many there are;
     /// [`Error::Unavailable`] when the backend cannot be asked, or has not said yet where the group stands in one of the
     /// partitions of this consumer, which would not be moved. The consumer stays where it was.
     ///

@@ -79,6 +79,13 @@ pub const READER_RETRY: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts to read a faulty partition: it is back within a second of its fault's end.
 pub const READER_RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// How long a consumer that waits for news waits before it asks again, when the log has said at once that there is nothing.
+/// Doubled each time in a row, up to [`NEWS_RETRY_MAX`]: a wait may return early, and waiting must keep no processor busy.
+pub const NEWS_RETRY: Duration = Duration::from_millis(1);
+
+/// See [`NEWS_RETRY`]. An answer that takes as long as this is asked for again at once.
+pub const NEWS_RETRY_MAX: Duration = Duration::from_millis(100);
+
 /// How long records of other partitions are held back for a fetch that is in flight and may bring older ones. It orders
 /// what comes at the same time, and bounds what a slow partition costs the others.
 pub const MERGE_PATIENCE: Duration = Duration::from_millis(100);
@@ -88,7 +95,8 @@ pub const MERGE_PATIENCE: Duration = Duration::from_millis(100);
 pub const LOOK_BACK_OFFSETS: u64 = 1 << 20;
 
 /// Records that the other partitions may deliver before a record that claims to be newer than theirs is delivered all the
-/// same: append times order the merge, but a clock that jumped ahead must not starve its partition.
+/// same: append times order the merge, but a clock that jumped ahead must not starve its partition. With so many partitions
+/// that a [turn](TURN_RECORDS) of each is more, it is that.
 pub const STARVATION_RECORDS: u64 = 16_384;
 
 /// The longest wait before a letter is appended again to a dead-letter log that could not take it.

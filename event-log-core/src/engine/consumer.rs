@@ -36,7 +36,7 @@ use tokio::time::{Instant, Sleep, timeout};
 use self::fetch::Source;
 use self::membership::{Change, Membership, Place};
 use self::merge::Head;
-use self::news::Waiting;
+use self::news::News;
 use self::notices::Notices;
 use self::partition::{EndedBy, EndedEpoch, PartitionReader};
 use super::transport::{Assignment, GroupMember, Transport};
@@ -63,10 +63,10 @@ pub(super) struct Consumer<E, T: Transport> {
     /// Sorted by partition.
     readers: Vec<PartitionReader>,
     /// Waits for news of partitions that were read to their ends.
-    waiting: Option<Waiting>,
+    news: News,
     /// Wakes the consumer when something is due although no task has ended.
     alarm: Option<Pin<Box<Sleep>>>,
-    /// Since when records that could be delivered are held back for others that may be older.
+    /// Since when what could be delivered or told is held back for records that may be older.
     held_since: Option<Instant>,
     /// How many records the readers have delivered.
     turns: u64,
@@ -109,6 +109,8 @@ struct Call {
     overtime: Instant,
     /// Since the call began the log has said that there is nothing more.
     has_looked: bool,
+    /// A partition is halted: the call ends with that as soon as the others have nothing to deliver.
+    is_halted: bool,
 }
 
 impl<E, T> Consumer<E, T>
@@ -142,7 +144,7 @@ where
             options,
             membership,
             readers: Vec::new(),
-            waiting: None,
+            news: News::default(),
             alarm: None,
             held_since: None,
             turns: 0,
@@ -218,7 +220,7 @@ where
 
     /// The connection is lost, because of what the reader of a partition has asked, if that is known.
     fn disconnected(&mut self, because_of: Option<PartitionId>) {
-        self.waiting = None;
+        self.news.forget();
         for reader in &mut self.readers {
             reader.disconnected(because_of == Some(reader.partition()));
         }
@@ -226,7 +228,7 @@ where
 
     /// Gives up what is not this member's any more, and has the rest placed that it does not read yet.
     fn assigned(&mut self, assignments: Vec<Assignment>) {
-        self.waiting = None;
+        self.news.forget();
         let (stay, gone) = std::mem::take(&mut self.readers)
             .into_iter()
             .partition(|reader| assignments.contains(&reader.assignment()));
@@ -320,45 +322,49 @@ where
             let now = Instant::now();
             let is_late = now >= call.deadline;
             self.drive_membership(cx, now)?;
-            self.drive_readers(cx, call.max_count, now);
             // Where there is always something to deliver, and nothing is waited for, the others are asked for all the same.
             let asks_beside = self.reads_ahead && self.readers.iter().any(PartitionReader::has_more);
-            if (self.waiting.is_some() || asks_beside) && self.poll_news(cx, call, is_late) {
-                continue;
+            let has_news = (self.news.is_asked_for() || asks_beside) && self.poll_news(cx, call, now);
+            if has_news {
+                self.drive_membership(cx, now)?;
             }
+            // After the news, so that what they are of is being fetched; and what is at hand waits for no news.
+            self.drive_readers(cx, call.max_count, now);
             let held_until = self.held_until(now);
             if held_until.is_none() || is_late {
                 let merged = self.merge(call.max_count, now);
                 if !merged.records.is_empty() || !merged.notices.is_empty() || !self.notices.is_empty() {
                     return Poll::Ready(Ok(self.batch(merged)));
                 }
+                call.is_halted = merged.halted.is_some();
                 if let Some(error) = merged.halted {
-                    return Poll::Ready(Err(error));
+                    if !self.may_bring(call, now) {
+                        return Poll::Ready(Err(error));
+                    }
+                    // It is met again.
+                    contain(|| drop(error));
                 }
                 if merged.has_begun_work {
                     continue;
                 }
             }
             if is_late {
-                let is_open = self.membership.member().is_none() || self.is_unanswered();
-                // What is retried later is not in flight.
-                let has_nothing = self.readers.iter().all(|reader| reader.known_end().is_none());
-                if !is_open && (call.has_looked || has_nothing) {
+                if !self.is_open(call) {
                     return Poll::Ready(Ok(self.batch(merge::Merged::default())));
                 }
-                let is_down = self.membership.member().is_none() && !self.membership.is_joining();
-                if now >= call.overtime || is_down {
+                if self.is_given_up(call, now) {
                     let lost = self.membership.take_lost();
                     return Poll::Ready(Err(lost.unwrap_or(Error::Timeout(call.timeout))));
                 }
             }
-            if self.poll_news(cx, call, is_late) {
+            if has_news || self.poll_news(cx, call, now) {
                 continue;
             }
             let call_alarm = if is_late { call.overtime } else { call.deadline };
             let is_connected = self.membership.member().is_some();
             let alarms = self.readers.iter().filter_map(|reader| reader.alarm(is_connected));
-            let due = alarms.chain(held_until).chain(self.membership.alarm()).chain([call_alarm]).min();
+            let alarms = alarms.chain(held_until).chain(self.membership.alarm()).chain(self.news.alarm());
+            let due = alarms.chain([call_alarm]).min();
             if self.set_alarm(cx, due) {
                 continue;
             }
@@ -369,16 +375,36 @@ where
         Poll::Pending
     }
 
-    /// Whether the log has to answer before it is known that there is nothing.
-    fn is_unanswered(&self) -> bool {
-        !self.membership.is_settled() || self.readers.iter().any(PartitionReader::is_unanswered)
+    /// Whether it is not known yet that there is nothing: the log has to answer first.
+    fn is_open(&self, call: &Call) -> bool {
+        let is_unanswered =
+            !self.membership.is_settled() || self.readers.iter().any(PartitionReader::is_unanswered);
+        // What is retried later is not in flight, and of what has more already there is nothing to be asked.
+        let is_unknown =
+            || self.readers.iter().any(|reader| !reader.has_more() && reader.known_end().is_some());
+        is_unanswered || !call.has_looked && is_unknown()
     }
 
-    /// Until when the merge waits for answers that may bring older records than those that are there.
+    /// Whether a call that is late waits for no answer any more.
+    fn is_given_up(&self, call: &Call, now: Instant) -> bool {
+        let is_down = self.membership.member().is_none() && !self.membership.is_joining();
+        now >= call.overtime || is_down
+    }
+
+    /// Whether partitions that are not halted may have something to deliver before the call ends. Without a connection that is
+    /// not known, which is what the call says in the end.
+    fn may_bring(&self, call: &Call, now: Instant) -> bool {
+        self.membership.member().is_none() || self.is_open(call) && now < call.overtime
+    }
+
+    /// Until when the merge waits for answers that may bring older records than those that are there. A notice waits no longer
+    /// than a record.
     fn held_until(&mut self, now: Instant) -> Option<Instant> {
         let prompt = self.readers.iter().filter(|reader| reader.may_be_older(now));
         let until = prompt.filter_map(PartitionReader::prompt_until).max();
-        if until.is_none() || self.readers.iter().all(|reader| reader.head().is_none()) {
+        let has_something =
+            || !self.notices.is_empty() || self.readers.iter().any(|reader| reader.head().is_some());
+        if until.is_none() || !has_something() {
             self.held_since = None;
             return until;
         }
@@ -430,8 +456,10 @@ where
             deadline,
             overtime: deadline + limits::POLL_OVERTIME,
             has_looked: false,
+            is_halted: false,
         };
         self.membership.ask_now();
+        self.news.ask_now();
         if !self.reads_ahead {
             // Fetching costs no more than asking whether there is anything to fetch.
             self.readers.iter_mut().for_each(PartitionReader::look_again);

@@ -287,8 +287,9 @@ pub enum SeekPosition {
     /// The first record of every partition that was appended at this time or later.
     Timestamp(Timestamp),
     /// The last `n` records of the consumer's partitions, by append time (of the whole log, for a start and for the only member
-    /// of a group); all of them when there are fewer. Its cost
-    /// depends on `n`, not on the length of the log. A second copy among them counts, although it is not delivered.
+    /// of a group); all of them when there are fewer. Its cost depends on `n`, not on the length of the log, and `n` is at most
+    /// [`limits::FROM_END_RECORDS`](crate::limits::FROM_END_RECORDS). A second copy among them counts, although it is not
+    /// delivered.
     FromEnd(usize),
 }
 

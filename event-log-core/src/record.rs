@@ -173,6 +173,7 @@ pub enum Notice {
     },
     /// These partitions came to this consumer.
     Assigned(Vec<PartitionId>),
-    /// These partitions went to other members of the group, with whatever was not committed.
+    /// These partitions are not this consumer's any more, with whatever was not committed: they went to other members of the
+    /// group, or the log does not know whether they did. A consumer that has one again is told so as of any other.
     Revoked(Vec<PartitionId>),
 }

@@ -81,7 +81,8 @@ where
         let ends: Vec<_> = idle.filter_map(PartitionReader::known_end).collect();
         // Without any it waits for other partitions, or none at all, to be the member's.
         let looks = !ends.is_empty() || self.readers.is_empty();
-        // A call that is over, or ends with an error as soon as the others have nothing, waits for answers in flight and looks once.
+        // A call that is over, or ends with an error as soon as the others have nothing, waits for answers in flight and looks
+        // once.
         let is_ending = call.is_halted || now >= call.deadline;
         if is_ending && (call.has_looked || !looks) {
             self.news.waiting = None;

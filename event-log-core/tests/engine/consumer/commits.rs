@@ -164,8 +164,9 @@ async fn c13_ok_of_an_old_cursor_of_a_partition_that_went_away_with_a_commit_bac
     }
 }
 
-/// c15: "what happens to one partition (… a question that fails …) neither hides nor delays the others". One partition is in doubt,
-/// because a commit of it was dropped; the question where the group stands fails; the commit of another partition needs no question.
+/// c15: "what happens to one partition (… a question that fails …) neither hides nor delays the others". One partition is in
+/// doubt, because a commit of it was dropped; the question where the group stands fails; the commit of another partition needs no
+/// question.
 #[tokio::test(start_paused = true)]
 async fn c15_a_doubt_about_one_partition_delays_the_commit_of_no_other() {
     let server = Server::new(2);

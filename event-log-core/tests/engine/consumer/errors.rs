@@ -51,8 +51,8 @@ async fn l2_a_commit_that_is_refused_does_not_say_that_the_log_is_closed() {
     assert_eq!(closed, Vec::<PartitionId>::new(), "{error:?}");
 }
 
-/// `Error::DeadLetter`: "A record could not be appended to the dead-letter log; it is offered again with the next poll." And l2: its
-/// answer to whether it may have taken effect.
+/// `Error::DeadLetter`: "A record could not be appended to the dead-letter log; it is offered again with the next poll." And l2:
+/// its answer to whether it may have taken effect.
 #[tokio::test(start_paused = true)]
 async fn l2_a_letter_that_was_refused_certainly_has_no_effect() {
     let server = Server::new(1);

@@ -1,5 +1,7 @@
 //! A consumer that halts at a record that it cannot decode: when it says so, and what the others deliver first.
 
+use std::time::Duration;
+
 use event_log_core::{
     ConsumerOptions, Error, EventConsumer as _, EventConsumerExt as _, EventLog as _, PoisonPolicy,
 };
@@ -56,7 +58,10 @@ async fn c6_halt_delivers_first_what_is_there_when_the_connection_was_lost() {
         match item {
             Ok(batch) => seen += batch.len(),
             Err(error) => {
-                assert!(error.is_retryable(), "halted after {seen} of the 100 records of the other partition")
+                assert!(
+                    error.is_retryable(),
+                    "halted after {seen} of the 100 records of the other partition"
+                );
             }
         }
         if seen == 100 {
@@ -104,7 +109,7 @@ async fn c6_halt_is_told_at_once_where_the_others_have_nothing() {
         let options = ConsumerOptions::default().poison(PoisonPolicy::Halt);
         let mut consumer = log.consumer_with("g", options).await.unwrap();
         server.append_as(0, 1, "bad");
-        for timeout in [60 * SECOND, SECOND, 0 * SECOND] {
+        for timeout in [60 * SECOND, SECOND, Duration::ZERO] {
             let start = Instant::now();
             let polled = consumer.poll(10, timeout).await;
             assert!(matches!(polled, Err(Error::Poisoned { .. })), "{polled:?}");

@@ -64,8 +64,8 @@ async fn c12_a_start_that_another_member_has_stored_by_half_is_none_at_the_begin
     assert!(batch.is_empty(), "{} records of the past, and the group is at {places:?}", batch.len());
 }
 
-/// c12: a start that a dead first member has stored by half is finished, also when the one place that is missing cannot be asked for
-/// at first.
+/// c12: a start that a dead first member has stored by half is finished, also when the one place that is missing cannot be asked
+/// for at first.
 #[tokio::test(start_paused = true)]
 async fn c12_a_start_stored_by_half_is_finished_although_a_question_fails_at_first() {
     let server = Server::new(2);

@@ -307,12 +307,17 @@ async fn places<T: Transport>(
     let (places, marks) = futures::future::join(transport.committed(group), transport.watermarks()).await;
     let (mut by_partition, marks, mut started) = (places?, marks?, Vec::new());
     if start::is_missing(&by_partition) {
-        match start::ensure(transport, member, group, start).await {
+        let stands = match start::ensure(transport, member, group, start).await {
             Ok(notices) => {
                 started = notices;
-                by_partition = transport.committed(group).await?;
+                transport.committed(group).await
             }
-            Err(error @ Error::Unavailable(_)) => return Err(error),
+            Err(error) => Err(error),
+        };
+        match stands {
+            Ok(places) => by_partition = places,
+            // But what is to be told of the start is not asked for again.
+            Err(error @ Error::Unavailable(_)) if started.is_empty() => return Err(error),
             Err(error) => {
                 let missing = by_partition.iter_mut().filter(|place| matches!(place, Ok(None)));
                 missing.zip(error.repeated()).for_each(|(place, error)| *place = Err(error));

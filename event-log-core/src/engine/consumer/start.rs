@@ -53,7 +53,7 @@ pub(super) async fn ensure<T: Transport>(
     }
     if !notices.is_empty() {
         // Of several members that start the group at the same time another one may have prevailed.
-        let places = transport.committed(group).await?;
+        let places = transport.committed(group).await.unwrap_or_default();
         notices.retain(|notice| is_true(notice, &places));
     }
     Ok(notices)

@@ -31,8 +31,9 @@ pub trait EventConsumer<E>: Send {
     ///
     /// [`Error::Unavailable`] when the log was away until the timeout: the consumer rejoins on its own, so polling again is
     /// right. [`Error::Timeout`] when an answer was still in flight: the next poll continues with it.
-    /// [`Error::Poisoned`] with [`PoisonPolicy::Halt`], once the other partitions have nothing to deliver. A fault of one
-    /// partition is a [`Notice`](crate::Notice) instead.
+    /// [`Error::Poisoned`] with [`PoisonPolicy::Halt`], once the other partitions have nothing to deliver: the log is asked for
+    /// news of them once, and answers of it that are under way, and a connection that is lost, are waited for as in any other
+    /// poll. A fault of one partition is a [`Notice`](crate::Notice) instead.
     ///
     /// # Cancel safety
     ///

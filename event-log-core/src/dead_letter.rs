@@ -21,7 +21,7 @@ use crate::headers::Headers;
 use crate::position::{Position, Timestamp};
 
 /// A record that a consumer could not decode, with all that is needed to look at it, or to append it again
-/// once the reader has learnt its shape.
+/// once the reader knows its shape.
 ///
 /// Its own id is made from the topic, the group and the id of the record: a letter that was written twice (a consumer died
 /// between parking and committing) is read once, as far as its readers remember ids, and letters of two groups or two topics
@@ -44,8 +44,9 @@ pub struct DeadLetter {
     /// The payload, exactly as it is in its log. It serialises as base64.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub payload: Bytes,
-    /// The headers of the record. They serialise as names and base64.
-    #[serde(default, skip_serializing_if = "Headers::is_empty")]
+    /// The headers of the record. They serialise as names and base64, also where there are none: formats that do not say the
+    /// names of fields cannot read a letter that leaves one out.
+    #[serde(default)]
     #[serde(serialize_with = "headers_to_base64", deserialize_with = "headers_from_base64")]
     pub headers: Headers,
 }

@@ -68,13 +68,16 @@ pub enum Error {
         #[source]
         error: CodecError,
     },
-    /// A record could not be appended to the dead-letter log; it is offered again with the next poll.
+    /// The letter of a record could not be appended to the dead-letter log. It is tried again, ever more rarely; where that
+    /// cannot help the record is delivered as it is.
     #[error("the record at {position} could not be parked in the dead-letter log")]
     DeadLetter {
         /// Where the record is.
         position: Position,
         /// Whether the dead-letter log may take it later.
         retryable: bool,
+        /// Whether the letter may be in the dead-letter log all the same.
+        may_have_taken_effect: bool,
         /// Why not.
         #[source]
         error: BoxError,
@@ -93,7 +96,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same call may succeed later without anybody changing anything.
+    /// Whether the same call may succeed later without anything being changed.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -107,9 +110,32 @@ impl Error {
     #[must_use]
     pub const fn may_have_taken_effect(&self) -> bool {
         match self {
-            Self::Timeout(_) | Self::DeadLetter { .. } => true,
-            Self::Backend { may_have_taken_effect, .. } => *may_have_taken_effect,
+            Self::Timeout(_) => true,
+            Self::Backend { may_have_taken_effect, .. } | Self::DeadLetter { may_have_taken_effect, .. } => {
+                *may_have_taken_effect
+            }
             _ => false,
+        }
+    }
+
+    /// The error for the first of several partitions that it concerns, and its like for each of the others: what is beneath an
+    /// error can be told once.
+    #[cfg(feature = "engine")]
+    pub(crate) fn repeated(self) -> impl Iterator<Item = Self> {
+        let like = self.like();
+        std::iter::once(self).chain(std::iter::repeat_with(move || like.like()))
+    }
+
+    #[cfg(feature = "engine")]
+    fn like(&self) -> Self {
+        match self {
+            Self::Unavailable(_) => Self::Unavailable(None),
+            Self::Timeout(after) => Self::Timeout(*after),
+            other => Self::Backend {
+                retryable: other.is_retryable(),
+                may_have_taken_effect: other.may_have_taken_effect(),
+                error: "it failed as for the first of the partitions".into(),
+            },
         }
     }
 

@@ -1,4 +1,4 @@
-//! Conveniences for everybody who uses a log, on top of the two traits: no backend can forget one.
+//! Conveniences for those who use a log, on top of the two traits: no backend can forget one.
 
 use std::collections::VecDeque;
 use std::error::Error as StdError;
@@ -280,6 +280,8 @@ pub trait EventConsumerExt<E: Send + 'static>: EventConsumer<E> {
                                 Ok(batch) if !(batch.is_empty() && batch.notices.is_empty()) => {
                                     Some((Ok(batch), (Some(consumer), None)))
                                 }
+                                // It may have come without any waiting, as it would again.
+                                Err(error) if !error.is_retryable() => Some((Err(error), (None, None))),
                                 _ => Some((Err(error), (Some(consumer), None))),
                             };
                         }

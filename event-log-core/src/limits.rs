@@ -88,6 +88,13 @@ pub const READER_RETRY: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts to read a faulty partition: it is back within a second of its fault's end.
 pub const READER_RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// How long a consumer that waits for news waits before it asks again, when the log has said at once that there is nothing.
+/// Doubled each time in a row, up to [`NEWS_RETRY_MAX`]: a wait may return early, and waiting must keep no processor busy.
+pub const NEWS_RETRY: Duration = Duration::from_millis(1);
+
+/// See [`NEWS_RETRY`]. An answer that takes as long as this is asked for again at once.
+pub const NEWS_RETRY_MAX: Duration = Duration::from_millis(100);
+
 /// How long records of other partitions are held back for a fetch that is in flight and may bring older ones. It orders
 /// what comes at the same time, and bounds what a slow partition costs the others.
 pub const MERGE_PATIENCE: Duration = Duration::from_millis(100);

@@ -17,6 +17,7 @@ mod news;
 mod notices;
 mod partition;
 mod poison;
+mod polling;
 mod seek;
 mod start;
 mod window;
@@ -38,13 +39,13 @@ use self::commit::{EndedBy, EndedEpoch};
 use self::fetch::Source;
 use self::membership::{Change, Membership, Place};
 use self::merge::Head;
-use self::news::Waiting;
+use self::news::News;
 use self::notices::Notices;
 use self::partition::PartitionReader;
+use self::polling::Call;
 use super::transport::{Assignment, GroupMember, Transport};
 use crate::codec::Codec;
 use crate::consumer::{ConsumerOptions, EventConsumer};
-use crate::contain::contain;
 use crate::dead_letter::LetterFrom;
 use crate::error::{CommitError, Error};
 use crate::limits;
@@ -65,10 +66,10 @@ pub(super) struct Consumer<E, T: Transport> {
     /// Sorted by partition.
     readers: Vec<PartitionReader>,
     /// Waits for news of partitions that were read to their ends.
-    waiting: Option<Waiting>,
+    news: News,
     /// Wakes the consumer when something is due although no task has ended.
     alarm: Option<Pin<Box<Sleep>>>,
-    /// Since when records that could be delivered are held back for others that may be older.
+    /// Since when what could be delivered or told is held back for records that may be older.
     held_since: Option<Instant>,
     /// How many records the readers have delivered.
     turns: u64,
@@ -97,20 +98,6 @@ pub(super) async fn within<F: Future>(runtime: &Handle, future: F) -> F::Output 
         future.as_mut().poll(cx)
     }))
     .await
-}
-
-/// How often a poll looks again before it lets others have their turn.
-const ROUNDS: u32 = 64;
-
-/// One call of `poll`.
-struct Call {
-    max_count: usize,
-    timeout: Duration,
-    deadline: Instant,
-    /// Until when answers in flight are waited for.
-    overtime: Instant,
-    /// Since the call began the log has said that there is nothing more.
-    has_looked: bool,
 }
 
 impl<E, T> Consumer<E, T>
@@ -144,7 +131,7 @@ where
             options,
             membership,
             readers: Vec::new(),
-            waiting: None,
+            news: News::default(),
             alarm: None,
             held_since: None,
             turns: 0,
@@ -220,7 +207,7 @@ where
 
     /// The connection is lost, because of what the reader of a partition has asked, if that is known.
     fn disconnected(&mut self, because_of: Option<PartitionId>) {
-        self.waiting = None;
+        self.news.forget();
         for reader in &mut self.readers {
             reader.disconnected(because_of == Some(reader.partition()));
         }
@@ -228,7 +215,7 @@ where
 
     /// Gives up what is not this member's any more, and has the rest placed that it does not read yet.
     fn assigned(&mut self, assignments: Vec<Assignment>) {
-        self.waiting = None;
+        self.news.forget();
         let (stay, gone) = std::mem::take(&mut self.readers)
             .into_iter()
             .partition(|reader| assignments.contains(&reader.assignment()));
@@ -323,100 +310,6 @@ where
         }
         is_unfinished
     }
-
-    fn poll_batch(&mut self, cx: &mut Context<'_>, call: &mut Call) -> Poll<Result<EventBatch<E>, Error>> {
-        for _ in 0..ROUNDS {
-            let now = Instant::now();
-            let is_late = now >= call.deadline;
-            self.drive_membership(cx, now)?;
-            let is_unfinished = self.drive_readers(cx, call.max_count, now);
-            // Where there is always something to deliver, and nothing is waited for, the others are asked for all the same.
-            let asks_beside = self.reads_ahead && self.readers.iter().any(PartitionReader::has_more);
-            if (self.waiting.is_some() || asks_beside) && self.poll_news(cx, call, is_late) {
-                continue;
-            }
-            let held_until = self.held_until(now);
-            if held_until.is_none() || is_late {
-                let merged = self.merge(call.max_count, now);
-                if !merged.records.is_empty() || !merged.notices.is_empty() || !self.notices.is_empty() {
-                    return Poll::Ready(Ok(self.batch(merged)));
-                }
-                if let Some(error) = merged.halted {
-                    return Poll::Ready(Err(error));
-                }
-                if merged.has_begun_work {
-                    continue;
-                }
-            }
-            if is_late {
-                let is_open = self.membership.member().is_none() || self.is_unanswered() || is_unfinished;
-                // What is retried later is not in flight.
-                let has_nothing = self.readers.iter().all(|reader| reader.known_end().is_none());
-                if !is_open && (call.has_looked || has_nothing) {
-                    return Poll::Ready(Ok(self.batch(merge::Merged::default())));
-                }
-                let is_down = self.membership.member().is_none() && !self.membership.is_joining();
-                if now >= call.overtime || is_down {
-                    let lost = self.membership.take_lost();
-                    return Poll::Ready(Err(lost.unwrap_or(Error::Timeout(call.timeout))));
-                }
-            }
-            if self.poll_news(cx, call, is_late) || is_unfinished {
-                continue;
-            }
-            let call_alarm = if is_late { call.overtime } else { call.deadline };
-            let is_connected = self.membership.member().is_some();
-            let alarms = self.readers.iter().filter_map(|reader| reader.alarm(is_connected));
-            let due = alarms.chain(held_until).chain(self.membership.alarm()).chain([call_alarm]).min();
-            if self.set_alarm(cx, due) {
-                continue;
-            }
-            return Poll::Pending;
-        }
-        // Whatever it is that always has news: others on this thread have their turn.
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Whether the log has to answer before it is known that there is nothing.
-    fn is_unanswered(&self) -> bool {
-        !self.membership.is_settled() || self.readers.iter().any(PartitionReader::is_unanswered)
-    }
-
-    /// Until when the merge waits for answers that may bring older records than those that are there.
-    fn held_until(&mut self, now: Instant) -> Option<Instant> {
-        let prompt = self.readers.iter().filter(|reader| reader.may_be_older(now));
-        let until = prompt.filter_map(PartitionReader::prompt_until).max();
-        if until.is_none() || self.readers.iter().all(|reader| reader.head().is_none()) {
-            self.held_since = None;
-            return until;
-        }
-        // However many of them become prompt one after the other.
-        let since = *self.held_since.get_or_insert(now);
-        until.map(|until| until.min(since + limits::MERGE_PATIENCE)).filter(|&until| now < until)
-    }
-
-    /// Wakes the task at that time. True when that is now.
-    fn set_alarm(&mut self, cx: &mut Context<'_>, due: Option<Instant>) -> bool {
-        let Some(due) = due else { return false };
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        if alarm.deadline() != due {
-            alarm.as_mut().reset(due);
-        }
-        alarm.as_mut().poll(cx).is_ready()
-    }
-
-    fn batch(&mut self, merged: merge::Merged<E>) -> EventBatch<E> {
-        self.held_since = None;
-        for reader in &self.readers {
-            self.position.set_read(reader.partition(), reader.next(), reader.epoch());
-        }
-        let mut notices = self.notices.take();
-        notices.extend(merged.notices);
-        // It is met again.
-        contain(|| drop(merged.halted));
-        EventBatch::new(merged.records, notices, self.position.clone())
-    }
 }
 
 #[async_trait]
@@ -431,16 +324,9 @@ where
         }
         // A poll over a backlog never waits, and must not keep the other tasks of its thread from running.
         consume_budget().await;
-        let now = Instant::now();
-        let deadline = now + timeout.min(limits::LONGEST_WAIT);
-        let mut call = Call {
-            max_count: max_count.min(limits::FETCH_RECORDS),
-            timeout,
-            deadline,
-            overtime: deadline + limits::POLL_OVERTIME,
-            has_looked: false,
-        };
+        let mut call = Call::new(max_count, timeout);
         self.membership.ask_now();
+        self.news.ask_now();
         if !self.reads_ahead {
             // Fetching costs no more than asking whether there is anything to fetch.
             self.readers.iter_mut().for_each(PartitionReader::look_again);

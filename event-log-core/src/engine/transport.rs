@@ -171,7 +171,8 @@ pub enum SendError {
 pub struct Assignment {
     /// The partition.
     pub partition: PartitionId,
-    /// Changes whenever another consumer has had the partition in between. With the epoch that it remembers a consumer
+    /// Changes whenever another consumer has had the partition in between, or the group was deleted: what this consumer knows of
+    /// its place is gone with it, and the group starts again. With the epoch that it remembers a consumer
     /// continues where it was, also after joining again; with any other it starts at the group's place. A backend that
     /// cannot know gives a new epoch with every membership.
     pub epoch: u64,
@@ -313,7 +314,8 @@ pub trait ProducerConnection: Send + Sync + 'static {
 
 /// A consumer's connection: one member of one group. Dropping it leaves the group.
 ///
-/// The engine has several calls in flight at the same time, at most one fetch a partition among them. It may leave one
+/// The engine has several calls in flight at the same time, fetches among them: for each partition at most one that reads on,
+/// and one that looks for the last records of the partition, for a seek or the start of a group. It may leave one
 /// unpolled (a [`wait`](Self::wait), while its consumer is not polled) and make others meanwhile: no lock may be held across
 /// an await that another call needs.
 /// [`Error::Unavailable`] from any call means that the connection is lost; the engine joins again.

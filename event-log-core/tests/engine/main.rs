@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, missing_docs, reason = "tests")]
 
 mod no_member;
+mod picky;
 mod reading_ahead;
 mod scripted;
 mod scripted_writer;

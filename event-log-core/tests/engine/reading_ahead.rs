@@ -55,6 +55,15 @@ pub(crate) struct State {
     pub(crate) wait_takes: Duration,
     pub(crate) commit_takes: Duration,
     pub(crate) join_takes: Duration,
+    /// What a question for the places of the group takes, and one for the watermarks; and that they fail, for all partitions.
+    pub(crate) places_take: Duration,
+    pub(crate) marks_take: Duration,
+    pub(crate) places_fail: bool,
+    pub(crate) marks_fail: bool,
+    /// `wait` returns at once, without news where there are none.
+    pub(crate) wait_is_early: bool,
+    /// Fetches of a partition by one member that are under way, and the most that ever were.
+    pub(crate) under_way: std::collections::BTreeMap<(u64, u32), (u32, u32)>,
     /// What `wait` says besides, when it is there: it may say too much.
     pub(crate) rumours: Vec<PartitionId>,
     /// Tells high watermarks in answers to fetches.
@@ -288,6 +297,26 @@ impl Member {
     }
 }
 
+/// Counts a fetch while it is under way.
+struct UnderWay(Arc<Server>, (u64, u32));
+
+impl UnderWay {
+    fn new(server: &Arc<Server>, of: (u64, u32)) -> Self {
+        server.change(|state| {
+            let (count, most) = state.under_way.entry(of).or_default();
+            *count += 1;
+            *most = (*most).max(*count);
+        });
+        Self(Arc::clone(server), of)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.change(|state| state.under_way.entry(self.1).or_default().0 -= 1);
+    }
+}
+
 impl Drop for Member {
     fn drop(&mut self) {
         self.go();
@@ -377,7 +406,11 @@ impl Transport for Reach {
 
     async fn watermarks(&self) -> Result<Watermarks, Error> {
         self.0.called("watermarks");
+        self.0.takes(|state| state.marks_take).await;
         self.ask().await?;
+        if self.0.0.lock().marks_fail {
+            return Err(fault());
+        }
         let of = |part: &Part| PartitionWatermarks { low: Offset(part.low), high: Offset(part.high) };
         Ok(Watermarks::new(self.0.0.lock().parts.iter().map(of).collect()))
     }
@@ -396,8 +429,12 @@ impl Transport for Reach {
 
     async fn committed(&self, _: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
         self.0.called("committed");
+        self.0.takes(|state| state.places_take).await;
         self.ask().await?;
         let state = self.0.0.lock();
+        if state.places_fail {
+            return Err(fault());
+        }
         Ok(state
             .parts
             .iter()
@@ -410,7 +447,8 @@ impl Transport for Reach {
         if !state.members.is_empty() {
             return Err(Error::InvalidArgument { name: "group", problem: "has members".into() });
         }
-        state.parts.iter_mut().for_each(|part| part.place = None);
+        // With it goes which member had what: the next one begins a new epoch.
+        state.parts.iter_mut().for_each(|part| (part.place, part.last_instance) = (None, None));
         Ok(())
     }
 }
@@ -433,6 +471,7 @@ impl GroupMember for Member {
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         self.server.called("fetch");
         let nth = request.partition.0 as usize;
+        let _under_way = UnderWay::new(&self.server, (self.id, request.partition.0));
         self.server.takes(|state| state.parts[nth].fetch_takes).await;
         if self.server.0.lock().parts[nth].fetch_loses {
             self.dead.store(true, Relaxed);
@@ -502,7 +541,7 @@ impl GroupMember for Member {
                     || state.link != self.link;
                 let rumours = std::mem::take(&mut state.rumours);
                 news.extend(rumours.into_iter().filter(|one| ends.iter().any(|end| end.partition == *one)));
-                if !news.is_empty() || is_other || Instant::now() >= deadline {
+                if !news.is_empty() || is_other || state.wait_is_early || Instant::now() >= deadline {
                     return news;
                 }
             }

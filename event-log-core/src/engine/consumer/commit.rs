@@ -64,10 +64,7 @@ where
         if let Err(error) = self.settle_until(Membership::is_assigned).await {
             return finish(Cursor::new(), fail_all(plan, error));
         }
-        let unknown = match self.resolve_doubts(&plan.places).await {
-            Ok(unknown) => unknown,
-            Err(error) => return finish(Cursor::new(), fail_all(plan, error)),
-        };
+        let unknown = self.resolve_doubts(&plan.places).await;
         // The partitions may be others by now.
         let Plan { mut places, mut failures, .. } = self.plan(up_to);
         places.retain(|(partition, _)| unknown.iter().all(|(unknown, _)| unknown != partition));
@@ -108,24 +105,27 @@ where
     }
 
     /// Asks where the group stands in those of these partitions of which it is in doubt. Returns those of which it stays so.
-    async fn resolve_doubts(
-        &mut self,
-        places: &[(PartitionId, Offset)],
-    ) -> Result<Vec<(PartitionId, Error)>, Error> {
+    async fn resolve_doubts(&mut self, places: &[(PartitionId, Offset)]) -> Vec<(PartitionId, Error)> {
         let named = |reader: &PartitionReader| places.iter().any(|&(one, _)| one == reader.partition());
         let mut unknown = Vec::new();
         if !self.readers.iter().any(|reader| reader.commit_in_doubt && named(reader)) {
-            return Ok(unknown);
+            return unknown;
         }
-        let mut committed = self.transport.committed(&self.group).await?;
-        for reader in self.readers.iter_mut().filter(|reader| reader.commit_in_doubt && named(reader)) {
+        let committed = self.transport.committed(&self.group).await;
+        let in_doubt = self.readers.iter_mut().filter(|reader| reader.commit_in_doubt && named(reader));
+        let mut committed = match committed {
+            Ok(committed) => committed,
+            // It delays no partition of which nothing is in doubt.
+            Err(error) => return in_doubt.map(|reader| reader.partition()).zip(error.repeated()).collect(),
+        };
+        for reader in in_doubt {
             let place = committed.get_mut(reader.partition().0 as usize);
             match place.map_or(Ok(None), |place| std::mem::replace(place, Ok(None))) {
                 Ok(place) => reader.set_committed(place),
                 Err(error) => unknown.push((reader.partition(), error)),
             }
         }
-        Ok(unknown)
+        unknown
     }
 
     fn each_reader(
@@ -240,19 +240,8 @@ fn may_be_stored(error: &Error) -> bool {
 /// None of the places is stored. The error is told with the first of them.
 fn fail_all(plan: Plan, error: Error) -> Vec<(PartitionId, CommitErrorKind)> {
     let Plan { places, mut failures, .. } = plan;
-    let retryable = error.is_retryable();
-    let mut error = Some(error);
-    failures.extend(places.into_iter().map(|(partition, _)| {
-        let same = || match retryable {
-            true => Error::Unavailable(None),
-            false => Error::Backend {
-                retryable,
-                may_have_taken_effect: false,
-                error: "it failed as for the first of the partitions".into(),
-            },
-        };
-        (partition, CommitErrorKind::Failed(error.take().unwrap_or_else(same)))
-    }));
+    let partitions = places.into_iter().map(|(partition, _)| partition);
+    failures.extend(partitions.zip(error.repeated().map(CommitErrorKind::Failed)));
     failures
 }
 

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,11 +32,9 @@ pub(super) struct Membership<T: Transport> {
     group: Arc<str>,
     /// Where the group starts if it has no place, because it was deleted.
     start: SeekPosition,
-    /// A start is being stored, or was by half.
-    is_starting: Arc<AtomicBool>,
     /// The same through all reconnections of this consumer.
     instance: u128,
-    member: Option<Arc<T::Member>>,
+    connection: Option<Connection<T>>,
     joining: Option<Task<Result<T::Member, Error>>>,
     /// Not before this.
     rejoin_at: Option<Instant>,
@@ -46,14 +43,21 @@ pub(super) struct Membership<T: Transport> {
     may_join_at_once: bool,
     /// Why the connection was lost, until a caller was told.
     lost: Option<Error>,
-    /// The generation of the assignment that is known.
-    generation: Option<u64>,
-    asking: Option<Task<Result<Option<Assignments>, Error>>>,
     /// The assignment was asked for since the caller came.
     pub(super) is_fresh: bool,
     /// Partitions of this member that have no reader yet.
     arriving: Vec<Assignment>,
+}
+
+/// One member, and all that is asked on its behalf: a question that went on would keep the member in its group, with partitions
+/// that are not read.
+struct Connection<T: Transport> {
+    member: Arc<T::Member>,
+    /// The generation of the assignment that is known.
+    generation: Option<u64>,
+    asking: Option<Task<Result<Option<Assignments>, Error>>>,
     placing: Option<Task<Result<Places, Error>>>,
+    /// Not before this.
     place_at: Option<Instant>,
 }
 
@@ -82,38 +86,35 @@ impl<T: Transport> Membership<T> {
             transport,
             group,
             start,
-            is_starting: Arc::default(),
             instance,
-            member: None,
+            connection: None,
             joining: None,
             rejoin_at: None,
             may_join_at_once: true,
             lost: None,
-            generation: None,
-            asking: None,
             is_fresh: false,
             arriving: Vec::new(),
-            placing: None,
-            place_at: None,
         }
     }
 
     /// A member that has just joined.
     pub(super) fn joined(&mut self, member: T::Member) {
-        self.member = Some(Arc::new(member));
+        let member = Arc::new(member);
+        self.connection =
+            Some(Connection { member, generation: None, asking: None, placing: None, place_at: None });
     }
 
-    pub(super) const fn member(&self) -> Option<&Arc<T::Member>> {
-        self.member.as_ref()
+    pub(super) fn member(&self) -> Option<&Arc<T::Member>> {
+        self.connection.as_ref().map(|connection| &connection.member)
     }
 
-    pub(super) const fn generation(&self) -> Option<u64> {
-        self.generation
+    pub(super) fn generation(&self) -> Option<u64> {
+        self.connection.as_ref().and_then(|connection| connection.generation)
     }
 
     /// Whether the partitions of the member are known as of now.
     pub(super) fn is_assigned(&self) -> bool {
-        self.member.is_some() && self.is_fresh && self.asking.is_none()
+        self.is_fresh && self.connection.as_ref().is_some_and(|connection| connection.asking.is_none())
     }
 
     /// Whether the partition is the member's, and it is not known where the group stands in it.
@@ -123,7 +124,7 @@ impl<T: Transport> Membership<T> {
 
     /// Whether everything that can be known without waiting longer is known.
     pub(super) fn is_settled(&self) -> bool {
-        self.is_assigned() && self.placing.is_none()
+        self.is_assigned() && self.connection.as_ref().is_some_and(|connection| connection.placing.is_none())
     }
 
     /// A partition of this member of which it is not known where the group stands: it has no reader yet.
@@ -133,15 +134,15 @@ impl<T: Transport> Membership<T> {
 
     /// When something has to be done although no task has ended.
     pub(super) fn alarm(&self) -> Option<Instant> {
-        if self.member.is_none() {
-            return self.rejoin_at;
+        match &self.connection {
+            None => self.rejoin_at,
+            Some(connection) => connection.place_at.filter(|_| !self.arriving.is_empty()),
         }
-        self.place_at.filter(|_| !self.arriving.is_empty())
     }
 
     /// The error that tells why there is no connection.
     pub(super) fn take_lost(&mut self) -> Option<Error> {
-        if self.member.is_some() {
+        if self.connection.is_some() {
             return None;
         }
         Some(self.lost.take().unwrap_or(Error::Unavailable(None)))
@@ -156,9 +157,9 @@ impl<T: Transport> Membership<T> {
         self.joining.is_some()
     }
 
-    /// The connection is of no use any more.
+    /// The connection is of no use any more, nor is what was asked over it.
     pub(super) fn disconnect(&mut self, error: Error, now: Instant) {
-        (self.member, self.asking, self.generation) = (None, None, None);
+        self.connection = None;
         self.lost = Some(error);
         let wait = if self.may_join_at_once { Duration::ZERO } else { limits::REJOIN_INTERVAL };
         self.rejoin_at = Some(now + wait);
@@ -166,7 +167,7 @@ impl<T: Transport> Membership<T> {
 
     /// Does what can be done without waiting, up to the first change.
     pub(super) fn step(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Change> {
-        if self.member.is_none() {
+        if self.connection.is_none() {
             match self.poll_join(cx, now) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) if error.is_retryable() => {
@@ -202,19 +203,19 @@ impl<T: Transport> Membership<T> {
     }
 
     fn poll_assignments(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Change> {
-        if !self.is_fresh && self.asking.is_none() {
-            let member = Arc::clone(self.member.as_ref()?);
-            let known = self.generation;
-            self.asking = Some(Task::inline(async move { member.assignments(known).await }));
+        let connection = self.connection.as_mut()?;
+        if !self.is_fresh && connection.asking.is_none() {
+            let (member, known) = (Arc::clone(&connection.member), connection.generation);
+            connection.asking = Some(Task::inline(async move { member.assignments(known).await }));
         }
-        match poll_task(&mut self.asking, cx)?.and_then(|answer| answer) {
+        match poll_task(&mut connection.asking, cx)?.and_then(|answer| answer) {
             Ok(None) => {
                 self.is_fresh = true;
                 None
             }
             Ok(Some(assignments)) => {
                 self.is_fresh = true;
-                self.generation = Some(assignments.generation);
+                connection.generation = Some(assignments.generation);
                 Some(Change::Assigned(assignments.partitions))
             }
             Err(error) if error.is_retryable() => {
@@ -229,75 +230,99 @@ impl<T: Transport> Membership<T> {
     pub(super) fn arrive(&mut self, arriving: Vec<Assignment>) {
         let known: BTreeSet<_> = self.arriving.iter().map(|one| (one.partition, one.epoch)).collect();
         if arriving.iter().any(|one| !known.contains(&(one.partition, one.epoch))) {
-            (self.placing, self.place_at) = (None, None);
+            if let Some(connection) = &mut self.connection {
+                (connection.placing, connection.place_at) = (None, None);
+            }
         }
         self.arriving = arriving;
     }
 
     fn poll_places(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Change> {
-        if self.placing.is_none() && !self.arriving.is_empty() && self.place_at.is_none_or(|at| at <= now) {
+        let connection = self.connection.as_mut()?;
+        let is_due = connection.place_at.is_none_or(|at| at <= now);
+        if connection.placing.is_none() && !self.arriving.is_empty() && is_due {
             let (transport, group) = (Arc::clone(&self.transport), Arc::clone(&self.group));
-            let (member, start) = (Arc::clone(self.member.as_ref()?), self.start.clone());
-            let is_starting = Arc::clone(&self.is_starting);
-            self.placing = Some(Task::inline(async move {
-                places(&*transport, &member, &group, &start, &is_starting).await
-            }));
-            self.place_at = None;
+            let (member, start) = (Arc::clone(&connection.member), self.start.clone());
+            connection.placing =
+                Some(Task::inline(async move { places(&*transport, &member, &group, &start).await }));
+            connection.place_at = None;
         }
-        let Places { mut by_partition, marks, started } =
-            match poll_task(&mut self.placing, cx)?.and_then(|answer| answer) {
-                Ok(answer) => answer,
-                Err(error @ Error::Unavailable(_)) => {
-                    self.disconnect(error, now);
-                    return Some(Change::Lost);
+        let (mut placed, mut faults, mut started) = (Vec::new(), Vec::new(), Vec::new());
+        match poll_task(&mut connection.placing, cx)?.and_then(|answer| answer) {
+            Err(error @ Error::Unavailable(_)) => {
+                self.disconnect(error, now);
+                return Some(Change::Lost);
+            }
+            // Those that are read already go on, and each of the others says why it does not.
+            Err(error) => {
+                faults.extend(self.arriving.iter().map(|one| one.partition).zip(error.repeated()));
+            }
+            Ok(mut places) => {
+                for assignment in std::mem::take(&mut self.arriving) {
+                    match places.take(assignment) {
+                        Ok(place) => placed.push(place),
+                        Err(error) => {
+                            faults.push((assignment.partition, error));
+                            self.arriving.push(assignment);
+                        }
+                    }
                 }
-                // Those that are read already go on.
-                Err(error) => {
-                    self.place_at = Some(now + limits::READER_RETRY_MAX);
-                    let partition = self.arriving.first()?.partition;
-                    return Some(Change::Placed {
-                        places: Vec::new(),
-                        faults: vec![(partition, error)],
-                        started: Vec::new(),
-                    });
-                }
-            };
-        let (mut placed, mut faults) = (Vec::new(), Vec::new());
-        for assignment in std::mem::take(&mut self.arriving) {
-            let partition = assignment.partition;
-            let marks = marks.get(partition).unwrap_or_default();
-            let place = by_partition
-                .get_mut(partition.0 as usize)
-                .map_or(Ok(None), |place| std::mem::replace(place, Ok(None)));
-            match place {
-                // A partition that came to the log after the group had started: all of it is news.
-                Ok(committed) => placed.push(Place { assignment, committed, low: marks.low }),
-                Err(error) => {
-                    faults.push((partition, error));
-                    self.arriving.push(assignment);
-                }
+                started = places.started;
             }
         }
-        self.place_at = (!faults.is_empty()).then(|| now + limits::READER_RETRY_MAX);
+        connection.place_at = (!faults.is_empty()).then(|| now + limits::READER_RETRY_MAX);
         Some(Change::Placed { places: placed, faults, started })
     }
 }
 
-/// Where the group stands. One without any place was deleted since this consumer was opened, and starts anew.
+impl Places {
+    /// Where the group stands in this partition. A place that is not known, or not there, is no place at the beginning.
+    fn take(&mut self, assignment: Assignment) -> Result<Place, Error> {
+        let low = self.marks.get(assignment.partition).unwrap_or_default().low;
+        let committed = match self.by_partition.get_mut(assignment.partition.0 as usize) {
+            Some(place) => match std::mem::replace(place, Ok(None))? {
+                Some(committed) => Some(committed),
+                None => return Err(without_a_place()),
+            },
+            // The partition came to the log after this handle was opened: all of it is news.
+            None => None,
+        };
+        Ok(Place { assignment, committed, low })
+    }
+}
+
+fn without_a_place() -> Error {
+    let error = "the group has no place in the partition yet".into();
+    Error::Backend { retryable: true, may_have_taken_effect: false, error }
+}
+
+/// Where the group stands. One that has no place somewhere was deleted since this consumer was opened, or is being started, and
+/// is started first: completely. If that fails, those partitions in which the group has a place have no part in it.
 async fn places<T: Transport>(
     transport: &T,
     member: &T::Member,
     group: &str,
     start: &SeekPosition,
-    is_starting: &AtomicBool,
 ) -> Result<Places, Error> {
     let (places, marks) = futures::future::join(transport.committed(group), transport.watermarks()).await;
     let (mut by_partition, marks, mut started) = (places?, marks?, Vec::new());
-    if is_starting.load(Relaxed) || by_partition.iter().all(|place| matches!(place, Ok(None))) {
-        is_starting.store(true, Relaxed);
-        started = start::ensure(transport, member, group, start).await?;
-        is_starting.store(false, Relaxed);
-        by_partition = transport.committed(group).await?;
+    if start::is_missing(&by_partition) {
+        let stands = match start::ensure(transport, member, group, start).await {
+            Ok(notices) => {
+                started = notices;
+                transport.committed(group).await
+            }
+            Err(error) => Err(error),
+        };
+        match stands {
+            Ok(places) => by_partition = places,
+            // But what is to be told of the start is not asked for again.
+            Err(error @ Error::Unavailable(_)) if started.is_empty() => return Err(error),
+            Err(error) => {
+                let missing = by_partition.iter_mut().filter(|place| matches!(place, Ok(None)));
+                missing.zip(error.repeated()).for_each(|(place, error)| *place = Err(error));
+            }
+        }
     }
     Ok(Places { by_partition, marks, started })
 }

@@ -8,16 +8,61 @@ use tokio::time::Instant;
 
 use super::partition::PartitionReader;
 use super::{Call, Consumer};
+use crate::engine::backoff::doubled;
 use crate::engine::task::Task;
 use crate::engine::transport::{GroupMember, KnownEnd, Transport};
+use crate::limits;
 use crate::position::PartitionId;
 
+/// What is asked for news, and when it is asked again.
+#[derive(Default)]
+pub(super) struct News {
+    waiting: Option<Waiting>,
+    /// Not before this: the log has said before its time that there is nothing.
+    again_at: Option<Instant>,
+    /// The same, where a question would be asked but for that.
+    due: Option<Instant>,
+    /// How often it has done so in a row.
+    in_vain: u32,
+}
+
 /// A question for news that is under way.
-pub(super) struct Waiting {
-    pub(super) task: Task<Vec<PartitionId>>,
-    /// What it waits for a change of.
-    pub(super) ends: Vec<KnownEnd>,
-    pub(super) deadline: Instant,
+struct Waiting {
+    task: Task<Vec<PartitionId>>,
+    /// What it waits for a change of, sorted by partition.
+    ends: Vec<KnownEnd>,
+    asked_at: Instant,
+    deadline: Instant,
+}
+
+impl News {
+    pub(super) const fn is_asked_for(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// When a question is due although no task has ended.
+    pub(super) const fn alarm(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// What was asked does not hold any more.
+    pub(super) fn forget(&mut self) {
+        self.waiting = None;
+    }
+
+    /// A caller has come who may wait for less long than it is until the question.
+    pub(super) const fn ask_now(&mut self) {
+        (self.again_at, self.in_vain) = (None, 0);
+    }
+
+    /// An answer may come early, and says nothing then. One that comes at once is not asked for again at once, or waiting would
+    /// keep the processor busy, and the log.
+    fn answered(&mut self, asked: &Waiting, has_news: bool, now: Instant) {
+        let is_in_vain = !has_news && now < asked.deadline && now < asked.asked_at + limits::NEWS_RETRY_MAX;
+        self.in_vain = if is_in_vain { self.in_vain.saturating_add(1) } else { 0 };
+        self.again_at =
+            is_in_vain.then(|| now + doubled(limits::NEWS_RETRY, limits::NEWS_RETRY_MAX, self.in_vain));
+    }
 }
 
 impl<E, T> Consumer<E, T>
@@ -26,7 +71,8 @@ where
     T: Transport,
 {
     /// Waits for news of what was read to its end. True when there is some.
-    pub(super) fn poll_news(&mut self, cx: &mut Context<'_>, call: &mut Call, is_late: bool) -> bool {
+    pub(super) fn poll_news(&mut self, cx: &mut Context<'_>, call: &mut Call, now: Instant) -> bool {
+        self.news.due = None;
         let Some(member) = self.membership.member().filter(|_| self.membership.is_assigned()) else {
             return false;
         };
@@ -35,12 +81,14 @@ where
         let ends: Vec<_> = idle.filter_map(PartitionReader::known_end).collect();
         // Without any it waits for other partitions, or none at all, to be the member's.
         let looks = !ends.is_empty() || self.readers.is_empty();
-        // Behind the deadline the answers in flight are waited for, and nothing else.
-        if is_late && (call.has_looked || !looks) {
-            self.waiting = None;
+        // A call that is over, or ends with an error as soon as the others have nothing, waits for answers in flight and looks
+        // once.
+        let is_ending = call.is_halted || now >= call.deadline;
+        if is_ending && (call.has_looked || !looks) {
+            self.news.waiting = None;
             return false;
         }
-        let deadline = call.deadline;
+        let deadline = if call.is_halted { now } else { call.deadline };
         // One from an earlier poll goes on, unless it would end too late for this one, or waits for something else.
         let (member, known) = (Arc::clone(member), self.membership.generation());
         // Both are sorted by partition.
@@ -48,14 +96,20 @@ where
             let mut asked = waiting.ends.iter();
             ends.iter().all(|end| asked.any(|one| one == end))
         };
-        self.waiting.take_if(|waiting| waiting.deadline > deadline || !is_asked(waiting));
-        let waiting = self.waiting.get_or_insert_with(|| {
+        self.news.waiting.take_if(|waiting| waiting.deadline > deadline || !is_asked(waiting));
+        if self.news.waiting.is_none() {
+            self.news.due = self.news.again_at.filter(|&at| now < at);
+            if self.news.due.is_some() {
+                return false;
+            }
+        }
+        let waiting = self.news.waiting.get_or_insert_with(|| {
             let asked = ends.clone();
             let task = Task::inline(async move { member.wait(&asked, known, deadline).await });
-            Waiting { task, ends, deadline }
+            Waiting { task, ends, asked_at: now, deadline }
         });
         let Poll::Ready(news) = waiting.task.poll(cx) else { return false };
-        self.waiting = None;
+        let asked = self.news.waiting.take();
         let mut news = match news {
             Ok(news) => news,
             Err(error) => {
@@ -64,6 +118,9 @@ where
                 return true;
             }
         };
+        if let Some(asked) = asked {
+            self.news.answered(&asked, !news.is_empty(), Instant::now());
+        }
         call.has_looked |= looks;
         self.membership.is_fresh = false;
         news.sort_unstable();

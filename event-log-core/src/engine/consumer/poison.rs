@@ -160,8 +160,8 @@ async fn park(log: Arc<dyn EventLog<DeadLetter>>, letter: DeadLetter) -> Result<
     match log.append_acked(letter).await {
         Ok(_) => Ok(()),
         Err(error) => {
-            let retryable = error.is_retryable();
-            Err(Error::DeadLetter { position, retryable, error: Box::new(error) })
+            let (retryable, may_have_taken_effect) = (error.is_retryable(), error.may_have_taken_effect());
+            Err(Error::DeadLetter { position, retryable, may_have_taken_effect, error: Box::new(error) })
         }
     }
 }

@@ -50,7 +50,7 @@ where
         for (partition, epoch) in ended {
             self.remember(partition, epoch);
         }
-        self.waiting = None;
+        self.news.forget();
         self.show_cursors();
         Ok(())
     }

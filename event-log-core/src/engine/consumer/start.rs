@@ -3,34 +3,31 @@
 use super::seek;
 use crate::engine::transport::{CommitMode, GroupMember, Transport};
 use crate::error::{CommitErrorKind, Error};
-use crate::position::{PartitionId, SeekPosition};
+use crate::position::{Offset, PartitionId, SeekPosition};
 use crate::record::Notice;
 
-/// Sees to it that the group has a place in every partition, before anything is delivered to anyone. What does not hold of
-/// the start that was asked for is in the notices.
+/// Whether the group certainly has no place in one of the partitions: it has not started, or not completely.
+pub(super) fn is_missing(places: &[Result<Option<Offset>, Error>]) -> bool {
+    places.iter().any(|place| matches!(place, Ok(None)))
+}
+
+/// Sees to it that the group has a place in every partition, before anything is delivered of one in which it has none. What
+/// does not hold of the start that was asked for is in the notices.
 pub(super) async fn ensure<T: Transport>(
     transport: &T,
     member: &T::Member,
     group: &str,
     start: &SeekPosition,
 ) -> Result<Vec<Notice>, Error> {
-    let (mut is_started, mut is_complete, mut failed) = (false, true, None);
-    for place in transport.committed(group).await? {
-        match place {
-            Ok(place) => {
-                is_started |= place.is_some();
-                is_complete &= place.is_some();
-            }
-            Err(error) => failed = Some(error),
-        }
+    let places = transport.committed(group).await?;
+    if !is_missing(&places) {
+        // A place that cannot be asked for is asked for again, and may turn out to be missing then. But where none is known at
+        // all, nothing says that the group has started.
+        let is_started = places.iter().any(Result::is_ok);
+        let failed = if is_started { None } else { places.into_iter().find_map(Result::err) };
+        return failed.map_or(Ok(Vec::new()), Err);
     }
-    match failed {
-        // Another member was first, or will be seen to have been: a place that cannot be asked for is asked for again.
-        _ if is_started && is_complete => return Ok(Vec::new()),
-        Some(error) => return Err(error),
-        None => {}
-    }
-    // Nothing, or what a member has left that ended while it stored the start: what is there is kept.
+    // Nothing, or what a member has left that ended while it stored the start: what is there is kept, known or not.
     let all: Vec<_> = (0..transport.properties().partitions).map(PartitionId).collect();
     let mut target = seek::resolve(transport, member, &all, start).await?;
     let marks = transport.watermarks().await?;
@@ -54,5 +51,19 @@ pub(super) async fn ensure<T: Transport>(
             Err(_) => return Err(Error::Unavailable(None)),
         }
     }
+    if !notices.is_empty() {
+        // Of several members that start the group at the same time another one may have prevailed.
+        let places = transport.committed(group).await.unwrap_or_default();
+        notices.retain(|notice| is_true(notice, &places));
+    }
     Ok(notices)
+}
+
+/// Whether reading begins where the notice says, as far as it is known.
+fn is_true(notice: &Notice, places: &[Result<Option<Offset>, Error>]) -> bool {
+    let Notice::Truncated { partition, resumed_at, .. } = notice else { return true };
+    match places.get(partition.0 as usize) {
+        Some(Ok(place)) => *place == Some(*resumed_at),
+        _ => true,
+    }
 }

@@ -1,11 +1,12 @@
 //! What a commit says, and what is so: places in doubt, and cursors of epochs that have ended.
 
-use crate::reading_ahead::{Reach, SECOND, Server};
+use crate::reading_ahead::{MS, Reach, SECOND, Server};
 use event_log_core::engine::TransportLog;
 use event_log_core::{
     Cursor, EventConsumer, EventLogExt as _, Offset, PartitionId, Position, RawEvent, SeekPosition,
 };
 use std::sync::Arc;
+use tokio::time::{sleep, timeout};
 
 const P: PartitionId = PartitionId(0);
 
@@ -161,4 +162,33 @@ async fn c13_ok_of_an_old_cursor_of_a_partition_that_went_away_with_a_commit_bac
     for cursor in [&eight, &ten] {
         commit_is_true(&mut *consumer, &server, cursor).await;
     }
+}
+
+/// c15: "what happens to one partition (… a question that fails …) neither hides nor delays the others". One partition is in
+/// doubt, because a commit of it was dropped; the question where the group stands fails; the commit of another partition needs no
+/// question.
+#[tokio::test(start_paused = true)]
+async fn c15_a_doubt_about_one_partition_delays_the_commit_of_no_other() {
+    let server = Server::new(2);
+    let log = server.open().await;
+    for number in 0..20 {
+        server.append((number % 2) as usize, number);
+    }
+    let mut consumer = log.consumer("g").await.unwrap();
+    let mut seen = 0;
+    while seen < 20 {
+        seen += consumer.poll(100, SECOND).await.unwrap().len();
+    }
+    let here = consumer.position().clone();
+    let mut of_0 = here.clone();
+    of_0.remove(PartitionId(1));
+    server.change(|state| state.commit_takes = 50 * MS);
+    assert!(timeout(20 * MS, consumer.commit(&of_0)).await.is_err());
+    server.change(|state| (state.commit_takes, state.places_fail) = (20 * MS, true));
+    for _ in 0..5 {
+        assert!(consumer.commit(&here).await.is_err(), "of partition 0 it stays in doubt");
+        sleep(SECOND).await;
+    }
+    let place = server.change(|state| state.parts[1].place);
+    assert_eq!(place, Some(Offset(10)), "the place of partition 1, of which nothing is in doubt");
 }

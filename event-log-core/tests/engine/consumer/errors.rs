@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::reading_ahead::{SECOND, Server};
+use crate::picky::picky;
+use crate::reading_ahead::{Reach, SECOND, Server};
+use event_log_core::engine::{LogBuilder, TransportLog};
 use event_log_core::{
-    CommitErrorKind, ConsumerOptions, Error, EventConsumer as _, EventLog as _, EventLogExt as _, PartitionId,
+    CommitErrorKind, ConsumerOptions, DeadLetter, Error, EventConsumer as _, EventLog as _, EventLogExt as _,
+    JsonCodec, Notice, PartitionId, PoisonPolicy, ProducerConfig,
 };
 
 /// l2 and `CommitError::may_have_taken_effect`: "Whether something was stored, or may have been."
@@ -46,4 +49,30 @@ async fn l2_a_commit_that_is_refused_does_not_say_that_the_log_is_closed() {
         .map(|(partition, _)| *partition)
         .collect();
     assert_eq!(closed, Vec::<PartitionId>::new(), "{error:?}");
+}
+
+/// `Error::DeadLetter`: "A record could not be appended to the dead-letter log; it is offered again with the next poll." And l2:
+/// its answer to whether it may have taken effect.
+#[tokio::test(start_paused = true)]
+async fn l2_a_letter_that_was_refused_certainly_has_no_effect() {
+    let server = Server::new(1);
+    let log = picky(&server).await;
+    let letters_server = Server::new(1);
+    let mut config = ProducerConfig::default();
+    config.max_event_bytes = 40;
+    let letters: TransportLog<DeadLetter, _> = LogBuilder::new(Arc::new(JsonCodec))
+        .config(config)
+        .open(Arc::new(Reach(Arc::clone(&letters_server))))
+        .await
+        .unwrap();
+    let options = ConsumerOptions::default().poison(PoisonPolicy::Park(Arc::new(letters)));
+    let mut consumer = log.consumer_with("g", options).await.unwrap();
+    server.append_as(0, 1, "bad");
+    let batch = consumer.poll(10, SECOND).await.unwrap();
+    let Some(Notice::Fault { error, .. }) = batch.notices.first() else { panic!("{batch:?}") };
+    assert!(matches!(error, Error::DeadLetter { retryable: false, .. }));
+    assert!(
+        !error.may_have_taken_effect(),
+        "it is too long, and certainly not in the log of letters: {error:?}"
+    );
 }

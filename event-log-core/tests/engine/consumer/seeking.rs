@@ -2,8 +2,8 @@
 
 use crate::reading_ahead::{MS, SECOND, Server};
 use event_log_core::{
-    ConsumerOptions, EventConsumer, EventLog as _, Notice, Offset, PartitionId, Position, RawEvent,
-    SeekPosition, Timestamp, limits,
+    ConsumerOptions, Error, EventConsumer, EventLog as _, EventLogExt as _, Notice, Offset, PartitionId,
+    Position, RawEvent, SeekPosition, Timestamp, limits,
 };
 use std::sync::Arc;
 
@@ -166,4 +166,39 @@ async fn c7_a_notice_of_what_is_missing_is_of_where_the_consumer_is() {
         let notices = consumer.poll(100, SECOND).await.unwrap().notices;
         assert!(notices.is_empty(), "nothing is missing where the consumer was sent: {notices:?}");
     }
+}
+
+/// `GroupMember`: "for each partition at most one that reads on, and one that looks for the last records of the partition".
+#[tokio::test(start_paused = true)]
+async fn a_member_is_asked_for_two_fetches_a_partition_at_most() {
+    let server = Server::new(2);
+    let log = server.open().await;
+    for number in 0..5_000 {
+        server.append((number % 2) as usize, number);
+    }
+    let mut consumer = log.consumer("g").await.unwrap();
+    server.change(|state| state.parts.iter_mut().for_each(|part| part.fetch_takes = 20 * MS));
+    assert!(!consumer.poll(10, SECOND).await.unwrap().is_empty());
+    // The next fetch is on its way already.
+    consumer.seek(SeekPosition::FromEnd(10)).await.unwrap();
+    let most = server.change(|state| state.under_way.clone());
+    let most: Vec<_> =
+        most.into_iter().map(|((member, partition), (_, most))| (member, partition, most)).collect();
+    assert!(most.iter().all(|&(.., most)| most <= 2), "member, partition, fetches at a time: {most:?}");
+}
+
+/// `SeekPosition::FromEnd`: "The last `n` records …; all of them when there are fewer … `n` is at most ..."
+#[tokio::test(start_paused = true)]
+async fn c5_from_the_end_is_all_where_there_are_fewer() {
+    let server = Server::new(1);
+    let log = server.open().await;
+    for number in 0..10 {
+        server.append(0, number);
+    }
+    let mut consumer = log.consumer("g").await.unwrap();
+    let most = limits::FROM_END_RECORDS;
+    consumer.seek(SeekPosition::FromEnd(most)).await.unwrap();
+    let beyond = consumer.seek(SeekPosition::FromEnd(most + 1)).await;
+    assert!(matches!(beyond, Err(Error::InvalidArgument { .. })), "{beyond:?}");
+    assert_eq!(consumer.poll(100, SECOND).await.unwrap().len(), 10);
 }

@@ -5,35 +5,14 @@ use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::reading_ahead::{MS, Reach, SECOND, Server};
+use crate::picky::picky;
+use crate::reading_ahead::{MS, SECOND, Server};
 use event_log_core::engine::{LogBuilder, TransportLog};
 use event_log_core::{
-    Codec, CodecError, ConsumerOptions, DeadLetter, EventConsumer, EventLog as _, Headers, Offset,
-    PartitionId, PoisonPolicy, Position, RawEvent, SeekPosition,
+    ConsumerOptions, DeadLetter, EventConsumer, EventLog as _, EventLogExt as _, Offset, PartitionId,
+    PoisonPolicy, Position, RawEvent, SeekPosition,
 };
-use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-
-/// Cannot decode what begins with `bad`.
-struct Picky;
-
-impl Codec<RawEvent> for Picky {
-    fn encode(&self, event: &RawEvent, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        out.extend_from_slice(&event.payload);
-        Ok(())
-    }
-
-    fn decode(&self, payload: &bytes::Bytes, _: &Headers) -> Result<RawEvent, CodecError>
-    where
-        RawEvent: DeserializeOwned,
-    {
-        if payload.starts_with(b"bad") {
-            Err(CodecError::new("bad"))
-        } else {
-            Ok(RawEvent::new(None, payload.clone()))
-        }
-    }
-}
 
 /// A minute of polls. Returns how often the future was polled, and what the server was asked.
 async fn minute(
@@ -65,10 +44,6 @@ async fn minute(
         }
     }
     (wakes, server.change(|state| state.calls.clone()), polls)
-}
-
-async fn picky(server: &Arc<Server>) -> TransportLog<RawEvent, Reach> {
-    LogBuilder::new(Arc::new(Picky)).open(Arc::new(Reach(Arc::clone(server)))).await.unwrap()
 }
 
 /// A log of letters that takes none: it is away.
@@ -177,4 +152,27 @@ async fn c1_no_state_keeps_the_processor_or_the_log_busy() {
         check("empty answers", minute(&server, &mut consumer, timeout).await, &mut failures);
     }
     assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// `GroupMember::wait`: "Returning early is allowed". c1: "a poll returns as soon as a record is there". In real time.
+#[tokio::test]
+async fn c1_records_at_hand_wait_for_no_wait_that_returns_early() {
+    let server = Server::new(2);
+    let log = server.open().await;
+    for number in 0..5_000 {
+        server.append(0, number);
+    }
+    server.change(|state| {
+        state.wait_is_early = true;
+        state.parts[0].fetch_takes = 20 * MS;
+    });
+    let mut consumer = log.consumer("g").await.unwrap();
+    let mut all = Vec::new();
+    for _ in 0..4 {
+        let start = Instant::now();
+        let batch = consumer.poll(10, 3 * SECOND).await.unwrap();
+        all.push((batch.len(), start.elapsed()));
+    }
+    let waits = server.change(|state| state.calls["wait"]);
+    assert!(all.iter().all(|(_, took)| *took < SECOND), "{all:?}, {waits} calls of wait");
 }

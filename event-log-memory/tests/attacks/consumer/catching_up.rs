@@ -1,7 +1,10 @@
 //! Attack: catching up with a log that began again, in a group whose members come and go.
 
-use crate::fixture::{SECOND, append, open};
-use event_log_core::{EventConsumer as _, EventConsumerExt as _, EventLogExt as _, SeekPosition};
+use crate::fixture::{SECOND, SHORT, append, open};
+use event_log_core::{
+    ConsumerOptions, Error, EventConsumer as _, EventConsumerExt as _, EventLog as _, EventLogExt as _,
+    PartitionId, PoisonPolicy, SeekPosition,
+};
 use futures::StreamExt as _;
 
 /// "Everything from here on up to the high watermark of this moment; then the stream ends." "Partitions that go to other
@@ -130,4 +133,41 @@ async fn c10_catching_up_ends_behind_a_seek_beyond_the_end() {
     let caught = tokio::time::timeout(600 * SECOND, caught).await.expect("it ends");
     let count: usize = caught.into_iter().map(|batch| batch.unwrap().len()).sum();
     assert_eq!(count, 10);
+}
+
+/// c1: "waiting keeps no processor busy".
+#[tokio::test(start_paused = true)]
+async fn c1_catching_up_with_a_halted_partition_while_the_log_is_away_keeps_no_processor_busy() {
+    let (log, faults, _broker) = open().await;
+    faults.append_foreign(PartitionId(0), "garbage").unwrap();
+    let options = ConsumerOptions::default().poison(PoisonPolicy::Halt);
+    let mut consumer = log.consumer_with("g", options).await.unwrap();
+    assert!(matches!(consumer.poll(10, SHORT).await, Err(Error::Poisoned { .. })));
+    faults.disconnect();
+    let reconnecting = tokio::spawn({
+        let faults = faults.clone();
+        async move {
+            tokio::time::sleep(5 * SECOND).await;
+            faults.reconnect();
+        }
+    });
+    let start = tokio::time::Instant::now();
+    let mut errors = 0;
+    let mut stream = consumer.until_caught_up(100);
+    while let Some(item) = stream.next().await {
+        errors += usize::from(item.is_err_and(|error| error.is_retryable()));
+        assert!(errors < 100_000, "{errors} errors in {:?}", start.elapsed());
+    }
+    reconnecting.await.unwrap();
+}
+
+/// A mistake of the caller is one while the log is away, too.
+#[tokio::test(start_paused = true)]
+async fn c10_catching_up_by_no_records_at_a_time_ends_with_an_error_while_the_log_is_away() {
+    let (log, faults, _broker) = open().await;
+    append(&log, 0, 0..10).await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    faults.disconnect();
+    let items: Vec<_> = consumer.until_caught_up(0).take(1_000).collect().await;
+    assert!(matches!(items.as_slice(), [Err(Error::InvalidArgument { .. })]), "{} items", items.len());
 }

@@ -9,11 +9,11 @@ use crate::consuming::within_wakeups;
 use crate::fixture::{HOUR, SECOND, SHORT, append, open};
 use event_log_core::engine::Clock;
 use event_log_core::{
-    ConsumerOptions, DeadLetter, EventConsumer, EventLog, EventLogExt as _, Notice, PartitionId,
-    Partitionable, PoisonPolicy, ProducerConfig, Timestamp,
+    ConsumerOptions, DeadLetter, Error, EventConsumer, EventConsumerExt as _, EventLog, EventLogExt as _,
+    Notice, PartitionId, Partitionable, PoisonPolicy, ProducerConfig, Timestamp,
 };
 use event_log_memory::{Faults, MemoryBroker, MemoryLog};
-use futures::FutureExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use serde::{Deserialize, Serialize};
 
 /// A clock that a test sets.
@@ -281,4 +281,54 @@ async fn c2_a_backlog_of_several_partitions_is_merged_by_time_whatever_a_poll_as
         let wrong = seen.windows(2).find(|pair| pair[0] > pair[1]);
         assert_eq!(wrong, None, "{partitions} partitions, polls for {max_count}");
     }
+}
+
+/// c15: "a poll that has a notice returns with it".
+#[tokio::test(start_paused = true)]
+async fn c15_a_fault_is_told_although_others_have_gaps_behind_their_records() {
+    let broker = MemoryBroker::new();
+    let log = event_log_memory::builder::<Numbered>().broker(&broker).partitions(4).open().await.unwrap();
+    let faults = broker.faults("events").unwrap();
+    let mut consumer = log.consumer("g").await.unwrap();
+    assert!(consumer.poll(100, SHORT).await.unwrap().is_empty());
+    faults.slow_fetches(Duration::from_millis(80));
+    let notes = tokio::spawn({
+        let faults = faults.clone();
+        async move {
+            for nth in 0..4_000 {
+                if nth == 10 {
+                    faults.fail_fetches(PartitionId(0), 1_000_000);
+                    faults.trailing_gap(PartitionId(0), 1);
+                }
+                faults.trailing_gap(PartitionId(1 + nth % 3), 1);
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+        }
+    });
+    let start = tokio::time::Instant::now();
+    let batch = consumer.poll(100, 60 * SECOND).await.unwrap();
+    let took = start.elapsed();
+    notes.abort();
+    assert!(took < SECOND, "told after {took:?}: {:?}", batch.notices);
+}
+
+/// "`Error::Poisoned` with `PoisonPolicy::Halt`, once the other partitions have nothing to deliver."
+#[tokio::test(start_paused = true)]
+async fn c6_halt_delivers_the_backlog_of_the_others_first() {
+    let (log, faults, _broker) = open().await;
+    faults.append_foreign(PartitionId(0), "garbage").unwrap();
+    append(&log, 1, 0..1_000).await;
+    faults.slow_fetches(Duration::from_millis(150));
+    let options = ConsumerOptions::default().poison(PoisonPolicy::Halt);
+    let mut consumer = log.consumer_with("g", options).await.unwrap();
+    let mut seen = 0;
+    let mut stream = consumer.stream(100);
+    while let Some(item) = stream.next().await {
+        match item {
+            Ok(batch) => seen += batch.len(),
+            Err(Error::Poisoned { .. }) => break,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!(seen, 1_000, "halted before the others were delivered");
 }

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::no_member::NoMember;
 use event_log_core::engine::{
-    Assignments, CommitMode, Connect, FetchRequest, FetchResponse, GroupMember, KnownEnd, LogBuilder,
-    Message, ProducerConnection, SendError, StoredMessage, Transport, TransportLog, TransportProperties,
+    Connect, FetchRequest, FetchResponse, LogBuilder, Message, ProducerConnection, SendError, StoredMessage,
+    Transport, TransportLog, TransportProperties,
 };
 use event_log_core::{
-    CommitErrorKind, Error, EventLog as _, JsonCodec, Offset, PartitionId, PartitionWatermarks,
-    Partitionable, ProducerConfig, Ticket, Timestamp, Watermarks, partition_of,
+    Error, EventLog as _, JsonCodec, Offset, PartitionId, PartitionWatermarks, Partitionable, ProducerConfig,
+    Ticket, Timestamp, Watermarks, partition_of,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
 
 pub(crate) const PARTITIONS: u32 = 4;
 
@@ -201,36 +201,6 @@ impl ProducerConnection for Connection {
 
     async fn lost(&mut self) -> Error {
         std::future::pending().await
-    }
-}
-
-/// There are no consumers here.
-pub(crate) struct NoMember;
-
-impl GroupMember for NoMember {
-    async fn assignments(&self, _: Option<u64>) -> Result<Option<Assignments>, Error> {
-        Ok(None)
-    }
-
-    async fn fetch(&self, _: FetchRequest) -> Result<FetchResponse, Error> {
-        Ok(FetchResponse::default())
-    }
-
-    async fn commit(
-        &self,
-        places: &[(PartitionId, Offset)],
-        _: CommitMode,
-    ) -> Vec<Result<(), CommitErrorKind>> {
-        places.iter().map(|_| Ok(())).collect()
-    }
-
-    async fn wait(&self, _: &[KnownEnd], _: Option<u64>, deadline: Instant) -> Vec<PartitionId> {
-        tokio::time::sleep_until(deadline).await;
-        Vec::new()
-    }
-
-    async fn leave(&self) -> Result<(), Error> {
-        Ok(())
     }
 }
 

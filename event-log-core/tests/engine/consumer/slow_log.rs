@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::scripted::{Server, event};
+use crate::scripted::{Event, Server, event};
 use event_log_core::{
-    ConsumerOptions, EventConsumer as _, EventLog as _, EventLogExt as _, Offset, PartitionId, Position,
+    ConsumerOptions, EventConsumer, EventLog as _, EventLogExt as _, Offset, PartitionId, Position,
     SeekPosition,
 };
 use tokio::time::Instant;
@@ -26,15 +26,32 @@ async fn within_wakeups<F: Future>(future: F, most: usize) -> F::Output {
     .await
 }
 
+async fn read_two(consumer: &mut dyn EventConsumer<Event>) {
+    let mut seen = 0;
+    while seen < 2 {
+        seen += consumer.poll(100, SECOND).await.unwrap().len();
+    }
+}
+
+/// A record of this partition comes within ten seconds.
+async fn delivers_soon(consumer: &mut dyn EventConsumer<Event>, partition: PartitionId) {
+    let start = Instant::now();
+    loop {
+        if let Ok(batch) = consumer.poll(100, SECOND).await {
+            if batch.records.iter().any(|record| record.position.partition == partition) {
+                break;
+            }
+        }
+        assert!(start.elapsed() < 10 * SECOND, "nothing of {partition} for {:?}", start.elapsed());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn c15_a_slow_fetch_of_one_partition_does_not_hide_what_comes_to_another() {
     let server = Arc::new(Server::default());
     let log = Arc::new(server.with_events(1).await);
     let mut consumer = log.consumer("g").await.unwrap();
-    let mut seen = 0;
-    while seen < 2 {
-        seen += consumer.poll(100, SECOND).await.unwrap().len();
-    }
+    read_two(&mut *consumer).await;
     server.fetch_takes.store(30_000, Relaxed);
     log.append_acked(event(0, 1)).await.unwrap();
     // The fetch of partition 0 begins.
@@ -65,23 +82,12 @@ async fn c15_a_slow_fetch_of_one_partition_does_not_hide_another_from_many_polls
     let server = Arc::new(Server::default());
     let log = server.with_events(1).await;
     let mut consumer = log.consumer("g").await.unwrap();
-    let mut seen = 0;
-    while seen < 2 {
-        seen += consumer.poll(100, SECOND).await.unwrap().len();
-    }
+    read_two(&mut *consumer).await;
     server.fetch_takes.store(30_000, Relaxed);
     log.append_acked(event(0, 1)).await.unwrap();
     drop(consumer.poll(100, Duration::from_millis(200)).await);
     log.append_acked(event(1, 1)).await.unwrap();
-    let start = Instant::now();
-    loop {
-        if let Ok(batch) = consumer.poll(100, SECOND).await {
-            if batch.records.iter().any(|record| record.position.partition == PartitionId(1)) {
-                break;
-            }
-        }
-        assert!(start.elapsed() < 10 * SECOND, "nothing of partition 1 for {:?}", start.elapsed());
-    }
+    delivers_soon(&mut *consumer, PartitionId(1)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -89,23 +95,12 @@ async fn c15_a_slow_question_for_one_place_does_not_hide_what_comes_to_another_p
     let server = Arc::new(Server::default());
     let log = server.with_events(1).await;
     let mut consumer = log.consumer("g").await.unwrap();
-    let mut seen = 0;
-    while seen < 2 {
-        seen += consumer.poll(100, SECOND).await.unwrap().len();
-    }
+    read_two(&mut *consumer).await;
     server.committed_takes.store(30_000, Relaxed);
     server.epoch_of_1.store(1, Relaxed);
     drop(consumer.poll(100, Duration::from_millis(200)).await);
     log.append_acked(event(0, 1)).await.unwrap();
-    let start = Instant::now();
-    loop {
-        if let Ok(batch) = consumer.poll(100, SECOND).await {
-            if batch.records.iter().any(|record| record.position.partition == PartitionId(0)) {
-                break;
-            }
-        }
-        assert!(start.elapsed() < 10 * SECOND, "nothing of partition 0 for {:?}", start.elapsed());
-    }
+    delivers_soon(&mut *consumer, PartitionId(0)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,10 +108,7 @@ async fn c15_a_slow_question_for_one_place_does_not_delay_the_commit_of_another_
     let server = Arc::new(Server::default());
     let log = server.with_events(1).await;
     let mut consumer = log.consumer("g").await.unwrap();
-    let mut seen = 0;
-    while seen < 2 {
-        seen += consumer.poll(100, SECOND).await.unwrap().len();
-    }
+    read_two(&mut *consumer).await;
     server.committed_takes.store(30_000, Relaxed);
     server.epoch_of_1.store(1, Relaxed);
     drop(consumer.poll(100, Duration::from_millis(200)).await);

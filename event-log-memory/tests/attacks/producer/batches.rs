@@ -101,11 +101,8 @@ fn a_batch_is_taken_whole_or_not_at_all_when_the_log_goes_away_meanwhile() {
                 .as_ref()
                 .is_err_and(|error| matches!(error.kind(), AppendErrorKind::Rejected(SubmitErrorKind::Full)))
         };
-        let turned_away = outcomes.iter().filter(full).count();
-        assert!(
-            taken == 0 || turned_away == 0,
-            "{taken} were taken and {turned_away} turned away: {outcomes:?}"
-        );
+        let rejected = outcomes.iter().filter(full).count();
+        assert!(taken == 0 || rejected == 0, "{taken} were taken and {rejected} rejected: {outcomes:?}");
     });
 }
 
@@ -132,9 +129,9 @@ async fn l5_no_event_appears_in_what_a_broker_shows() {
     assert!(!shown.contains("the-password"), "{shown}");
 }
 
-/// a12: "Events without a key are spread over the partitions". Every second one is turned away by a full buffer.
+/// a12: "Events without a key are spread over the partitions". Every second one is rejected by a full buffer.
 #[tokio::test(start_paused = true)]
-async fn a12_keyless_events_are_spread_although_every_second_append_is_turned_away() {
+async fn a12_keyless_events_are_spread_although_every_second_append_is_rejected() {
     let broker = MemoryBroker::new();
     let mut config = ProducerConfig::default();
     (config.buffer_events, config.request_events) = (1, 1);
@@ -163,7 +160,7 @@ async fn a12_keyless_events_are_spread_although_every_second_append_is_turned_aw
 
 /// The same with batches that are too large for a buffer.
 #[tokio::test(start_paused = true)]
-async fn a12_keyless_events_are_spread_although_every_batch_is_turned_away() {
+async fn a12_keyless_events_are_spread_although_every_batch_is_rejected() {
     let broker = MemoryBroker::new();
     let mut config = ProducerConfig::default();
     config.buffer_events = 2;

@@ -157,7 +157,7 @@ fn l7_two_payloads_that_panic_when_their_lost_request_expires_end_no_process() {
 /// DESIGN: dropping a payload "runs when no lock is held". One whose owner looks after what is held, when the broker is
 /// killed.
 #[test]
-fn l7_a_payload_that_calls_the_faults_when_a_crash_frees_it_hangs_nobody() {
+fn l7_a_payload_that_calls_the_faults_when_a_crash_frees_it_hangs_no_caller() {
     struct Calls(Vec<u8>, event_log_memory::Faults);
     impl AsRef<[u8]> for Calls {
         fn as_ref(&self) -> &[u8] {

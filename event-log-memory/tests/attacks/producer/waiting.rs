@@ -41,7 +41,7 @@ async fn l7_a_batch_whose_deadline_has_passed_keeps_no_append_out() {
     drop(batch);
 }
 
-/// What is let in long after its deadline has passed, because nobody has looked.
+/// What is let in long after its deadline has passed, because its caller has not looked.
 #[tokio::test(start_paused = true)]
 async fn a5_an_append_whose_deadline_has_passed_is_not_let_in() {
     let block = Overflow::Block { deadline: 5 * SECOND };

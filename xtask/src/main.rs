@@ -28,7 +28,7 @@ usage: cargo xtask COMMAND [ARGS]
   fuzz         libFuzzer on the decoding of records, cursors, URLs, events and frames: each for ten
                minutes, one after the other [TARGET]... [--seconds N]
   mutants      small bugs in the engine and the log in memory, one at a time, for the tests to notice
-               [--sample N] [--seed N] [--from N] [-- ARGS]: needs cargo-mutants, which gets ARGS
+               [--sample N] [--seed N] [--from N] [-- ARGS]: needs cargo-mutants, which gets ARGS, and cargo-nextest
   ci           what a change has to pass: format, lints, tests, docs, dependencies, the example
 
 environment:

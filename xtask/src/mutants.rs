@@ -30,12 +30,15 @@ pub(crate) fn run(args: &[String]) -> Result<Outcome, String> {
     let patterns: Vec<_> = chosen.iter().map(|name| format!("^{}$", escaped(name))).collect();
     let (pattern, output) = (patterns.join("|"), target_folder().join("mutants"));
     let output = output.to_string_lossy();
-    let mut args =
-        vec!["mutants", "--no-shuffle", "--timeout", "90", "--output", &*output, "--re", &*pattern];
+    let mut args = vec!["mutants", "--no-shuffle", "--output", &*output, "--re", &*pattern];
+    // nextest stops at the first failure and ends a test that hangs; what takes this long in all hangs elsewhere.
+    args.extend(["--test-tool", "nextest", "--timeout", "300"]);
     args.extend(rest.iter().map(String::as_str));
     // It builds the same crates over and over.
-    let step =
-        Step::cargo("mutants", &args).env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_DEV_DEBUG", "0");
+    let step = Step::cargo("mutants", &args)
+        .env("CARGO_INCREMENTAL", "1")
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("NEXTEST_PROFILE", "mutants");
     step.run()?;
     Ok(Outcome::Passed)
 }
@@ -66,7 +69,7 @@ fn list() -> Result<Vec<String>, String> {
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(format!(
-            "nothing was tried: `cargo install --locked cargo-mutants` first, if it is missing\n{said}"
+            "nothing was tried: `cargo install --locked cargo-mutants cargo-nextest` first, if they are missing\n{said}"
         ));
     }
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())

@@ -197,6 +197,7 @@ async fn append_all_appends_nothing_behind_an_event_that_failed() {
     assert_eq!((error.appended, events.count()), (0, 3), "nothing more is drawn");
     let kinds: Vec<_> = error.failures.iter().map(event_log_core::AppendError::kind).collect();
     assert!(matches!(&kinds[..], [AppendErrorKind::Expired(_)]), "{kinds:?}");
+    assert!(error.is_retryable() && !error.may_have_taken_effect(), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]

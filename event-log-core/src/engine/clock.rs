@@ -139,6 +139,14 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
+    fn chance_is_what_splitmix64_makes_of_its_seed() {
+        let chance = Chance::new(1_234_567);
+        let drawn: Vec<_> = (0..3).map(|_| chance.next_u64()).collect();
+        // The reference implementation's first numbers for this seed.
+        assert_eq!(drawn, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+    }
+
+    #[test]
     fn ids_are_version_7_carry_the_time_and_sort_as_made() {
         let ids = IdGenerator::new(u64::MAX);
         let now = Timestamp(1_700_000_000_123_456);

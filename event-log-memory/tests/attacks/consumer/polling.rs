@@ -332,3 +332,34 @@ async fn c6_halt_delivers_the_backlog_of_the_others_first() {
     }
     assert_eq!(seen, 1_000, "halted before the others were delivered");
 }
+
+#[tokio::test(start_paused = true)]
+async fn c1_a_stream_yields_nothing_while_nothing_comes() {
+    let (log, _faults, _broker) = open().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    let mut stream = consumer.stream(100);
+    let early = tokio::time::timeout(HOUR, stream.next()).await;
+    assert!(early.is_err(), "{early:?}");
+    append(&log, 0, 0..1).await;
+    assert_eq!(stream.next().await.unwrap().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c1_a_stream_goes_on_after_an_error_that_passes() {
+    let (log, faults, _broker) = open().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    let mut stream = consumer.stream(100);
+    faults.disconnect();
+    let away = stream.next().await.expect("the stream is not over");
+    assert!(away.is_err_and(|error| error.is_retryable()));
+    faults.reconnect();
+    append(&log, 0, 0..1).await;
+    let back = async {
+        loop {
+            if let Ok(batch) = stream.next().await.expect("the stream is not over") {
+                return batch;
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(HOUR, back).await.expect("the log is back").len(), 1);
+}

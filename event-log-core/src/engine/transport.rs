@@ -371,3 +371,33 @@ pub fn foreign_id(topic: &str, position: Position, timestamp: Timestamp) -> Even
     let middle = (8 << 76) | (hash & 0x3ff) << 66 | u128::from(position.offset.0 >> 62) << 64;
     EventId::from_u128(partition | middle | (2 << 62) | u128::from(position.offset.0) & ((1 << 62) - 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_foreign_message_is_the_same_in_every_version() {
+        let id = |topic, partition, offset, time| {
+            let id =
+                foreign_id(topic, Position::new(PartitionId(partition), Offset(offset)), Timestamp(time));
+            assert_eq!(
+                (id.as_uuid().get_version_num(), id.as_uuid().get_variant()),
+                (8, uuid::Variant::RFC4122)
+            );
+            id.as_uuid().to_string()
+        };
+        assert_eq!(id("s/t", 0, 0, 0), "00000000-62b8-8904-8000-000000000000");
+        assert_eq!(id("s/t", 7, 4_711, 1_700_000_000_123_456), "00000007-0d79-8438-8000-000000001267");
+        assert_eq!(id("s/u", u32::MAX, u64::MAX, u64::MAX), "ffffffff-6acf-809b-bfff-ffffffffffff");
+    }
+
+    #[test]
+    fn headers_count_as_payload_does() {
+        let mut headers = Headers::new();
+        headers.insert("name", "value").unwrap();
+        let bytes = headers.bytes();
+        let message = Message { id: EventId::from_u128(1), headers, payload: Bytes::from_static(b"payload") };
+        assert!(bytes > 0 && message.bytes() == 7 + bytes, "{} and {bytes}", message.bytes());
+    }
+}

@@ -128,3 +128,19 @@ async fn l6_a_halted_partition_holds_no_more_than_three_fetches() {
 async fn l6_a_partition_that_is_newer_holds_no_more_than_three_fetches() {
     is_bounded(false, 1_000_000).await;
 }
+
+/// l8: what is in front of a place is looked for copies, and no more than that is asked for.
+#[tokio::test(start_paused = true)]
+async fn l8_looking_back_asks_for_what_is_in_front_only() {
+    let server = Server::new(1);
+    for number in 0..2_000 {
+        server.append(0, number);
+    }
+    server.change(|state| state.parts[0].place = Some(Offset(10)));
+    let log = server.open().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    let batch = consumer.poll(1, SECOND).await.unwrap();
+    assert_eq!(batch.events().next().map(|(position, _)| position.offset), Some(Offset(10)));
+    let asked = server.change(|state| state.most_asked);
+    assert!(asked <= limits::PREFETCH_RECORDS, "{asked} records at once");
+}

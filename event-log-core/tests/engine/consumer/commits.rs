@@ -192,3 +192,20 @@ async fn c15_a_doubt_about_one_partition_delays_the_commit_of_no_other() {
     let place = server.change(|state| state.parts[1].place);
     assert_eq!(place, Some(Offset(10)), "the place of partition 1, of which nothing is in doubt");
 }
+
+/// A refusal leaves nothing in doubt: where the group stands is not asked before the next commit.
+#[tokio::test(start_paused = true)]
+async fn c13_after_a_refused_commit_nothing_is_in_doubt() {
+    let (server, log) = twenty_records().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    let ten = read(&mut *consumer, 10).await;
+    let owner = server.change(|state| state.parts[0].owner.take());
+    assert!(consumer.commit(&ten).await.is_err());
+    server.change(|state| {
+        state.parts[0].owner = owner;
+        state.calls.clear();
+    });
+    consumer.commit(&ten).await.unwrap();
+    assert_eq!(place(&server), Some(Offset(10)));
+    assert_eq!(server.change(|state| state.calls.get("committed").copied()), None);
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use event_log_core::{EventConsumer as _, EventLogExt as _};
+use event_log_core::{EventConsumer as _, EventLogExt as _, Notice};
 use tokio::time::{Instant, sleep};
 
 use crate::reading_ahead::{MS, SECOND, Server};
@@ -76,4 +76,34 @@ async fn c15_a_revocation_waits_for_no_notes_of_others() {
         () = other => panic!("never"),
     };
     assert!(took < 2 * SECOND, "the revocation was there after 1 s, and was told after {took:?}: {notices}");
+}
+
+/// c7, on a log that has nothing but the record that was read last to tell that it began again and grew as long as it was.
+#[tokio::test(start_paused = true)]
+async fn c7_a_log_that_began_again_is_recognised_by_what_was_read_last() {
+    let server = Server::new(1);
+    server.change(|state| (state.tells_high, state.tells_incarnation) = (false, false));
+    for number in 0..10 {
+        server.append(0, number);
+    }
+    let log = server.open().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    assert_eq!(consumer.poll(100, SECOND).await.unwrap().len(), 10);
+    server.change(|state| {
+        let part = &mut state.parts[0];
+        (part.high, part.place) = (0, None);
+        part.records.clear();
+        part.since.clear();
+    });
+    for number in 100..120 {
+        server.append(0, number);
+    }
+    let (mut read, mut truncations) = (0, 0);
+    for _ in 0..10 {
+        let batch = consumer.poll(100, SECOND).await.unwrap();
+        read += batch.len();
+        truncations +=
+            batch.notices.iter().filter(|notice| matches!(notice, Notice::Truncated { .. })).count();
+    }
+    assert_eq!((read, truncations), (20, 1));
 }

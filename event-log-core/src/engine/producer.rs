@@ -12,6 +12,7 @@ mod connections;
 mod effects;
 pub(super) mod encode;
 pub(super) mod entry;
+mod moment;
 mod partition;
 pub(super) mod queue;
 mod recovery;

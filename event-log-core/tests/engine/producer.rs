@@ -2,6 +2,7 @@
 
 mod append_all;
 mod attempts;
+mod bad_partitions;
 mod closing;
 mod deadlines;
 mod fair_walk;
@@ -10,6 +11,7 @@ mod marks;
 mod memory;
 mod others;
 mod partitions;
+mod questions;
 mod reading_back;
 mod same_ids;
 mod slow_log;

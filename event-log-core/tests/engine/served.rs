@@ -16,7 +16,8 @@ use event_log_core::{
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
 pub(crate) const PARTITIONS: u32 = 3;
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -66,6 +67,8 @@ pub(crate) enum Fate {
     HalfLostAfter(u64),
     /// It never arrives, which is not known; known after so many milliseconds.
     LostAfter(u64),
+    /// It arrives after so many milliseconds, which is not known, and opens the gate.
+    ReplyLostAtGate(u64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +80,8 @@ pub(crate) enum FetchFate {
     TimesOut(u64),
     /// Answered after so many milliseconds.
     After(u64),
+    /// Answered when the gate is opened, and so many microseconds after, in real time.
+    Gate(u64),
 }
 
 #[derive(Default)]
@@ -139,6 +144,9 @@ pub(crate) struct Server {
     pub(crate) connections: usize,
     pub(crate) says_where: bool,
     pub(crate) state: Mutex<State>,
+    pub(crate) gate: Notify,
+    /// The connection for questions, if there is one, which is used by one at a time.
+    pub(crate) questions: Option<tokio::sync::Mutex<()>>,
 }
 
 pub(crate) fn message(event: &Event, id: u128) -> Message {
@@ -164,7 +172,15 @@ impl Server {
             fails_watermarks: 0,
             partitions_said: PARTITIONS,
         };
-        Arc::new(Self { connections, says_where, state: Mutex::new(state) })
+        let (gate, questions) = (Notify::new(), None);
+        Arc::new(Self { connections, says_where, state: Mutex::new(state), gate, questions })
+    }
+
+    /// Questions go one after the other over one connection.
+    pub(crate) fn with_one_connection_for_questions(connections: usize) -> Arc<Self> {
+        let mut server = Arc::into_inner(Self::new(true, connections)).unwrap();
+        server.questions = Some(tokio::sync::Mutex::new(()));
+        Arc::new(server)
     }
 
     pub(crate) async fn open(self: &Arc<Self>, config: ProducerConfig) -> TransportLog<Event, Scripted> {
@@ -246,6 +262,33 @@ impl Transport for Scripted {
     }
 
     async fn watermarks(&self) -> Result<Watermarks, Error> {
+        // A deadline of its own, as the documentation says, which is short where one waits for another.
+        let deadline = if self.0.questions.is_some() { 5 * SECOND } else { HOUR };
+        let answer = async {
+            let _turn = match &self.0.questions {
+                Some(questions) => Some(questions.lock().await),
+                None => None,
+            };
+            self.answer().await
+        };
+        timeout(deadline, answer).await.unwrap_or(Err(Error::Timeout(deadline)))
+    }
+
+    async fn offsets_at(&self, times: &[(PartitionId, Timestamp)]) -> Result<Vec<Offset>, Error> {
+        Ok(vec![Offset::ZERO; times.len()])
+    }
+
+    async fn committed(&self, _: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
+        Ok((0..PARTITIONS).map(|_| Ok(None)).collect())
+    }
+
+    async fn delete_group(&self, _: &str) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Scripted {
+    async fn answer(&self) -> Result<Watermarks, Error> {
         let marks = |partition: &Partition| PartitionWatermarks {
             low: Offset(partition.low),
             high: Offset(partition.high),
@@ -264,18 +307,6 @@ impl Transport for Scripted {
         };
         sleep(takes).await;
         Ok(watermarks)
-    }
-
-    async fn offsets_at(&self, times: &[(PartitionId, Timestamp)]) -> Result<Vec<Offset>, Error> {
-        Ok(vec![Offset::ZERO; times.len()])
-    }
-
-    async fn committed(&self, _: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
-        Ok((0..PARTITIONS).map(|_| Ok(None)).collect())
-    }
-
-    async fn delete_group(&self, _: &str) -> Result<(), Error> {
-        Ok(())
     }
 }
 
@@ -335,6 +366,12 @@ impl ProducerConnection for Connection {
                 Err(SendError::Refused(Error::invalid("event", "is not liked")))
             }
             Fate::Refused => Err(SendError::Refused(Error::invalid("event", "is not liked"))),
+            Fate::ReplyLostAtGate(takes) => {
+                sleep(Duration::from_millis(takes)).await;
+                append();
+                self.0.gate.notify_waiters();
+                Err(lost(true))
+            }
         }
     }
 
@@ -356,6 +393,13 @@ impl ProducerConnection for Connection {
                 return Err(Error::Timeout(Duration::from_millis(takes)));
             }
             Some(FetchFate::After(takes)) => sleep(Duration::from_millis(takes)).await,
+            Some(FetchFate::Gate(micros)) => {
+                self.0.gate.notified().await;
+                let opened = std::time::Instant::now();
+                while opened.elapsed() < Duration::from_micros(micros) {
+                    tokio::task::yield_now().await;
+                }
+            }
             None => {}
         }
         let mut state = self.0.state.lock();

@@ -29,6 +29,10 @@ impl<'a, E> Attempts<'a, E> {
         let now = Instant::now();
         let mut attempts = Self { shared, failed, last: now, next: now };
         attempts.schedule();
+        if shared.is_awaited() {
+            // A connection was lost meanwhile: at once, but no storm of attempts, however often that happens.
+            attempts.next = attempts.next.min(now + limits::FLUSH_ATTEMPT_INTERVAL);
+        }
         attempts
     }
 

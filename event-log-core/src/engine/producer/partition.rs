@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::effects::Effects;
 use super::entry::{Entry, unknown};
+use super::moment::Moment;
 use super::recovery::{ReadBack, Unresolved};
 use super::request::Request;
 use crate::engine::backoff::doubled;
@@ -31,7 +32,9 @@ pub(super) struct PartitionQueue<E> {
     /// When the partition was known to end there; `None` when others may have appended for long.
     marked_at: Option<Instant>,
     /// When a request of ours was last known to be over: where the partition ended before that says nothing.
-    quiet_since: Option<Instant>,
+    quiet_since: Option<Moment>,
+    /// How many requests there were.
+    requests: u64,
     /// How often in a row a request was given up because it was not answered.
     given_up: u32,
     /// The partition is among those that the queue has something to take of.
@@ -48,6 +51,7 @@ impl<E> Default for PartitionQueue<E> {
             unconfirmed_from: None,
             marked_at: None,
             quiet_since: None,
+            requests: 0,
             given_up: 0,
             is_ready: false,
         }
@@ -77,7 +81,7 @@ impl<E> PartitionQueue<E> {
     }
 
     /// Others have appended since, or events that passed the queue by.
-    pub(super) const fn forget_mark(&mut self, now: Instant) {
+    pub(super) const fn forget_mark(&mut self, now: Moment) {
         (self.marked_at, self.quiet_since) = (None, Some(now));
     }
 
@@ -103,12 +107,19 @@ impl<E> PartitionQueue<E> {
 
     /// Puts the next request in flight: one that came back, or of as many events that wait as fit into it. Returns
     /// what to send, and how many events and bytes wait no longer.
-    pub(super) fn take(&mut self, events: usize, bytes: usize) -> Option<(Taken, usize, usize)> {
-        let now = Instant::now();
-        let mark = self.needs_mark(now).then_some(MarkWanted { after: self.quiet_since });
+    pub(super) fn take(
+        &mut self,
+        events: usize,
+        bytes: usize,
+        may_ask: bool,
+    ) -> Option<(Taken, usize, usize)> {
+        let mark =
+            (may_ask && self.needs_mark(Instant::now())).then_some(MarkWanted { after: self.quiet_since });
         let patience = doubled(limits::LOST_GRACE, limits::LOST_GRACE_MAX, self.given_up.saturating_add(1));
         let taken = |request: &Request<E>| Taken { messages: request.messages(), mark, patience };
-        if let Some(request) = self.resend.pop_front() {
+        self.requests += 1;
+        if let Some(mut request) = self.resend.pop_front() {
+            request.number = self.requests;
             return Some((taken(self.in_flight.insert(request)), 0, 0));
         }
         let mut left = bytes;
@@ -127,16 +138,11 @@ impl<E> PartitionQueue<E> {
             self.waiting = VecDeque::new();
         }
         let (events, bytes) = (entries.len(), entries.iter().map(Entry::bytes).sum());
-        Some((taken(self.in_flight.insert(Request::new(entries))), events, bytes))
+        Some((taken(self.in_flight.insert(Request::new(self.requests, entries))), events, bytes))
     }
 
     /// The request in flight is sent now: from here on it may have arrived, if sending it is given up.
     pub(super) fn begin(&mut self) {
-        let now = Instant::now();
-        if self.needs_mark(now) {
-            // The log did not say in time where the partition ends: what is known has to do.
-            self.marked_at = Some(now);
-        }
         if let Some(request) = &mut self.in_flight {
             request.may_have_arrived = true;
         }
@@ -146,11 +152,12 @@ impl<E> PartitionQueue<E> {
     pub(super) fn complete(
         &mut self,
         result: Result<Option<Offset>, SendError>,
+        now: Moment,
         effects: &mut Effects<E>,
     ) -> Result<(), Error> {
         let Some(mut request) = self.in_flight.take() else { return Ok(()) };
         request.may_have_arrived = false;
-        self.quiet_since = Some(Instant::now());
+        self.quiet_since = Some(now);
         if !matches!(result, Err(SendError::Lost { .. })) {
             self.given_up = 0;
         }
@@ -159,7 +166,7 @@ impl<E> PartitionQueue<E> {
                 if let Some(last) = request.last_at(base) {
                     self.unconfirmed_from = Some(last.offset.next());
                     self.acknowledged = Some(last);
-                    self.marked_at = self.quiet_since;
+                    self.marked_at = Some(now.at);
                 }
                 let (entries, messages) = request.into_parts();
                 effects.acked = Some((entries, base));
@@ -250,11 +257,11 @@ impl<E> PartitionQueue<E> {
     }
 
     /// The request in flight is not waited for any longer, and may have arrived if it was sent.
-    pub(super) fn give_up_in_flight(&mut self) {
+    pub(super) fn give_up_in_flight(&mut self, now: Moment) {
         if let Some(request) = self.in_flight.take() {
             if request.may_have_arrived {
                 self.given_up = self.given_up.saturating_add(1);
-                self.quiet_since = Some(Instant::now());
+                self.quiet_since = Some(now);
             }
             self.resend.push_front(request);
         }
@@ -276,9 +283,9 @@ impl<E> PartitionQueue<E> {
         ended
     }
 
-    /// Whether the first request has to be read back.
-    pub(super) fn is_unresolved(&self) -> bool {
-        self.resend.front().is_some_and(|request| request.may_have_arrived)
+    /// Whether this is the first request, and has to be read back.
+    pub(super) fn is_unresolved(&self, number: u64) -> bool {
+        self.resend.front().is_some_and(|request| request.may_have_arrived && request.number == number)
     }
 
     /// What has to be read back, if the first request may have arrived.
@@ -291,22 +298,23 @@ impl<E> PartitionQueue<E> {
         }
         // A request is only sent after a first connection has filled this in.
         let from = self.unconfirmed_from.unwrap_or(Offset::ZERO);
-        let (acknowledged, since) = (self.acknowledged, self.quiet_since);
-        Some(Unresolved { partition, ids, events, from, acknowledged, since })
+        let (number, acknowledged, since) = (request.number, self.acknowledged, self.quiet_since);
+        Some(Unresolved { partition, number, ids, events, from, acknowledged, since })
     }
 
-    /// Resolves what was found of the first request, and keeps what is to be sent again.
-    pub(super) fn recovered(&mut self, seen: ReadBack, effects: &mut Effects<E>) -> Recovered {
+    /// Resolves what was found of the request with this number, and keeps what is to be sent again.
+    pub(super) fn recovered(&mut self, number: u64, seen: ReadBack, effects: &mut Effects<E>) -> Recovered {
+        let mut recovered = Recovered::default();
+        // All of its events may have expired meanwhile, and another request may be the first.
+        if !self.is_unresolved(number) {
+            return recovered;
+        }
         let Self { resend, unconfirmed_from, acknowledged, .. } = self;
+        let Some(request) = resend.front_mut() else { return recovered };
         let ReadBack { mut found, incomplete, truncated_to } = seen;
         if let Some(low) = truncated_to {
             (*unconfirmed_from, *acknowledged) = (Some(low), None);
         }
-        let mut recovered = Recovered::default();
-        // All of its events may have expired meanwhile.
-        let Some(request) = resend.front_mut().filter(|request| request.may_have_arrived) else {
-            return recovered;
-        };
         request.may_have_arrived = false;
         for id in request.take_gone() {
             found.get_mut(&id).and_then(VecDeque::pop_front);
@@ -344,13 +352,10 @@ impl<E> PartitionQueue<E> {
 
     /// The partition ended here at that time. If nothing of ours may be in the log unconfirmed, what is sent from now on is
     /// behind that.
-    pub(super) fn ends_at(&mut self, high: Offset, asked_at: Instant) {
-        let is_sent = self.in_flight.as_ref().is_some_and(|request| request.may_have_arrived);
-        if is_sent || self.quiet_since.is_some_and(|quiet| asked_at < quiet) {
-            return;
-        }
+    pub(super) fn ends_at(&mut self, high: Offset, asked_at: Moment) {
         let requests = || self.in_flight.iter().chain(&self.resend);
-        if requests().any(|request| request.may_have_arrived) {
+        let may_have_arrived = requests().any(|request| request.may_have_arrived);
+        if may_have_arrived || self.quiet_since.is_some_and(|quiet| asked_at < quiet) {
             return;
         }
         // What is under way from an earlier attempt may be anywhere behind what is known, unless that is behind the end.
@@ -360,7 +365,9 @@ impl<E> PartitionQueue<E> {
             // What others did to the partition while nothing was open, a purge too, is of no concern to what comes.
             (self.unconfirmed_from, self.acknowledged) = (Some(high), None);
         }
-        self.marked_at = Some(asked_at);
+        if self.unconfirmed_from == Some(high) {
+            self.marked_at = Some(asked_at.at);
+        }
     }
 }
 
@@ -378,5 +385,5 @@ pub(in crate::engine) struct Taken {
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct MarkWanted {
     /// An answer to an earlier question says nothing.
-    pub(in crate::engine) after: Option<Instant>,
+    pub(super) after: Option<Moment>,
 }

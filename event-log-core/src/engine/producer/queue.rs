@@ -14,11 +14,13 @@ use tokio::time::Instant;
 
 use super::effects::Effects;
 use super::entry::Entry;
+use super::moment::{Moment, Moments};
 use super::partition::{PartitionQueue, Taken};
-use super::recovery::{ReadBack, Unresolved};
+use super::recovery::{Lost, ReadBack, Unresolved};
 use crate::config::{Overflow, ProducerConfig};
 use crate::engine::transport::SendError;
 use crate::error::{AppendErrorKind, Error, SubmitErrorKind};
+use crate::limits;
 use crate::position::{Offset, PartitionId};
 use crate::state::Recovered;
 use crate::watermark::Watermarks;
@@ -67,6 +69,9 @@ struct Waiter<E> {
 
 pub(in crate::engine) struct Queue<E> {
     partitions: Vec<PartitionQueue<E>>,
+    moments: Moments,
+    /// Where the partitions end is not asked before this: the log did not say so in time, and what is known has to do for a while.
+    ask_at: Option<Instant>,
     /// Events that wait to be taken, in all partitions, and their bytes.
     waiting: usize,
     waiting_bytes: usize,
@@ -106,6 +111,8 @@ impl<E> Waiter<E> {
 impl<E> Queue<E> {
     pub(in crate::engine) fn new(config: &ProducerConfig, partitions: u32, phase: Phase) -> Self {
         Self {
+            moments: Moments::default(),
+            ask_at: None,
             partitions: (0..partitions).map(|_| PartitionQueue::default()).collect(),
             waiting: 0,
             waiting_bytes: 0,
@@ -236,11 +243,12 @@ impl<E> Queue<E> {
 
     /// Puts the next request in flight, of a partition that has none there.
     pub(in crate::engine) fn take(&mut self, events: usize, bytes: usize) -> Option<(PartitionId, Taken)> {
+        let may_ask = self.ask_at.is_none_or(|at| at <= Instant::now());
         while let Some(partition) = self.ready.pop_front() {
             let queue = &mut self.partitions[partition.0 as usize];
             queue.is_ready = false;
             // They may have been dropped, or have expired.
-            let Some((taken, events, bytes)) = queue.take(events, bytes) else { continue };
+            let Some((taken, events, bytes)) = queue.take(events, bytes, may_ask) else { continue };
             self.left(events, bytes);
             return Some((partition, taken));
         }
@@ -265,24 +273,25 @@ impl<E> Queue<E> {
         partition: PartitionId,
         result: Result<Option<Offset>, SendError>,
     ) -> Result<(), Error> {
+        let now = self.moments.now();
         let queue = &mut self.partitions[partition.0 as usize];
-        let completed = queue.complete(result, &mut self.effects);
+        let completed = queue.complete(result, now, &mut self.effects);
         // What is in flight does not expire; what came back may, and is older than all that waits.
         self.effects.may_expire_sooner |= queue.is_to_resend();
         self.check_ready(partition);
         completed
     }
 
-    /// Takes what reading back has shown of a partition.
-    pub(super) fn recovered(&mut self, partition: PartitionId, seen: ReadBack) -> Recovered {
-        let recovered = self.partitions[partition.0 as usize].recovered(seen, &mut self.effects);
+    /// Takes what reading back has shown of a request.
+    pub(super) fn recovered(&mut self, (partition, number): Lost, seen: ReadBack) -> Recovered {
+        let recovered = self.partitions[partition.0 as usize].recovered(number, seen, &mut self.effects);
         self.check_ready(partition);
         recovered
     }
 
-    /// Whether a request of the partition has to be read back, and may not have expired.
-    pub(super) fn is_unresolved(&self, partition: PartitionId) -> bool {
-        self.partitions[partition.0 as usize].is_unresolved()
+    /// Whether a request has to be read back, and has not expired.
+    pub(super) fn is_unresolved(&self, (partition, number): Lost) -> bool {
+        self.partitions[partition.0 as usize].is_unresolved(number)
     }
 
     /// What has to be read back of a partition.
@@ -292,22 +301,33 @@ impl<E> Queue<E> {
 
     /// The request in flight is not waited for any longer.
     pub(super) fn give_up_in_flight(&mut self, partition: PartitionId) {
-        self.partitions[partition.0 as usize].give_up_in_flight();
+        let now = self.moments.now();
+        self.partitions[partition.0 as usize].give_up_in_flight(now);
         self.effects.may_expire_sooner = true;
         self.check_ready(partition);
     }
 
     /// Events have passed the queue by: nothing is known of where the partitions end.
     pub(in crate::engine) fn forget_marks(&mut self) {
-        let now = Instant::now();
+        let now = self.moments.now();
         self.partitions.iter_mut().for_each(|queue| queue.forget_mark(now));
     }
 
+    /// This moment.
+    pub(super) fn moment(&mut self) -> Moment {
+        self.moments.now()
+    }
+
     /// The partitions ended there when it was asked.
-    pub(super) fn marked(&mut self, watermarks: &Watermarks, asked_at: Instant) {
+    pub(super) fn marked(&mut self, watermarks: &Watermarks, asked_at: Moment) {
         for ((_, marks), queue) in watermarks.iter().zip(&mut self.partitions) {
             queue.ends_at(marks.high, asked_at);
         }
+    }
+
+    /// The log does not say where they end.
+    pub(super) fn unmarked(&mut self) {
+        self.ask_at = Some(Instant::now() + limits::MARK_INTERVAL);
     }
 
     /// Of how many partitions there is something to take.
@@ -357,7 +377,7 @@ impl<E> Queue<E> {
     }
 
     /// There is a new connection, and the partitions ended there when it was asked. Returns what has to be read back over it.
-    pub(super) fn connected(&mut self, watermarks: &Watermarks, asked_at: Instant) -> Vec<Unresolved> {
+    pub(super) fn connected(&mut self, watermarks: &Watermarks, asked_at: Moment) -> Vec<Unresolved> {
         if self.phase == Phase::Away {
             self.phase = Phase::Connected;
         }

@@ -4,14 +4,17 @@
 //! confirmed offset of that partition. The writer reads from there, until it has found all events of the request or has
 //! reached the high watermark; the queue resolves what was found and sends only the rest.
 //!
-//! Each partition is read back for itself, a fetch at a time, while the others are sent to: one that cannot be read keeps
-//! none of them away.
+//! Each request is read back for itself, a fetch at a time, while the other partitions are sent to: one that cannot be read
+//! keeps none of them away. A question goes on when a connection is lost, as requests do; its answer counts as long as it is
+//! the one that its reading waits for.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::moment::Moment;
 use crate::contain::report;
 use crate::engine::backoff::doubled;
 use crate::engine::scan::{EMPTY_ANSWER_WAIT, EMPTY_ANSWERS};
@@ -22,9 +25,13 @@ use crate::limits;
 use crate::position::{Offset, PartitionId};
 use crate::watermark::{PartitionWatermarks, Watermarks};
 
+/// A request that was lost: its partition and its number.
+pub(super) type Lost = (PartitionId, u64);
+
 /// A request that may have arrived.
 pub(super) struct Unresolved {
     pub(super) partition: PartitionId,
+    pub(super) number: u64,
     /// The ids of its events, and how many of them have each.
     pub(super) ids: HashMap<EventId, usize>,
     pub(super) events: usize,
@@ -33,7 +40,7 @@ pub(super) struct Unresolved {
     /// The last event that was acknowledged before.
     pub(super) acknowledged: Option<Landmark>,
     /// Since when it is not in flight: where the partition ended before that says nothing of it.
-    pub(super) since: Option<Instant>,
+    pub(super) since: Option<Moment>,
 }
 
 /// What reading back has shown.
@@ -46,7 +53,7 @@ pub(super) struct ReadBack {
     pub(super) truncated_to: Option<Offset>,
 }
 
-/// The reading back of one partition.
+/// The reading back of one request.
 struct Reading {
     unresolved: Unresolved,
     /// What is still to be read.
@@ -59,24 +66,25 @@ struct Reading {
     incarnation: Option<u64>,
     /// The record before those, by which the partition is recognised.
     landmark: Option<Landmark>,
-    /// It was recognised, over the connection that there is.
+    /// It was recognised.
     is_recognised: bool,
     seen: ReadBack,
     /// How many of the events were found.
     found: usize,
-    /// A fetch is under way.
-    is_under_way: bool,
+    /// The number of the question that is under way. An answer to another one is of no use any more.
+    asking: Option<u64>,
     /// Not before this.
     retry_at: Option<Instant>,
-    /// How many empty answers, and how many errors, there were in a row, and since when.
+    /// How many empty answers, and how many errors, there were in a row, and since when; and how often there was no answer.
     empty: u32,
     failures: u32,
     failing_since: Option<Instant>,
+    interruptions: u32,
 }
 
 impl Reading {
-    fn new(unresolved: Unresolved, marks: Option<PartitionWatermarks>) -> Self {
-        let mut reading = Self {
+    fn new(unresolved: Unresolved) -> Self {
+        Self {
             offsets: unresolved.from..unresolved.from,
             needs_end: true,
             low: unresolved.from,
@@ -85,24 +93,21 @@ impl Reading {
             is_recognised: false,
             seen: ReadBack { found: HashMap::new(), incomplete: false, truncated_to: None },
             found: 0,
-            is_under_way: false,
+            asking: None,
             retry_at: None,
             empty: 0,
             failures: 0,
             failing_since: None,
+            interruptions: 0,
             unresolved,
-        };
-        if let Some(marks) = marks {
-            reading.goes_on(marks);
         }
-        reading
     }
 
-    /// It begins, or goes on over a new connection, in a partition with these bounds. What was read was read; it may have been
-    /// truncated since.
-    fn goes_on(&mut self, marks: PartitionWatermarks) {
-        (self.offsets.end, self.low, self.needs_end) = (marks.high, marks.low, false);
-        self.is_recognised = false;
+    /// The partition has these bounds now. What was read was read, unless it was truncated since. Where it ended when that was
+    /// first asked after the request was over is far enough: what others append behind that is none of ours.
+    fn is_bounded(&mut self, marks: PartitionWatermarks) {
+        let end = if self.needs_end { marks.high } else { self.offsets.end.min(marks.high) };
+        (self.offsets.end, self.low, self.needs_end) = (end, marks.low, false);
         if marks.high < self.offsets.start {
             self.is_truncated();
         }
@@ -110,19 +115,27 @@ impl Reading {
 
     /// It was purged, or lost its tail: anything of ours may be anywhere in what is left, or gone.
     fn is_truncated(&mut self) {
+        // What is under way would be the answer to another question.
+        self.asking = None;
         self.landmark = None;
         self.offsets.start = self.low;
         self.seen = ReadBack { found: HashMap::new(), incomplete: true, truncated_to: Some(self.low) };
         self.found = 0;
     }
 
+    const fn lost(&self) -> Lost {
+        (self.unresolved.partition, self.unresolved.number)
+    }
+
     const fn partition(&self) -> PartitionId {
         self.unresolved.partition
     }
 
+    /// All of its events were found, or all was read that had to be, in the partition that the request was sent to.
     fn is_complete(&self) -> bool {
         let is_recognised = self.is_recognised || self.landmark.is_none();
-        !self.needs_end && is_recognised && (self.offsets.is_empty() || self.found >= self.unresolved.events)
+        let is_read = !self.needs_end && is_recognised && self.offsets.is_empty();
+        is_read || self.found >= self.unresolved.events
     }
 
     /// What is to be recognised where there is nothing to read that would show it.
@@ -130,12 +143,12 @@ impl Reading {
         self.landmark.filter(|_| self.offsets.is_empty() && !self.is_recognised)
     }
 
-    fn request(&self) -> Read {
+    fn question(&self) -> Asking {
         if self.needs_end {
-            return Read::Ask(self.partition());
+            return Asking::End;
         }
         let after = self.landmark;
-        Read::Fetch(match self.unrecognised() {
+        Asking::Records(match self.unrecognised() {
             Some(landmark) => {
                 FetchRequest { after, max_records: 1, ..FetchRequest::new(self.partition(), landmark.offset) }
             }
@@ -162,7 +175,7 @@ impl Reading {
             }
             return;
         }
-        (self.empty, self.failures, self.failing_since) = (0, 0, None);
+        (self.empty, self.failures, self.failing_since, self.interruptions) = (0, 0, None, 0);
         // Nothing at a landmark is no sign of another log: retention may have been there first.
         self.is_recognised = true;
         if unrecognised.is_none() {
@@ -223,11 +236,9 @@ impl Reading {
         report(|| tracing::warn!(error, partition, "what became of a request could not be read back"));
     }
 
-    /// What it has found out.
+    /// What it has found out. Where all was found, nothing else matters.
     fn seen(self) -> ReadBack {
-        // Where all was found, nothing else matters.
-        let is_complete = self.offsets.is_empty() || self.found >= self.unresolved.events;
-        let incomplete = self.seen.incomplete || !is_complete || self.needs_end;
+        let incomplete = self.seen.incomplete || !self.is_complete();
         ReadBack { incomplete, ..self.seen }
     }
 
@@ -240,28 +251,41 @@ impl Reading {
 }
 
 /// The next question of a reading.
-pub(super) enum Read {
-    /// Where the partition ends.
-    Ask(PartitionId),
-    Fetch(FetchRequest),
+pub(super) struct Read {
+    /// No other question has the same.
+    pub(super) number: u64,
+    /// For how long it is waited for when its connection, or another one, is lost.
+    pub(super) patience: Duration,
+    pub(super) asking: Asking,
 }
 
-/// The partitions that are being read back.
+pub(super) enum Asking {
+    /// Where the partition ends.
+    End,
+    Records(FetchRequest),
+}
+
+/// The requests that are being read back, one of a partition at most.
 #[derive(Default)]
 pub(super) struct Readings {
     all: Vec<Reading>,
+    /// How many questions there were.
+    questions: u64,
 }
 
+/// What has come of a question: what is known of its request now, if it is all, or which request is still being read back.
+pub(super) type Taken = Result<(Lost, Option<ReadBack>), Error>;
+
 impl Readings {
-    /// What there is to read over a new connection. What an earlier one has read is not read again. Returns where nothing
-    /// needs to be read.
+    /// What there is to read back, with a new connection, over which the partitions ended there when it was asked. What was read
+    /// is not read again. Returns where nothing needs to be read.
     pub(super) fn begin(
         &mut self,
         unresolved: Vec<Unresolved>,
         marks: &Watermarks,
-        asked_at: Instant,
+        asked_at: Moment,
         now: Instant,
-    ) -> Vec<(PartitionId, ReadBack)> {
+    ) -> Vec<(Lost, ReadBack)> {
         let mut known = std::mem::take(&mut self.all);
         let mut complete = Vec::new();
         for one in unresolved {
@@ -269,24 +293,16 @@ impl Readings {
             let marks = marks.get(one.partition).unwrap_or(nothing);
             // It may have arrived since that was asked.
             let is_late = one.since.is_some_and(|since| asked_at < since);
-            let is_same = |reading: &Reading| {
-                let before = &reading.unresolved;
-                // Some of them may have expired meanwhile.
-                before.partition == one.partition
-                    && before.from == one.from
-                    && one.ids.keys().all(|id| before.ids.contains_key(id))
+            let is_same = |reading: &Reading| reading.lost() == (one.partition, one.number);
+            let mut reading = match known.iter().position(is_same) {
+                Some(at) => known.swap_remove(at),
+                None => Reading::new(one),
             };
-            let reading = match known.iter().position(is_same) {
-                Some(at) => {
-                    let mut reading = known.swap_remove(at);
-                    reading.goes_on(marks);
-                    reading.needs_end |= is_late;
-                    reading
-                }
-                None => Reading::new(one, Some(marks).filter(|_| !is_late)),
-            };
+            if !is_late {
+                reading.is_bounded(marks);
+            }
             if reading.is_complete() || reading.is_hopeless(now) {
-                complete.push((reading.partition(), reading.seen()));
+                complete.push((reading.lost(), reading.seen()));
             } else {
                 self.all.push(reading);
             }
@@ -296,108 +312,101 @@ impl Readings {
 
     /// A request has come back beside others that are in flight.
     pub(super) fn add(&mut self, unresolved: Unresolved) {
-        self.forget(unresolved.partition);
-        self.all.push(Reading::new(unresolved, None));
+        self.all.retain(|reading| reading.partition() != unresolved.partition);
+        self.all.push(Reading::new(unresolved));
     }
 
-    /// The next question, if one is due. Of each partition one is under way at a time, and each has its turn.
-    pub(super) fn next_request(&mut self, now: Instant) -> Option<Read> {
-        let is_due = |reading: &Reading| !reading.is_under_way && reading.retry_at.is_none_or(|at| at <= now);
+    /// The next question, if one is due. Of each request one is under way at a time, and each has its turn.
+    pub(super) fn next_question(&mut self, now: Instant) -> Option<Read> {
+        let is_due =
+            |reading: &Reading| reading.asking.is_none() && reading.retry_at.is_none_or(|at| at <= now);
         let at = self.all.iter().position(is_due)?;
         let mut reading = self.all.remove(at);
-        (reading.is_under_way, reading.retry_at) = (true, None);
-        let request = reading.request();
+        self.questions += 1;
+        (reading.asking, reading.retry_at) = (Some(self.questions), None);
+        let times = reading.interruptions.saturating_add(1);
+        let patience = doubled(limits::LOST_GRACE, limits::LOST_GRACE_MAX, times);
+        let question = Read { number: self.questions, patience, asking: reading.question() };
         self.all.push(reading);
-        Some(request)
+        Some(question)
     }
 
-    /// Takes the answer to the question where a partition ends. Returns what has come of it, if that is known.
-    ///
-    /// # Errors
-    ///
-    /// When the connection is lost.
-    pub(super) fn asked(
+    /// Takes the answer to the question where a partition ends; `None` when nothing waits for it any more.
+    pub(super) fn bounded(
         &mut self,
-        partition: PartitionId,
+        number: u64,
         answer: Result<Watermarks, Error>,
         now: Instant,
-    ) -> Result<Option<ReadBack>, Error> {
-        let nothing = Err(Error::Unavailable(Some("the log does not say where the partition ends".into())));
-        let marks = answer.and_then(|marks| marks.get(partition).map_or(nothing, Ok));
-        self.take_answer(partition, marks, now, |reading, marks| reading.goes_on(marks))
+    ) -> Option<Taken> {
+        let nothing = || Error::Unavailable(Some("the log does not say where the partition ends".into()));
+        self.take_answer(number, answer, now, |reading, marks| {
+            let marks = marks.get(reading.partition()).ok_or_else(nothing)?;
+            reading.is_bounded(marks);
+            Ok(())
+        })
     }
 
-    /// Takes the answer to a fetch. Returns what has come of the partition, when that is known.
-    ///
-    /// # Errors
-    ///
-    /// When the connection is lost.
+    /// Takes the answer to a fetch; `None` when nothing waits for it any more.
     pub(super) fn answered(
         &mut self,
-        partition: PartitionId,
+        number: u64,
         answer: Result<FetchResponse, Error>,
         now: Instant,
-    ) -> Result<Option<ReadBack>, Error> {
-        self.take_answer(partition, answer, now, |reading, answer| reading.answered(&answer, now))
+    ) -> Option<Taken> {
+        self.take_answer(number, answer, now, |reading, answer| {
+            reading.answered(&answer, now);
+            Ok(())
+        })
     }
 
-    fn take_answer<A>(
-        &mut self,
-        partition: PartitionId,
-        answer: Result<A, Error>,
-        now: Instant,
-        take: impl FnOnce(&mut Reading, A),
-    ) -> Result<Option<ReadBack>, Error> {
-        let mut lost = None;
-        let mut seen = None;
-        if let Some(at) = self.all.iter().position(|reading| reading.partition() == partition) {
-            let reading = &mut self.all[at];
-            reading.is_under_way = false;
-            match answer {
-                Ok(answer) => take(reading, answer),
-                Err(error) => {
-                    reading.failed(&error, now);
-                    lost = matches!(error, Error::Unavailable(_) | Error::Timeout(_)).then_some(error);
-                }
-            }
-            if reading.is_complete() || reading.is_hopeless(now) {
-                seen = Some(self.all.swap_remove(at).seen());
-            }
-        }
-        match (seen, lost) {
-            // What has come of it is told first. The connection is found to be lost by whatever is sent over it next.
-            (Some(seen), _) => Ok(Some(seen)),
-            (None, Some(error)) => Err(error),
-            (None, None) => Ok(None),
-        }
-    }
-
-    /// There is nothing left to find out of a partition: the request has expired.
-    pub(super) fn forget(&mut self, partition: PartitionId) {
-        self.all.retain(|reading| reading.partition() != partition);
-    }
-
-    /// The connection is lost. What is under way is asked again over the next one, unless it never gets an answer.
-    pub(super) fn interrupted(&mut self, now: Instant) {
-        for reading in self.all.iter_mut().filter(|reading| reading.is_under_way) {
-            reading.is_under_way = false;
+    /// There was no answer for long after a connection was lost. It is asked again.
+    pub(super) fn interrupted(&mut self, number: u64, now: Instant) -> Option<Taken> {
+        self.take_answer(number, Ok(()), now, |reading, ()| {
+            reading.interruptions = reading.interruptions.saturating_add(1);
             reading.failures = reading.failures.saturating_add(1);
             reading.failing_since.get_or_insert(now);
+            Ok(())
+        })
+    }
+
+    /// What has come of the request is told before anything else: that the connection is lost is found out again by whatever is
+    /// sent over it next.
+    fn take_answer<A>(
+        &mut self,
+        number: u64,
+        answer: Result<A, Error>,
+        now: Instant,
+        take: impl FnOnce(&mut Reading, A) -> Result<(), Error>,
+    ) -> Option<Taken> {
+        let at = self.all.iter().position(|reading| reading.asking == Some(number))?;
+        let reading = &mut self.all[at];
+        reading.asking = None;
+        let taken = answer.and_then(|answer| take(reading, answer));
+        if let Err(error) = &taken {
+            reading.failed(error, now);
         }
+        let lost = reading.lost();
+        if reading.is_complete() || reading.is_hopeless(now) {
+            return Some(Ok((lost, Some(self.all.swap_remove(at).seen()))));
+        }
+        match taken {
+            Err(error @ (Error::Unavailable(_) | Error::Timeout(_))) => Some(Err(error)),
+            Ok(()) | Err(_) => Some(Ok((lost, None))),
+        }
+    }
+
+    /// There is nothing left to find out of a request: it has expired.
+    pub(super) fn forget(&mut self, lost: Lost) {
+        self.all.retain(|reading| reading.lost() != lost);
     }
 
     pub(super) fn is_reading(&self) -> bool {
         !self.all.is_empty()
     }
 
-    /// Whether the last fetch of a partition has failed.
-    pub(super) fn have_failed(&self) -> bool {
-        self.all.iter().any(|reading| reading.failures > 0)
-    }
-
-    /// Whether a partition waits for a fetch, and when it is due.
+    /// Whether a request waits for a fetch, and when it is due.
     pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
-        let waiting = self.all.iter().filter(|reading| !reading.is_under_way);
+        let waiting = self.all.iter().filter(|reading| reading.asking.is_none());
         waiting.map(|reading| reading.retry_at.unwrap_or(now)).min()
     }
 }

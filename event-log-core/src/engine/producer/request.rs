@@ -11,6 +11,8 @@ use crate::event::EventId;
 use crate::position::Offset;
 
 pub(super) struct Request<E> {
+    /// Each time that it is put in flight it has another one, which no other request of its partition has.
+    pub(super) number: u64,
     entries: Vec<Entry<E>>,
     /// The messages of the entries, shared with the connection that sends them.
     messages: Arc<[Message]>,
@@ -22,9 +24,9 @@ pub(super) struct Request<E> {
 }
 
 impl<E> Request<E> {
-    pub(super) fn new(mut entries: Vec<Entry<E>>) -> Self {
+    pub(super) fn new(number: u64, mut entries: Vec<Entry<E>>) -> Self {
         let messages = entries.iter_mut().map(Entry::take_message).collect();
-        Self { entries, messages, may_have_arrived: false, gone: Vec::new() }
+        Self { number, entries, messages, may_have_arrived: false, gone: Vec::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -103,7 +105,9 @@ impl<E> Request<E> {
         if self.entries.len() == 1 {
             return Err(self);
         }
+        let number = self.number;
         let alone = |(entry, message): (_, &Message)| Self {
+            number,
             entries: vec![entry],
             messages: [message.clone()].into(),
             may_have_arrived: false,

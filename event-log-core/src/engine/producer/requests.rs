@@ -1,8 +1,8 @@
 //! What is in flight for the writer: requests that are sent, fetches that read back, and the questions before them.
 //!
 //! Each goes over a connection of its own, and each is awaited for as long as it takes: that another connection is lost ends
-//! fetches, which are made again, but no request, of which only its own answer says for certain what became of it. One that is not
-//! answered for long after is given up, and read back.
+//! none of them. Of a request only its own answer says for certain what became of it, and a fetch that is interrupted each time
+//! would never come to an end. What is not answered for long after is given up: a request is read back, and a fetch made again.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,8 +13,9 @@ use futures::future::{BoxFuture, Shared as SharedFuture};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::moment::Moment;
 use super::partition::{MarkWanted, Taken};
-use super::recovery::Read;
+use super::recovery::{Asking, Read};
 use super::shared::Shared;
 use crate::engine::transport::{FetchResponse, ProducerConnection, SendError, Transport};
 use crate::error::Error;
@@ -22,22 +23,22 @@ use crate::limits;
 use crate::position::{Offset, PartitionId};
 use crate::watermark::Watermarks;
 
-/// What has come of a request, or of a question. What comes back over a good connection brings it along.
-pub(super) enum Answer<S> {
-    Sent(S, Result<Option<Offset>, SendError>),
+/// What has come of what is in flight. What comes back over a good connection brings it along.
+pub(super) enum Event<S> {
+    /// A request was answered.
+    Sent { partition: PartitionId, generation: u64, connection: S, result: Result<Option<Offset>, SendError> },
     /// A request was not answered, or not even sent.
-    GivenUp,
-    Asked(S, Result<Watermarks, Error>),
-    Fetched(S, Result<FetchResponse, Error>),
-    /// A question of an earlier generation.
-    Interrupted,
+    GivenUp { partition: PartitionId },
+    /// A question of reading back was answered, or was not for long after its connection was lost.
+    Read { number: u64, generation: u64, answer: Option<(S, Answer)> },
+    /// A question for the watermarks is over, and its answer taken.
+    Asked,
 }
 
-/// An answer, and to what.
-pub(super) struct Event<S> {
-    pub(super) partition: PartitionId,
-    pub(super) generation: u64,
-    pub(super) answer: Answer<S>,
+/// The answer to a question of reading back.
+pub(super) enum Answer {
+    End(Result<Watermarks, Error>),
+    Records(Result<FetchResponse, Error>),
 }
 
 /// Whether the connections of a generation are lost, and since when.
@@ -64,33 +65,45 @@ impl Generation {
     }
 }
 
-/// A question for the watermarks that any number of requests wait for: its answer, if there is one in time, and when it was asked.
+/// A question for the watermarks that any number of requests wait for. Its answer is taken by the queue.
+///
+/// The writer polls it until it is over, whether or not a request still waits for it: a future of the transport that is left
+/// alone half way may hold what the next one needs.
 #[derive(Clone)]
 pub(super) struct Question {
-    asked_at: Instant,
-    answer: SharedFuture<BoxFuture<'static, Option<Arc<Watermarks>>>>,
+    asked_at: Moment,
+    over: SharedFuture<BoxFuture<'static, ()>>,
 }
 
 impl Question {
-    pub(super) fn new<T: Transport>(transport: &Arc<T>) -> Self {
-        let (asked_at, transport) = (Instant::now(), Arc::clone(transport));
-        let answer = async move {
+    pub(super) fn new<E: Send + 'static, T: Transport>(shared: &Arc<Shared<E>>, transport: &Arc<T>) -> Self {
+        let (shared, transport, asked_at) = (Arc::clone(shared), Arc::clone(transport), shared.moment());
+        let over = async move {
             match timeout(limits::MARK_PATIENCE, transport.watermarks()).await {
-                Ok(Ok(watermarks)) => Some(Arc::new(watermarks)),
+                Ok(Ok(watermarks)) => shared.marked(&watermarks, asked_at),
                 // Whatever is sent next finds out what is wrong.
-                Ok(Err(_)) | Err(_) => None,
+                Ok(Err(_)) | Err(_) => shared.unmarked(),
             }
         };
-        Self { asked_at, answer: answer.boxed().shared() }
+        Self { asked_at, over: over.boxed().shared() }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.peek().is_some()
     }
 
     /// Whether its answer is still to come, and will do.
     pub(super) fn answers(&self, wanted: MarkWanted) -> bool {
-        self.answer.peek().is_none() && wanted.after.is_none_or(|after| after <= self.asked_at)
+        !self.is_over() && wanted.after.is_none_or(|after| after < self.asked_at)
+    }
+
+    pub(super) async fn over<S>(self) -> Event<S> {
+        self.over.await;
+        Event::Asked
     }
 }
 
-/// Sends a request, and asks before where the partition ends if that is wanted.
+/// Sends a request, and waits before for the question where the partition ends, if there is one.
 pub(super) async fn send<E, S: ProducerConnection>(
     shared: Arc<Shared<E>>,
     mut connection: S,
@@ -99,21 +112,15 @@ pub(super) async fn send<E, S: ProducerConnection>(
     mut of: Generation,
 ) -> Event<S> {
     let (generation, Taken { messages, patience, .. }) = (of.number, taken);
-    let event = |answer| Event { partition, generation, answer };
     if let Some(question) = question {
-        tokio::select! {
-            biased;
-            watermarks = question.answer => if let Some(watermarks) = watermarks {
-                shared.marked(&watermarks, question.asked_at);
-            },
-            () = of.lost_for(Duration::ZERO) => return event(Answer::GivenUp),
+        if or(question.over, of.lost_for(Duration::ZERO)).await.is_none() {
+            return Event::GivenUp { partition };
         }
     }
     shared.begin(partition);
-    tokio::select! {
-        biased;
-        result = connection.send(partition, &messages) => event(Answer::Sent(connection, result)),
-        () = of.lost_for(patience) => event(Answer::GivenUp),
+    match or(connection.send(partition, &messages), of.lost_for(patience)).await {
+        Some(result) => Event::Sent { partition, generation, connection, result },
+        None => Event::GivenUp { partition },
     }
 }
 
@@ -121,28 +128,18 @@ pub(super) async fn send<E, S: ProducerConnection>(
 pub(super) async fn read<T: Transport>(
     transport: Arc<T>,
     connection: T::Producer,
-    read: Read,
+    Read { number, patience, asking }: Read,
     mut of: Generation,
 ) -> Event<T::Producer> {
     let generation = of.number;
-    let (partition, asking) = match read {
-        Read::Ask(partition) => (partition, None),
-        Read::Fetch(request) => (request.partition, Some(request)),
-    };
     let answer = async {
-        match asking {
-            None => {
-                let watermarks = transport.watermarks().await;
-                Answer::Asked(connection, watermarks)
-            }
-            Some(request) => {
-                let records = connection.fetch(request).await;
-                Answer::Fetched(connection, records)
-            }
-        }
+        let answer = match asking {
+            Asking::End => Answer::End(transport.watermarks().await),
+            Asking::Records(request) => Answer::Records(connection.fetch(request).await),
+        };
+        (connection, answer)
     };
-    let answer = or(answer, of.lost_for(Duration::ZERO)).await.unwrap_or(Answer::Interrupted);
-    Event { partition, generation, answer }
+    Event::Read { number, generation, answer: or(answer, of.lost_for(patience)).await }
 }
 
 /// The output of `future`, unless `end` is over before.

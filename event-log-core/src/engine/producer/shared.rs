@@ -15,9 +15,10 @@ use tokio::time::Instant;
 use super::closing::Leftover;
 use super::effects::Effects;
 use super::entry::{Entry, NOT_ACCEPTED};
+use super::moment::Moment;
 use super::partition::Taken;
 use super::queue::{Admission, Counts, Phase, Queue, WhenFull};
-use super::recovery::{ReadBack, Unresolved};
+use super::recovery::{Lost, ReadBack, Unresolved};
 use super::warn::DropWarning;
 use crate::config::ProducerConfig;
 use crate::contain::contain;
@@ -178,9 +179,9 @@ impl<E> Shared<E> {
         self.with_queue(|queue| queue.complete(partition, result))
     }
 
-    /// Whether a request of the partition has to be read back.
-    pub(super) fn is_unresolved(&self, partition: PartitionId) -> bool {
-        self.queue.lock().is_unresolved(partition)
+    /// Whether a request has to be read back.
+    pub(super) fn is_unresolved(&self, lost: Lost) -> bool {
+        self.queue.lock().is_unresolved(lost)
     }
 
     /// What has to be read back of a partition.
@@ -198,9 +199,19 @@ impl<E> Shared<E> {
         self.queue.lock().begin(partition);
     }
 
+    /// This moment.
+    pub(super) fn moment(&self) -> Moment {
+        self.queue.lock().moment()
+    }
+
     /// The partitions ended there when it was asked.
-    pub(super) fn marked(&self, watermarks: &Watermarks, asked_at: Instant) {
+    pub(super) fn marked(&self, watermarks: &Watermarks, asked_at: Moment) {
         self.queue.lock().marked(watermarks, asked_at);
+    }
+
+    /// The log does not say where the partitions end.
+    pub(super) fn unmarked(&self) {
+        self.queue.lock().unmarked();
     }
 
     /// Nothing will be accepted any more, and nothing is left.
@@ -210,7 +221,7 @@ impl<E> Shared<E> {
     }
 
     /// There is a new connection, and the partitions ended there when it was asked. Returns what has to be read back over it.
-    pub(super) fn connected(&self, watermarks: &Watermarks, asked_at: Instant) -> Vec<Unresolved> {
+    pub(super) fn connected(&self, watermarks: &Watermarks, asked_at: Moment) -> Vec<Unresolved> {
         let publish = || {
             self.state.modify(|state| {
                 if matches!(state.connection, Connection::Reconnecting { .. }) {
@@ -253,16 +264,13 @@ impl<E> Shared<E> {
         });
         self.with_queue(|queue| {
             self.fast_path.store(false, Ordering::Release);
-            if queue.phase() == Phase::Connected && self.flushing.load(Ordering::Acquire) > 0 {
-                self.hurry.notify_one();
-            }
             queue.away();
         });
     }
 
-    /// Takes what reading back has shown of a partition, and counts it.
-    pub(super) fn recovered(&self, partition: PartitionId, seen: ReadBack) {
-        let one = self.with_work(|queue| queue.recovered(partition, seen));
+    /// Takes what reading back has shown of a request, and counts it.
+    pub(super) fn recovered(&self, lost: Lost, seen: ReadBack) {
+        let one = self.with_work(|queue| queue.recovered(lost, seen));
         if one != Recovered::default() {
             self.state.modify(|state| {
                 state.recovered.found += one.found;
@@ -324,6 +332,11 @@ impl<E> Shared<E> {
         });
         // The sender lives as long as `self`.
         let _ = contain_wakes(settled.wait_for(|&settled| settled >= mark)).await;
+    }
+
+    /// Whether a call waits for what is accepted to be resolved.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.flushing.load(Ordering::Acquire) > 0 || self.closing_at().is_some()
     }
 
     /// Completes when the next attempt to connect is to be made before its time.

@@ -9,20 +9,21 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use futures::future::{BoxFuture, Either, FutureExt};
+use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use super::attempts;
 use super::connections::Connections;
-use super::partition::Taken;
-use super::recovery::{Read, ReadBack, Readings};
+use super::partition::{MarkWanted, Taken};
+use super::recovery::{Read, Readings, Taken as Outcome};
 use super::requests::{self, Answer, Event, Generation, Question};
 use super::shared::{Shared, sleep_until};
 use crate::contain::report;
 use crate::engine::transport::Transport;
 use crate::error::Error;
 use crate::position::PartitionId;
+use crate::watermark::Watermarks;
 
 pub(in crate::engine) struct Writer<E, T: Transport> {
     shared: Arc<Shared<E>>,
@@ -30,13 +31,18 @@ pub(in crate::engine) struct Writer<E, T: Transport> {
     /// Attempts to connect since a request was answered for the last time, or a connection has lasted. A log that takes
     /// connections and loses every request is asked ever more rarely too.
     failed_attempts: u32,
+    /// A request was answered since the last connection was lost.
+    has_answered: bool,
     /// What is in flight, over connections that are lost too. One set of all, so that none keeps another from being looked at.
     in_flight: FuturesUnordered<BoxFuture<'static, Event<T::Producer>>>,
     /// How often there was a new connection.
     generation: u64,
-    /// The last question for the watermarks.
+    /// The last question for the watermarks, until it is over.
     question: Option<Question>,
     readings: Readings,
+    /// Reading back has the next turn, and not a request. Where there is one connection for both, and each may lose it, neither
+    /// keeps the other waiting.
+    reads_next: bool,
 }
 
 /// What a connection is needed for.
@@ -51,10 +57,12 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             shared,
             transport,
             failed_attempts: 0,
+            has_answered: false,
             in_flight: FuturesUnordered::new(),
             generation: 0,
             question: None,
             readings: Readings::default(),
+            reads_next: true,
         }
     }
 
@@ -78,14 +86,16 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 None => self.reconnect().await,
             };
             let Some(connection) = connected else { return };
-            let (since, transport) = (Instant::now(), Arc::clone(&self.transport));
-            match self.beside(transport.watermarks()).await {
+            let since = self.shared.moment();
+            let Some(watermarks) = self.unless_finished(watermarks(Arc::clone(&self.transport))).await else {
+                return;
+            };
+            match watermarks {
                 Ok(watermarks) => {
                     let unresolved = self.shared.connected(&watermarks, since);
-                    for (partition, seen) in
-                        self.readings.begin(unresolved, &watermarks, since, Instant::now())
-                    {
-                        self.shared.recovered(partition, seen);
+                    let read = self.readings.begin(unresolved, &watermarks, since, Instant::now());
+                    for (lost, seen) in read {
+                        self.shared.recovered(lost, seen);
                     }
                     if self.drain(connection).await {
                         return;
@@ -93,7 +103,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 }
                 Err(error) => self.lost(error),
             }
-            if since.elapsed() >= self.shared.config.reconnect.max {
+            if since.at.elapsed() >= self.shared.config.reconnect.max {
                 // It has lasted: that it is lost now is another outage.
                 self.failed_attempts = 0;
             }
@@ -109,29 +119,25 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
 
     /// A new connection; `None` when the log is closing and there is nothing left to send.
     async fn reconnect(&mut self) -> Option<T::Producer> {
+        self.has_answered = false;
         let (shared, transport) = (Arc::clone(&self.shared), Arc::clone(&self.transport));
         let mut attempts = attempts::Attempts::new(&shared, self.failed_attempts);
-        let connected = async {
-            let connect = pin!(attempts.connect(&*transport));
-            let finished = pin!(shared.finished());
-            match futures::future::select(connect, finished).await {
-                Either::Left((connection, _)) => Some(connection),
-                Either::Right(_) => None,
-            }
-        };
-        let connection = self.beside(connected).await?;
+        let connection = self.unless_finished(attempts.connect(&*transport)).await?;
         // Until a request is answered over it, this one counts as well.
-        self.failed_attempts = attempts.failed.saturating_add(1);
+        self.failed_attempts = if self.has_answered { 0 } else { attempts.failed.saturating_add(1) };
         Some(connection)
     }
 
-    /// Awaits something beside what is in flight over connections that are lost.
-    async fn beside<F: Future>(&mut self, future: F) -> F::Output {
-        let mut future = pin!(future);
+    /// Awaits something beside what is in flight over connections that are lost; `None` when the log is closing and there is
+    /// nothing left to send.
+    async fn unless_finished<F: Future>(&mut self, future: F) -> Option<F::Output> {
+        let shared = Arc::clone(&self.shared);
+        let (mut future, mut finished) = (pin!(future), pin!(shared.finished()));
         loop {
             tokio::select! {
                 biased;
-                output = &mut future => return output,
+                output = &mut future => return Some(output),
+                () = &mut finished => return None,
                 Some(event) = self.in_flight.next() => drop(self.take_event(event)),
             }
         }
@@ -143,16 +149,12 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         self.generation += 1;
         let (lost, generation) = Generation::new(self.generation);
         let mut connections = Connections::new(Arc::clone(&self.transport), connection);
-        // Where there is one connection for both, they take turns. A fetch that has failed may fail again, and take the
-        // connection with it: others go first.
-        let mut reads_next = !self.readings.have_failed();
         let error = loop {
             // Answers may be there at once, for as long as there is something to send.
             tokio::task::coop::consume_budget().await;
             while connections.has_idle() {
-                let Some(work) = self.next_work(reads_next) else { break };
+                let Some(work) = self.next_work() else { break };
                 let Some(connection) = connections.take() else { break };
-                reads_next = matches!(work, Work::Send(..));
                 self.begin(work, connection, generation.clone());
             }
             let reading_due = self.readings.next_due(Instant::now());
@@ -175,31 +177,33 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 () = self.shared.work(), if connections.has_idle() || connections.may_widen() => {}
                 () = sleep_until(reading_due) => {}
                 // What was read back for may have expired.
-                () = self.shared.finished(), if self.in_flight.is_empty() || self.readings.is_reading() => {}
+                () = self.shared.finished(), if !self.is_sending() || self.readings.is_reading() => {}
             }
         };
         self.lost(error);
-        let now = Instant::now();
-        lost.send_replace(Some(now));
-        self.readings.interrupted(now);
+        lost.send_replace(Some(Instant::now()));
         false
     }
 
+    /// Whether requests are in flight, or what reads back.
+    fn is_sending(&self) -> bool {
+        self.in_flight.len() > usize::from(self.question.is_some())
+    }
+
     /// What there is to do over a connection.
-    fn next_work(&mut self, reads_first: bool) -> Option<Work> {
+    fn next_work(&mut self) -> Option<Work> {
         let now = Instant::now();
-        let mut read = || self.readings.next_request(now).map(Work::Read);
+        let mut read = || self.readings.next_question(now).map(Work::Read);
         let send = || self.shared.take().map(|(partition, taken)| Work::Send(partition, taken));
-        if reads_first { read().or_else(send) } else { send().or_else(read) }
+        let work = if self.reads_next { read().or_else(send) } else { send().or_else(read) }?;
+        self.reads_next = matches!(work, Work::Send(..));
+        Some(work)
     }
 
     fn begin(&mut self, work: Work, connection: T::Producer, of: Generation) {
         let work = match work {
             Work::Send(partition, taken) => {
-                let question = taken.mark.map(|wanted| match &self.question {
-                    Some(question) if question.answers(wanted) => question.clone(),
-                    _ => self.question.insert(Question::new(&self.transport)).clone(),
-                });
+                let question = taken.mark.map(|wanted| self.question_for(wanted));
                 requests::send(Arc::clone(&self.shared), connection, (partition, taken), question, of).boxed()
             }
             Work::Read(read) => requests::read(Arc::clone(&self.transport), connection, read, of).boxed(),
@@ -207,44 +211,62 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         self.in_flight.push(work);
     }
 
-    /// Goes on with what has come of a request or of a question. Returns the connection, if it is good.
+    /// The question for the watermarks that is under way, or a new one.
+    fn question_for(&mut self, wanted: MarkWanted) -> Question {
+        if let Some(question) = self.question.as_ref().filter(|question| question.answers(wanted)) {
+            return question.clone();
+        }
+        let question = Question::new(&self.shared, &self.transport);
+        self.in_flight.push(question.clone().over().boxed());
+        self.question.insert(question).clone()
+    }
+
+    /// Goes on with what has come of something in flight. Returns the connection, if it is good.
     ///
     /// # Errors
     ///
     /// When the connections that there are now are lost.
     fn take_event(&mut self, event: Event<T::Producer>) -> Result<Option<T::Producer>, Error> {
-        let Event { partition, generation, answer } = event;
-        let (is_current, now) = (generation == self.generation, Instant::now());
-        match answer {
-            Answer::Sent(connection, result) => match self.shared.complete(partition, result) {
-                Ok(()) => {
-                    self.failed_attempts = 0;
-                    Ok(Some(connection).filter(|_| is_current))
+        match event {
+            Event::Sent { partition, generation, connection, result } => {
+                let is_current = generation == self.generation;
+                match self.shared.complete(partition, result) {
+                    Ok(()) => {
+                        (self.failed_attempts, self.has_answered) = (0, true);
+                        Ok(Some(connection).filter(|_| is_current))
+                    }
+                    Err(error) if is_current => Err(error),
+                    Err(_) => {
+                        self.read_back(partition);
+                        Ok(None)
+                    }
                 }
-                Err(error) if is_current => Err(error),
-                Err(_) => {
-                    self.read_back(partition);
-                    Ok(None)
-                }
-            },
-            Answer::GivenUp => {
+            }
+            Event::GivenUp { partition } => {
                 self.shared.give_up_in_flight(partition);
                 self.read_back(partition);
                 Ok(None)
             }
-            // What is asked of an earlier generation has been asked again.
-            Answer::Asked(..) | Answer::Fetched(..) | Answer::Interrupted if !is_current => Ok(None),
-            Answer::Asked(connection, marks) => {
-                let seen = self.readings.asked(partition, marks, now)?;
-                self.take_seen(partition, seen);
-                Ok(Some(connection))
+            Event::Read { number, generation, answer } => {
+                let (is_current, now) = (generation == self.generation, Instant::now());
+                let (connection, outcome) = match answer {
+                    Some((connection, Answer::End(marks))) => {
+                        (Some(connection), self.readings.bounded(number, marks, now))
+                    }
+                    Some((connection, Answer::Records(records))) => {
+                        (Some(connection), self.readings.answered(number, records, now))
+                    }
+                    None => (None, self.readings.interrupted(number, now)),
+                };
+                match outcome.map_or(Ok(()), |outcome| self.take_outcome(outcome)) {
+                    Err(error) if is_current => Err(error),
+                    _ => Ok(connection.filter(|_| is_current)),
+                }
             }
-            Answer::Fetched(connection, records) => {
-                let seen = self.readings.answered(partition, records, now)?;
-                self.take_seen(partition, seen);
-                Ok(Some(connection))
+            Event::Asked => {
+                self.question.take_if(|question| question.is_over());
+                Ok(None)
             }
-            Answer::Interrupted => Ok(None),
         }
     }
 
@@ -255,14 +277,20 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         }
     }
 
-    /// Goes on with what was read back of a partition, if it is all.
-    fn take_seen(&mut self, partition: PartitionId, seen: Option<ReadBack>) {
+    /// Goes on with what was read back of a request, if it is all.
+    fn take_outcome(&mut self, outcome: Outcome) -> Result<(), Error> {
+        let (lost, seen) = outcome?;
         if let Some(seen) = seen {
-            self.shared.recovered(partition, seen);
-        } else if !self.shared.is_unresolved(partition) {
-            self.readings.forget(partition);
+            self.shared.recovered(lost, seen);
+        } else if !self.shared.is_unresolved(lost) {
+            self.readings.forget(lost);
         }
+        Ok(())
     }
+}
+
+async fn watermarks<T: Transport>(transport: Arc<T>) -> Result<Watermarks, Error> {
+    transport.watermarks().await
 }
 
 impl<E, T: Transport> Drop for Writer<E, T> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::served::{Fate, HOUR, MS, SECOND, Server, event};
-use event_log_core::{Connection, EventLog as _, ProducerConfig};
+use event_log_core::{Connection, EventLog as _, ProducerConfig, ReconnectPolicy};
 use tokio::time::{Instant, sleep, timeout};
 
 /// A log of two connections: one hangs with a request of partition 1, the other one was cut a moment ago with one of partition 0.
@@ -63,4 +63,30 @@ async fn a19_the_state_says_when_the_next_attempt_is() {
     let connects = server.state.lock().connects - before;
     assert!(next_attempt.is_some() || connects > 0, "no attempt is under way, nor said when");
     let _ = SECOND;
+}
+
+/// Connections that are lost twice while a caller waits in `close`, or in `flush`.
+async fn lost_twice(closes: bool) -> Duration {
+    let server = Server::new(true, 1);
+    let mut config = ProducerConfig::default();
+    config.reconnect.jitter_percent = 0;
+    config.reconnect = ReconnectPolicy::new(30 * SECOND, 30 * SECOND);
+    let log = server.open(config).await;
+    server.fate(0, Fate::Cut(1_000));
+    server.fate(0, Fate::Cut(1_000));
+    drop(log.submit(event(0, 1)).unwrap());
+    let start = Instant::now();
+    if closes {
+        log.close(60 * SECOND).await.unwrap();
+    } else {
+        log.flush().await.unwrap();
+    }
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a19_a_close_during_which_the_connection_is_lost_twice() {
+    let flush = lost_twice(false).await;
+    let close = lost_twice(true).await;
+    assert!(close < 5 * SECOND, "close took {close:?}, and flush {flush:?}");
 }

@@ -124,7 +124,7 @@ async fn l3_a_dropped_log_ends_although_it_takes_everything_at_once() {
     let start = std::time::Instant::now();
     state.wait_for(|state| state.is_closed()).await;
     let took = start.elapsed();
-    assert!(took < Duration::from_secs(1), "it went on for {took:?}");
+    assert!(took < Duration::from_secs(2), "it went on for {took:?}");
 }
 
 /// `close`: returns once nothing is left to send, although a fetch hangs.

@@ -164,3 +164,21 @@ async fn a4_a_request_is_lost_and_the_log_begins_again_while_it_is_read_back() {
 async fn a4_nothing_was_acknowledged_and_the_log_begins_again_while_it_is_read_back() {
     begins_again(0, false).await;
 }
+
+/// a4, a7: the reply to a request of partition 0 is lost, and one fetch fails; from then on requests are lost, and fetches are
+/// answered. The event is in the log, which one fetch would show.
+#[tokio::test(start_paused = true)]
+async fn a4_an_event_that_is_in_the_log_is_found_although_requests_are_lost() {
+    let broker = MemoryBroker::new();
+    let log = event_log_memory::builder::<Event>().broker(&broker).partitions(2).open().await.unwrap();
+    let faults = broker.faults("events").unwrap();
+    sleep(Duration::from_millis(10)).await;
+    faults.lose_replies(1);
+    faults.fail_fetches(PartitionId(0), 1);
+    let ours = log.submit(Event(0, 0)).unwrap();
+    log.state().wait_for(|state| !state.is_connected()).await;
+    faults.lose_requests(usize::MAX);
+    let _other = log.submit(Event(1, 1)).unwrap();
+    let outcome = timeout(HOUR, ours).await;
+    assert!(outcome.is_ok(), "pending after an hour: {:?}", log.state().current());
+}

@@ -157,7 +157,7 @@ where
     }
 
     async fn settle_until(&mut self, is_enough: impl Fn(&Membership<T>) -> bool) -> Result<(), Error> {
-        self.membership.ask_now();
+        self.membership.ask_anew();
         poll_fn(|cx| {
             loop {
                 self.drive_membership(cx, Instant::now())?;
@@ -207,9 +207,10 @@ where
 
     /// The connection is lost, because of what the reader of a partition has asked, if that is known.
     fn disconnected(&mut self, because_of: Option<PartitionId>) {
+        let now = Instant::now();
         self.news.forget();
         for reader in &mut self.readers {
-            reader.disconnected(because_of == Some(reader.partition()));
+            reader.disconnected(because_of == Some(reader.partition()), now);
         }
     }
 
@@ -222,6 +223,7 @@ where
         self.readers = stay;
         for reader in gone {
             self.remember(reader.partition(), reader.ended(EndedBy::Revocation));
+            self.notices.left(reader.partition());
             self.notices.revoked(reader.partition());
         }
         let is_read = |one: &Assignment| self.readers.iter().any(|reader| reader.assignment() == *one);
@@ -268,7 +270,7 @@ where
         for reader in &mut self.readers {
             poison::poll_letter(reader, cx, now, &mut self.notices);
         }
-        let Some(member) = self.membership.member().map(Arc::clone) else { return false };
+        let Some(member) = self.membership.reading().map(Arc::clone) else { return false };
         // A reader with twice its share of the batch is not asked yet: it would be asked for a share each time, and a
         // request costs more than what it brings.
         let sharing = self.readers.iter().filter(|reader| reader.has_more()).count().max(1);

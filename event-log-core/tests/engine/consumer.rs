@@ -1,5 +1,6 @@
 //! The consuming side, over logs that a test can slow down, stop and falsify.
 
+mod assignments;
 mod backlogs;
 mod bounds;
 mod commits;
@@ -7,6 +8,7 @@ mod errors;
 mod fairness;
 mod halting;
 mod letters;
+mod losing;
 mod memberships;
 mod parking_walk;
 mod scripted;

@@ -83,6 +83,20 @@ pub(crate) struct State {
     /// A fetch looks through so many offsets at most.
     pub(crate) page: u64,
     pub(crate) reads_ahead: bool,
+    /// Answers take their time on the way back: they say what was so when they were made.
+    pub(crate) late_replies: bool,
+    pub(crate) assignments_reply: Duration,
+    pub(crate) fetch_reply: Duration,
+    pub(crate) places_reply: Duration,
+    pub(crate) marks_reply: Duration,
+    /// The server waits, whether or not its answer is looked at.
+    pub(crate) wait_is_remote: bool,
+    /// A member that was dropped from the group has no connection.
+    pub(crate) drop_unknown: bool,
+    /// The transport says that there are so many, as there were when it was opened.
+    pub(crate) partitions_said: Option<u32>,
+    /// The place of the group cannot be asked for: what keeps it is away. Everything else is there.
+    pub(crate) places_unavailable: bool,
     /// Bytes of answers that are in memory, and the most that ever were.
     pub(crate) alive: Arc<(AtomicU64, AtomicU64)>,
 }
@@ -204,6 +218,23 @@ impl Server {
         {
             let mut state = self.0.lock();
             if state.chaos {
+                takes += match state.below(40) {
+                    0 => MS * state.below(2_500) as u32,
+                    1..15 => MS * state.below(120) as u32,
+                    _ => Duration::ZERO,
+                };
+            }
+        }
+        if !takes.is_zero() {
+            sleep(takes).await;
+        }
+    }
+
+    pub(crate) async fn reply(&self, what: impl FnOnce(&State) -> Duration) {
+        let mut takes = what(&self.0.lock());
+        {
+            let mut state = self.0.lock();
+            if state.chaos && state.late_replies {
                 takes += match state.below(40) {
                     0 => MS * state.below(2_500) as u32,
                     1..15 => MS * state.below(120) as u32,

@@ -53,6 +53,8 @@ pub(super) struct Fetch {
     retry_at: Option<Instant>,
     /// How often it has failed in a row.
     failures: u32,
+    /// How often in a row it has lost the connection.
+    losses: u32,
     /// Offsets that the window of ids has to know before anything is delivered: a copy of what another consumer has had
     /// may be yet to come.
     unseen: Option<Range<u64>>,
@@ -119,6 +121,8 @@ pub(super) enum Step {
         committed: Option<Offset>,
     },
     Failed(Error),
+    /// The connection is lost.
+    Lost(Error),
 }
 
 impl Fetch {
@@ -135,6 +139,7 @@ impl Fetch {
             look_again: true,
             retry_at: None,
             failures: 0,
+            losses: 0,
             unseen: None,
             looked_to: 0..0,
             nearer: VecDeque::new(),
@@ -176,7 +181,7 @@ impl Fetch {
 
     /// Until when others wait for this work. What has failed before is not waited for.
     pub(super) fn prompt_until(&self) -> Option<Instant> {
-        let since = self.busy_since.filter(|_| self.failures == 0)?;
+        let since = self.busy_since.filter(|_| self.failures == 0 && self.losses < 2)?;
         Some(since + limits::MERGE_PATIENCE)
     }
 
@@ -188,14 +193,18 @@ impl Fetch {
         self.look_again = true;
     }
 
-    /// The connection is lost. A fetch that has lost it, and the one before too, is made again later: it may be what loses it,
-    /// and the others are fetched meanwhile.
-    pub(super) fn disconnected(&mut self, because_of_this: bool) {
+    /// The connection is lost. A fetch that has lost it, and the one before too, is made again later, and ever later: it may be
+    /// what loses it, and those that take longer have to be answered meanwhile.
+    pub(super) fn disconnected(&mut self, because_of_this: bool, now: Instant) {
         (self.work, self.busy_since, self.look_again) = (Work::None, None, true);
         if !because_of_this {
-            self.failures = 0;
+            return;
         }
-        self.retry_at = self.retry_at.filter(|_| self.failures > 1);
+        self.losses = self.losses.saturating_add(1);
+        if self.losses > 1 {
+            let wait = doubled(limits::READER_RETRY, limits::READER_LOST_RETRY_MAX, self.losses - 1);
+            self.retry_after(now, wait);
+        }
     }
 
     /// Forgets what is known of where reading was.
@@ -238,7 +247,11 @@ impl Fetch {
             },
             Work::Resuming(task) => match flat(task.poll(cx)) {
                 Poll::Pending => Step::Pending,
-                Poll::Ready(answer) => self.done(answer, source.now, Self::resumed),
+                // It was not asked over the member's connection.
+                Poll::Ready(answer) => match self.done(answer, source.now, Self::resumed) {
+                    Step::Lost(error) => self.failed(error, source.now),
+                    step => step,
+                },
             },
         }
     }
@@ -297,16 +310,18 @@ impl Fetch {
         self.work = Work::None;
         match answer {
             Ok(answer) => {
-                self.failures = 0;
+                (self.failures, self.losses) = (0, 0);
                 take(self, answer, now)
             }
-            Err(error) => {
-                self.failures = self.failures.saturating_add(1);
-                let wait = doubled(limits::READER_RETRY, limits::READER_RETRY_MAX, self.failures);
-                self.retry_after(now, wait);
-                Step::Failed(error)
-            }
+            Err(error @ Error::Unavailable(_)) => Step::Lost(error),
+            Err(error) => self.failed(error, now),
         }
+    }
+
+    fn failed(&mut self, error: Error, now: Instant) -> Step {
+        self.failures = self.failures.saturating_add(1);
+        self.retry_after(now, doubled(limits::READER_RETRY, limits::READER_RETRY_MAX, self.failures));
+        Step::Failed(error)
     }
 
     fn retry_after(&mut self, now: Instant, wait: Duration) {

@@ -76,10 +76,14 @@ impl Known {
         self.former.get_or_insert(former);
     }
 
-    /// Reading begins at a place that was kept: it is of the log that was read, whatever was found in between.
-    pub(super) const fn kept(&mut self) {
-        if let Some(former) = self.former.take() {
-            (self.read, self.truncated) = former;
+    /// Reading begins at a place that was kept: it is of the log that was read, whatever was found in between. Only how far the
+    /// log reached then stays known.
+    pub(super) fn kept(&mut self) {
+        if let Some((read, truncated)) = self.former.take() {
+            let reached = std::mem::replace(&mut self.read, read).high;
+            self.truncated = truncated;
+            let log = self.truncated.as_mut().unwrap_or(&mut self.read);
+            log.high = log.high.max(reached);
         }
     }
 

@@ -56,6 +56,8 @@ struct Connection<T: Transport> {
     /// The generation of the assignment that is known.
     generation: Option<u64>,
     asking: Option<Task<Result<Option<Assignments>, Error>>>,
+    /// What is being asked may be answered as of before the caller came who must know for certain.
+    is_old: bool,
     placing: Option<Task<Result<Places, Error>>>,
     /// Not before this.
     place_at: Option<Instant>,
@@ -100,12 +102,24 @@ impl<T: Transport> Membership<T> {
     /// A member that has just joined.
     pub(super) fn joined(&mut self, member: T::Member) {
         let member = Arc::new(member);
-        self.connection =
-            Some(Connection { member, generation: None, asking: None, placing: None, place_at: None });
+        self.connection = Some(Connection {
+            member,
+            generation: None,
+            asking: None,
+            is_old: false,
+            placing: None,
+            place_at: None,
+        });
     }
 
     pub(super) fn member(&self) -> Option<&Arc<T::Member>> {
         self.connection.as_ref().map(|connection| &connection.member)
+    }
+
+    /// The member, once it is known over its connection whose the partitions are: over one that was lost nothing is read.
+    pub(super) fn reading(&self) -> Option<&Arc<T::Member>> {
+        let connection = self.connection.as_ref()?;
+        connection.generation.is_some().then_some(&connection.member)
     }
 
     pub(super) fn generation(&self) -> Option<u64> {
@@ -148,9 +162,17 @@ impl<T: Transport> Membership<T> {
         Some(self.lost.take().unwrap_or(Error::Unavailable(None)))
     }
 
-    /// Asks for the assignment, after joining at once if the connection was lost.
+    /// Asks for the assignment, after joining at once if the connection was lost. A question that is under way will do.
     pub(super) fn ask_now(&mut self) {
         (self.is_fresh, self.rejoin_at, self.may_join_at_once) = (false, None, true);
+    }
+
+    /// The same, for an answer that is as of now: one to a question that is under way may have been on its way for an hour.
+    pub(super) fn ask_anew(&mut self) {
+        self.ask_now();
+        if let Some(connection) = &mut self.connection {
+            connection.is_old = connection.asking.is_some();
+        }
     }
 
     pub(super) const fn is_joining(&self) -> bool {
@@ -208,13 +230,13 @@ impl<T: Transport> Membership<T> {
             let (member, known) = (Arc::clone(&connection.member), connection.generation);
             connection.asking = Some(Task::inline(async move { member.assignments(known).await }));
         }
-        match poll_task(&mut connection.asking, cx)?.and_then(|answer| answer) {
-            Ok(None) => {
-                self.is_fresh = true;
-                None
-            }
+        let answer = poll_task(&mut connection.asking, cx)?.and_then(|answer| answer);
+        self.is_fresh = answer.is_ok() && !std::mem::take(&mut connection.is_old);
+        match answer {
+            Ok(None) if self.is_fresh => None,
+            // It is asked once more.
+            Ok(None) => self.poll_assignments(cx, now),
             Ok(Some(assignments)) => {
-                self.is_fresh = true;
                 connection.generation = Some(assignments.generation);
                 Some(Change::Assigned(assignments.partitions))
             }
@@ -238,7 +260,8 @@ impl<T: Transport> Membership<T> {
     }
 
     fn poll_places(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Change> {
-        let connection = self.connection.as_mut()?;
+        // What was to be placed over the connection before may be another member's by now.
+        let connection = self.connection.as_mut().filter(|connection| connection.generation.is_some())?;
         let is_due = connection.place_at.is_none_or(|at| at <= now);
         if connection.placing.is_none() && !self.arriving.is_empty() && is_due {
             let (transport, group) = (Arc::clone(&self.transport), Arc::clone(&self.group));
@@ -249,11 +272,8 @@ impl<T: Transport> Membership<T> {
         }
         let (mut placed, mut faults, mut started) = (Vec::new(), Vec::new(), Vec::new());
         match poll_task(&mut connection.placing, cx)?.and_then(|answer| answer) {
-            Err(error @ Error::Unavailable(_)) => {
-                self.disconnect(error, now);
-                return Some(Change::Lost);
-            }
-            // Those that are read already go on, and each of the others says why it does not.
+            // Those that are read already go on, and each of the others says why it does not. That the log cannot be asked for
+            // places does not say that the member's connection is lost.
             Err(error) => {
                 faults.extend(self.arriving.iter().map(|one| one.partition).zip(error.repeated()));
             }

@@ -24,6 +24,8 @@ pub(super) struct News {
     due: Option<Instant>,
     /// How often it has done so in a row.
     in_vain: u32,
+    /// What the last answer with news was told of. The same again says that fetching has brought none.
+    told: Vec<KnownEnd>,
 }
 
 /// A question for news that is under way.
@@ -55,10 +57,12 @@ impl News {
         (self.again_at, self.in_vain) = (None, 0);
     }
 
-    /// An answer may come early, and says nothing then. One that comes at once is not asked for again at once, or waiting would
-    /// keep the processor busy, and the log.
-    fn answered(&mut self, asked: &Waiting, has_news: bool, now: Instant) {
-        let is_in_vain = !has_news && now < asked.deadline && now < asked.asked_at + limits::NEWS_RETRY_MAX;
+    /// An answer may come early, and says nothing then; or it tells of news that no fetch brings. One that comes at once is not
+    /// asked for again at once, or waiting would keep the processor busy, and the log.
+    fn answered(&mut self, asked: Waiting, has_news: bool, now: Instant) {
+        let is_early = !has_news && now < asked.deadline && now < asked.asked_at + limits::NEWS_RETRY_MAX;
+        let is_in_vain = is_early || has_news && self.told == asked.ends;
+        self.told = if has_news { asked.ends } else { Vec::new() };
         self.in_vain = if is_in_vain { self.in_vain.saturating_add(1) } else { 0 };
         self.again_at =
             is_in_vain.then(|| now + doubled(limits::NEWS_RETRY, limits::NEWS_RETRY_MAX, self.in_vain));
@@ -96,7 +100,11 @@ where
             let mut asked = waiting.ends.iter();
             ends.iter().all(|end| asked.any(|one| one == end))
         };
-        self.news.waiting.take_if(|waiting| waiting.deadline > deadline || !is_asked(waiting));
+        self.news.waiting.take_if(|waiting| {
+            // Its answer would be as of before the call.
+            let is_old = waiting.deadline < call.began;
+            is_old || waiting.deadline > deadline || !is_asked(waiting)
+        });
         if self.news.waiting.is_none() {
             self.news.due = self.news.again_at.filter(|&at| now < at);
             if self.news.due.is_some() {
@@ -119,7 +127,7 @@ where
             }
         };
         if let Some(asked) = asked {
-            self.news.answered(&asked, !news.is_empty(), Instant::now());
+            self.news.answered(asked, !news.is_empty(), Instant::now());
         }
         call.has_looked |= looks;
         self.membership.is_fresh = false;

@@ -232,9 +232,9 @@ impl PartitionReader {
     }
 
     /// When something has to be done although no task has ended.
-    pub(super) fn alarm(&self, is_connected: bool) -> Option<Instant> {
+    pub(super) fn alarm(&self, is_reading: bool) -> Option<Instant> {
         let letter = if let Hold::Retry { at } = self.hold { Some(at) } else { None };
-        letter.into_iter().chain(self.fetch.retry_at().filter(|_| is_connected)).min()
+        letter.into_iter().chain(self.fetch.retry_at().filter(|_| is_reading)).min()
     }
 
     /// One fetch is due, although nothing is known to be there.
@@ -243,8 +243,8 @@ impl PartitionReader {
     }
 
     /// The member was lost, because of what this reader has asked or not: what it was asked is not answered any more.
-    pub(super) fn disconnected(&mut self, because_of_this: bool) {
-        self.fetch.disconnected(because_of_this);
+    pub(super) fn disconnected(&mut self, because_of_this: bool, now: Instant) {
+        self.fetch.disconnected(because_of_this, now);
     }
 
     /// Fetches what is missing of `wanted` records, and what a reader that is behind will want next.
@@ -311,7 +311,7 @@ impl PartitionReader {
                     // It may be truncated again before anything is delivered.
                     self.last_timestamp = last;
                 }
-                Step::Failed(error) if matches!(error, Error::Unavailable(_)) => {
+                Step::Lost(error) => {
                     report.lost = Some(error);
                     return report;
                 }

@@ -21,6 +21,7 @@ const ROUNDS: u32 = 64;
 pub(super) struct Call {
     max_count: usize,
     timeout: Duration,
+    pub(super) began: Instant,
     pub(super) deadline: Instant,
     /// Until when answers in flight are waited for.
     overtime: Instant,
@@ -34,10 +35,12 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) fn new(max_count: usize, timeout: Duration) -> Self {
-        let deadline = Instant::now() + timeout.min(limits::LONGEST_WAIT);
+        let began = Instant::now();
+        let deadline = began + timeout.min(limits::LONGEST_WAIT);
         Self {
             max_count: max_count.min(limits::FETCH_RECORDS),
             timeout,
+            began,
             deadline,
             overtime: deadline + limits::POLL_OVERTIME,
             has_looked: false,
@@ -100,8 +103,8 @@ where
                 continue;
             }
             let call_alarm = if is_late { call.overtime } else { call.deadline };
-            let is_connected = self.membership.member().is_some();
-            let alarms = self.readers.iter().filter_map(|reader| reader.alarm(is_connected));
+            let is_reading = self.membership.reading().is_some();
+            let alarms = self.readers.iter().filter_map(|reader| reader.alarm(is_reading));
             let alarms = alarms.chain(held_until).chain(self.membership.alarm()).chain(self.news.alarm());
             let due = alarms.chain([call_alarm]).min();
             if self.set_alarm(cx, due) {

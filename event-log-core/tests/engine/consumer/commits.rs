@@ -209,3 +209,77 @@ async fn c13_after_a_refused_commit_nothing_is_in_doubt() {
     assert_eq!(place(&server), Some(Offset(10)));
     assert_eq!(server.change(|state| state.calls.get("committed").copied()), None);
 }
+
+/// c13: "`Ok` means that every named place is stored, or was stored farther on". The consumer was sent to the end, and has
+/// committed that; the log begins again, and ends before; a seek to what was kept is told as a truncation, and commits behind it
+/// say `Ok` and store nothing. (Found by `again_walk`, seed 496.)
+async fn kept_behind_found(
+    read_before: u64,
+    tells_incarnation: bool,
+    grows_to: u64,
+    begins_with: u64,
+    seeks_kept: bool,
+) {
+    let server = Server::new(1);
+    server.change(|state| state.tells_incarnation = tells_incarnation);
+    for number in 1..=read_before {
+        server.append(0, number);
+    }
+    let log = server.open().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    if read_before > 0 {
+        let _ = read(&mut *consumer, read_before as usize).await;
+        let _ = consumer.poll(1, 100 * MS).await.unwrap();
+    }
+    for number in read_before + 1..=grows_to {
+        server.append(0, number);
+    }
+    consumer.seek(SeekPosition::End).await.unwrap();
+    let end = consumer.position().clone();
+    consumer.commit(&end).await.unwrap();
+    assert_eq!(place(&server), Some(Offset(grows_to)));
+    server.change(|state| {
+        let part = &mut state.parts[0];
+        part.records.clear();
+        part.since.clear();
+        (part.low, part.high, part.place) = (0, 0, Some(Offset(0)));
+        part.incarnation += 1;
+    });
+    for number in 1_001..=1_000 + begins_with {
+        server.append(0, number);
+    }
+    if seeks_kept {
+        consumer.seek(SeekPosition::Cursor(end)).await.unwrap();
+    }
+    let (mut notices, mut got) = (Vec::new(), 0);
+    let mut cursor = Cursor::new();
+    for _ in 0..5 {
+        let batch = consumer.poll(100, SECOND).await.unwrap();
+        got += batch.len();
+        cursor = batch.cursor().clone();
+        notices.extend(batch.notices);
+    }
+    let committed = consumer.commit(&cursor).await;
+    assert!(
+        committed.is_err() || place(&server) >= cursor.get(P),
+        "told {notices:?}, delivered {got}; {committed:?} of {cursor}, and the group stands at {:?}",
+        place(&server)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn c13_ok_of_a_commit_behind_a_seek_to_what_was_kept_of_a_log_of_which_nothing_was_read() {
+    kept_behind_found(0, true, 100, 20, true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c13_ok_of_a_commit_behind_a_seek_to_what_was_kept_of_a_log_without_incarnations() {
+    kept_behind_found(50, false, 100, 60, true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c13_ok_of_a_commit_without_the_second_seek() {
+    kept_behind_found(50, false, 100, 60, false).await;
+    kept_behind_found(0, true, 100, 20, false).await;
+    kept_behind_found(50, true, 100, 60, true).await;
+}

@@ -83,7 +83,7 @@ impl Walk {
             let batch = consumer.poll(100, 100 * MS).await.unwrap();
             walk.took(batch);
         }
-        server.change(|state| state.chaos = seed % 3 != 0);
+        server.change(|state| (state.chaos, state.late_replies) = (seed % 3 != 0, seed % 2 == 0));
         for _ in 0..steps {
             walk.step(&mut *consumer).await;
         }

@@ -9,10 +9,10 @@ use crate::picky::picky;
 use crate::reading_ahead::{MS, SECOND, Server};
 use event_log_core::engine::{LogBuilder, TransportLog};
 use event_log_core::{
-    ConsumerOptions, DeadLetter, EventConsumer, EventLog as _, EventLogExt as _, Offset, PartitionId,
+    ConsumerOptions, DeadLetter, Error, EventConsumer, EventLog as _, EventLogExt as _, Offset, PartitionId,
     PoisonPolicy, Position, RawEvent, SeekPosition,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 /// A minute of polls. Returns how often the future was polled, and what the server was asked.
 async fn minute(
@@ -175,4 +175,83 @@ async fn c1_records_at_hand_wait_for_no_wait_that_returns_early() {
     }
     let waits = server.change(|state| state.calls["wait"]);
     assert!(all.iter().all(|(_, took)| *took < SECOND), "{all:?}, {waits} calls of wait");
+}
+
+/// c1: "a zero timeout polls once".
+#[tokio::test(start_paused = true)]
+async fn c1_an_answer_from_before_the_poll_is_no_look() {
+    let server = Server::new(1);
+    let log = server.open().await;
+    server.append(0, 1);
+    let mut consumer = log.consumer("g").await.unwrap();
+    assert_eq!(consumer.poll(1, SECOND).await.unwrap().len(), 1);
+    server.change(|state| state.wait_is_remote = true);
+    assert!(timeout(SECOND, consumer.poll(1, 2 * SECOND)).await.is_err());
+    sleep(10 * SECOND).await;
+    server.append(0, 2);
+    sleep(3_600 * SECOND).await;
+    let batch = consumer.poll(1, Duration::ZERO).await.unwrap();
+    assert_eq!(batch.len(), 1, "a record has been there for an hour");
+}
+
+/// c6: "Other partitions are delivered first".
+#[tokio::test(start_paused = true)]
+async fn c6_an_answer_from_before_the_poll_halts_nothing() {
+    let server = Server::new(2);
+    server.append_as(0, 1, "bad");
+    let log = picky(&server).await;
+    let options = ConsumerOptions::default().poison(PoisonPolicy::Halt);
+    let mut consumer = log.consumer_with("g", options).await.unwrap();
+    let halted = consumer.poll(10, SECOND).await;
+    assert!(matches!(halted, Err(Error::Poisoned { .. })), "{halted:?}");
+    server.change(|state| state.wait_is_remote = true);
+    assert!(timeout(Duration::ZERO, consumer.poll(10, SECOND)).await.is_err());
+    sleep(10 * SECOND).await;
+    server.append(1, 2);
+    sleep(3_600 * SECOND).await;
+    let polled = consumer.poll(10, SECOND).await;
+    assert!(
+        polled.as_ref().is_ok_and(|batch| batch.len() == 1),
+        "a record of the other partition has been there for an hour: {polled:?}"
+    );
+}
+
+/// c1: "waiting keeps no processor busy". "Empty is no proof of the end", and the answer has not shown where the partition ends.
+#[tokio::test(start_paused = true)]
+async fn c1_empty_answers_that_do_not_tell_the_end() {
+    let server = Server::new(1);
+    let log = server.open().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    server.append(0, 1);
+    server.change(|state| {
+        (state.most, state.tells_scanned, state.tells_high) = (0, false, false);
+        state.parts[0].fetch_takes = 2 * MS;
+        (state.ask_takes, state.wait_takes) = (MS, MS);
+        state.calls.clear();
+    });
+    let _ = consumer.poll(10, 60 * SECOND).await;
+    let calls = server.change(|state| state.calls.clone());
+    let asked: u64 = calls.values().sum();
+    assert!(asked < 3_000, "in one poll of a minute: {calls:?}");
+}
+
+/// The same, as long as a poll may take: without a pause in between the task never rests.
+#[tokio::test(start_paused = true)]
+async fn c1_empty_answers_that_take_no_time() {
+    let server = Server::new(1);
+    let log = server.open().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    server.append(0, 1);
+    server.change(|state| {
+        (state.most, state.tells_scanned, state.tells_high) = (0, false, false);
+        state.calls.clear();
+    });
+    let mut poll = Box::pin(consumer.poll(10, 60 * SECOND));
+    let mut wakes = 0;
+    poll_fn(|cx| {
+        wakes += 1;
+        assert!(wakes < 20_000, "busy: {:?}", server.change(|state| state.calls.clone()));
+        poll.as_mut().poll(cx).map(drop)
+    })
+    .await;
 }

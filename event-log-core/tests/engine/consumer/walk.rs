@@ -71,7 +71,7 @@ impl Walk {
             }
         });
         let log = server.open().await;
-        server.change(|state| state.chaos = !calm);
+        server.change(|state| (state.chaos, state.late_replies) = (!calm, seed % 2 == 0));
         Self {
             seed,
             random: seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,

@@ -27,7 +27,8 @@ pub(crate) struct Member {
 impl Member {
     fn check(&self) -> Result<(), Error> {
         let state = self.server.0.lock();
-        if state.up && state.link == self.link && !self.dead.load(Relaxed) {
+        let is_member = !state.drop_unknown || state.members.iter().any(|&(id, _)| id == self.id);
+        if state.up && state.link == self.link && !self.dead.load(Relaxed) && is_member {
             Ok(())
         } else {
             Err(Error::Unavailable(None))
@@ -122,7 +123,8 @@ impl Transport for Reach {
 
     fn properties(&self) -> TransportProperties {
         let state = self.0.0.lock();
-        let mut properties = TransportProperties::new(state.parts.len() as u32);
+        let mut properties =
+            TransportProperties::new(state.partitions_said.unwrap_or(state.parts.len() as u32));
         properties.reads_ahead = state.reads_ahead;
         properties
     }
@@ -161,34 +163,44 @@ impl Transport for Reach {
             return Err(fault());
         }
         let of = |part: &Part| PartitionWatermarks { low: Offset(part.low), high: Offset(part.high) };
-        Ok(Watermarks::new(self.0.0.lock().parts.iter().map(of).collect()))
+        let answer = Watermarks::new(self.0.0.lock().parts.iter().map(of).collect());
+        self.0.reply(|state| state.marks_reply).await;
+        Ok(answer)
     }
 
     async fn offsets_at(&self, times: &[(PartitionId, Timestamp)]) -> Result<Vec<Offset>, Error> {
         self.0.called("offsets_at");
         self.ask().await?;
-        let state = self.0.0.lock();
-        let of = |&(partition, timestamp): &(PartitionId, Timestamp)| {
-            let part = &state.parts[partition.0 as usize];
-            let found = part.records.iter().find(|record| record.timestamp >= timestamp);
-            found.map_or(Offset(part.high), |record| record.offset)
+        let answer = {
+            let state = self.0.0.lock();
+            let of = |&(partition, timestamp): &(PartitionId, Timestamp)| {
+                let part = &state.parts[partition.0 as usize];
+                let found = part.records.iter().find(|record| record.timestamp >= timestamp);
+                found.map_or(Offset(part.high), |record| record.offset)
+            };
+            times.iter().map(of).collect()
         };
-        Ok(times.iter().map(of).collect())
+        self.0.reply(|_| std::time::Duration::ZERO).await;
+        Ok(answer)
     }
 
     async fn committed(&self, _: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
         self.0.called("committed");
         self.0.takes(|state| state.places_take).await;
         self.ask().await?;
-        let state = self.0.0.lock();
-        if state.places_fail {
-            return Err(fault());
-        }
-        Ok(state
-            .parts
-            .iter()
-            .map(|part| if part.place_fails { Err(fault()) } else { Ok(part.place) })
-            .collect())
+        let answer = {
+            let state = self.0.0.lock();
+            if state.places_fail {
+                return Err(fault());
+            }
+            if state.places_unavailable {
+                return Err(Error::Unavailable(None));
+            }
+            let parts = state.parts.iter().take(state.partitions_said.unwrap_or(u32::MAX) as usize);
+            parts.map(|part| if part.place_fails { Err(fault()) } else { Ok(part.place) }).collect()
+        };
+        self.0.reply(|state| state.places_reply).await;
+        Ok(answer)
     }
 
     async fn delete_group(&self, _: &str) -> Result<(), Error> {
@@ -207,14 +219,16 @@ impl GroupMember for Member {
         self.server.called("assignments");
         self.server.takes(|state| state.ask_takes).await;
         self.check()?;
-        let state = self.server.0.lock();
-        if known == Some(state.generation) {
-            return Ok(None);
-        }
-        let ours = state.parts.iter().enumerate().filter(|(_, part)| part.owner == Some(self.id));
-        let ours =
-            ours.map(|(nth, part)| Assignment { partition: PartitionId(nth as u32), epoch: part.epoch });
-        Ok(Some(Assignments { generation: state.generation, partitions: ours.collect() }))
+        let answer = {
+            let state = self.server.0.lock();
+            let ours = state.parts.iter().enumerate().filter(|(_, part)| part.owner == Some(self.id));
+            let ours =
+                ours.map(|(nth, part)| Assignment { partition: PartitionId(nth as u32), epoch: part.epoch });
+            (known != Some(state.generation))
+                .then(|| Assignments { generation: state.generation, partitions: ours.collect() })
+        };
+        self.server.reply(|state| state.assignments_reply).await;
+        Ok(answer)
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
@@ -229,7 +243,9 @@ impl GroupMember for Member {
         if self.server.goes_wrong(25) {
             return Err(fault());
         }
-        self.server.answer(request)
+        let answer = self.server.answer(request);
+        self.server.reply(|state| state.fetch_reply).await;
+        answer
     }
 
     async fn commit(
@@ -270,12 +286,36 @@ impl GroupMember for Member {
                 Ok(())
             });
         }
+        self.server.reply(|_| std::time::Duration::ZERO).await;
         answers
     }
 
     async fn wait(&self, ends: &[KnownEnd], known: Option<u64>, deadline: Instant) -> Vec<PartitionId> {
         self.server.called("wait");
         self.server.takes(|state| state.wait_takes).await;
+        if self.server.0.lock().wait_is_remote {
+            // The server waits, and what it answers is there when it is looked at.
+            let (server, ends, link) = (Arc::clone(&self.server), ends.to_vec(), self.link);
+            let waiting = tokio::spawn(async move {
+                loop {
+                    {
+                        let state = server.0.lock();
+                        let news = ends.iter().filter(|end| {
+                            let part = &state.parts[end.partition.0 as usize];
+                            part.high != end.end.0
+                                || end.incarnation.is_some_and(|known| known != part.incarnation)
+                        });
+                        let news: Vec<_> = news.map(|end| end.partition).collect();
+                        let is_other = known != Some(state.generation) || !state.up || state.link != link;
+                        if !news.is_empty() || is_other || Instant::now() >= deadline {
+                            return news;
+                        }
+                    }
+                    sleep_until(deadline.min(Instant::now() + 5 * MS)).await;
+                }
+            });
+            return waiting.await.unwrap_or_default();
+        }
         loop {
             {
                 let mut state = self.server.0.lock();

@@ -26,9 +26,8 @@ async fn starving(losing: usize, loses_after: [u64; 2], takes: u64) {
     }
     server.change(|state| {
         (state.join_takes, state.ask_takes) = (5 * MS, MS);
-        for nth in 0..losing {
-            state.parts[nth].fetch_loses = true;
-            state.parts[nth].fetch_takes = MS * loses_after[nth] as u32;
+        for (part, after) in state.parts.iter_mut().zip(&loses_after[..losing]) {
+            (part.fetch_loses, part.fetch_takes) = (true, MS * *after as u32);
         }
         state.parts[losing].fetch_takes = MS * takes as u32;
     });

@@ -55,6 +55,8 @@ pub(crate) struct State {
     pub(crate) wait_takes: Duration,
     pub(crate) commit_takes: Duration,
     pub(crate) join_takes: Duration,
+    /// The credentials are refused.
+    pub(crate) join_refused: bool,
     /// What a question for the places of the group takes, and one for the watermarks; and that they fail, for all partitions.
     pub(crate) places_take: Duration,
     pub(crate) marks_take: Duration,

@@ -49,9 +49,6 @@ impl<E: Partitionable> Batch<E> {
                 Err(kind) => return Err(refuse_batch(events, at, &kind)),
             }
         }
-        if !headers.is_empty() {
-            headers.resize(events.len(), Headers::new());
-        }
         let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
         let now = encoder.now();
         let fresh = encoder.fresh_ids(now, count);

@@ -192,3 +192,24 @@ async fn c15_the_second_partition_loses_the_connection_later_than_the_other_answ
 async fn c15_the_second_partition_loses_the_connection_sooner_than_the_other_answers() {
     check(1, 5, 20).await;
 }
+
+/// c2: a backlog is merged by time however long it is: what was read long ago is no reason to prefer a partition.
+#[tokio::test(start_paused = true)]
+async fn c2_a_long_backlog_is_merged_by_time_to_its_end() {
+    let server = Server::new(2);
+    let count = 3 * limits::STARVATION_RECORDS;
+    for number in 0..count {
+        server.append((number % 2) as usize, number);
+    }
+    let log = server.open().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    let (mut read, mut last) = (0, None);
+    while read < count {
+        let batch = consumer.poll(1_000, SECOND).await.unwrap();
+        read += batch.len() as u64;
+        for record in &batch.records {
+            assert!(last <= Some(record.timestamp), "{:?} behind {last:?}", record.timestamp);
+            last = Some(record.timestamp);
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use event_log_core::{EventConsumer as _, EventLogExt as _};
+use event_log_core::{Error, EventConsumer as _, EventLogExt as _};
 use tokio::time::Instant;
 
 use crate::reading_ahead::{MS, SECOND, Server};
@@ -43,4 +43,21 @@ async fn c15_a_slow_question_holds_no_membership_that_is_lost() {
     for partition in [0, 2] {
         assert!(seen.get(&partition).is_some_and(|took| *took < 5 * SECOND), "{seen:?}");
     }
+}
+
+/// c11: what waiting does not mend is told at once.
+#[tokio::test(start_paused = true)]
+async fn c11_a_group_that_refuses_to_be_joined_again_ends_the_poll() {
+    let server = Server::new(1);
+    let log = server.open().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    server.change(|state| {
+        state.join_refused = true;
+        state.parts[0].fetch_loses = true;
+    });
+    server.append(0, 1);
+    let start = Instant::now();
+    let refused = consumer.poll(10, 3_600 * SECOND).await;
+    assert!(matches!(refused, Err(Error::Unauthorized(_))), "{refused:?}");
+    assert!(start.elapsed() < SECOND, "after {:?}", start.elapsed());
 }

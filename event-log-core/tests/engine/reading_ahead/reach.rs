@@ -137,6 +137,9 @@ impl Transport for Reach {
         self.0.called("join");
         self.0.takes(|state| state.join_takes).await;
         let mut state = self.0.0.lock();
+        if state.join_refused {
+            return Err(Error::Unauthorized(None));
+        }
         if !state.up {
             return Err(Error::Unavailable(None));
         }

@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use event_log_core::engine::{FetchRequest, FetchResponse, LogBuilder, StoredMessage, TransportLog};
-use event_log_core::{Error, EventId, Headers, Offset, PartitionId, RawCodec, RawEvent, Timestamp};
+use event_log_core::{
+    Cursor, Error, EventConsumer, EventId, Headers, Offset, PartitionId, Position, RawCodec, RawEvent,
+    SeekPosition, Timestamp,
+};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -296,4 +299,26 @@ impl Server {
         let mut state = self.0.lock();
         state.chaos && state.below(odds) == 0
     }
+}
+
+/// Polls until so many records are read. Returns the cursor behind them.
+pub(crate) async fn read(consumer: &mut dyn EventConsumer<RawEvent>, count: usize) -> Cursor {
+    let mut got = 0;
+    let mut cursor = Cursor::new();
+    while got < count {
+        let batch = consumer.poll(count - got, SECOND).await.unwrap();
+        got += batch.len();
+        cursor = batch.cursor().clone();
+    }
+    cursor
+}
+
+/// An offset of the first partition.
+pub(crate) fn to(offset: u64) -> SeekPosition {
+    SeekPosition::Position(Position::new(PartitionId(0), Offset(offset)))
+}
+
+/// Where the group stands in the first partition.
+pub(crate) fn place(server: &Arc<Server>) -> Option<Offset> {
+    server.change(|state| state.parts[0].place)
 }

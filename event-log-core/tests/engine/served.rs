@@ -12,7 +12,7 @@ use event_log_core::engine::{
 };
 use event_log_core::{
     Error, EventId, EventLog as _, JsonCodec, Offset, PartitionId, PartitionWatermarks, Partitionable,
-    ProducerConfig, Timestamp, Watermarks, partition_of,
+    ProducerConfig, ReconnectPolicy, Timestamp, Watermarks, partition_of,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -469,4 +469,12 @@ pub(crate) fn busy(log: &TransportLog<Event, Scripted>, server: &Arc<Server>) ->
             }
         }
     })
+}
+
+/// Reconnects at times that do not depend on chance.
+pub(crate) fn steady() -> ProducerConfig {
+    let mut config = ProducerConfig::default();
+    config.reconnect = ReconnectPolicy::new(SECOND, 5 * SECOND);
+    config.reconnect.jitter_percent = 0;
+    config
 }

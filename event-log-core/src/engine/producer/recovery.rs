@@ -274,7 +274,7 @@ pub(super) struct Readings {
 }
 
 /// What has come of a question: what is known of its request now, if it is all, or which request is still being read back.
-pub(super) type Taken = Result<(Lost, Option<ReadBack>), Error>;
+pub(super) type Progress = Result<(Lost, Option<ReadBack>), Error>;
 
 impl Readings {
     /// What there is to read back, with a new connection, over which the partitions ended there when it was asked. What was read
@@ -337,7 +337,7 @@ impl Readings {
         number: u64,
         answer: Result<Watermarks, Error>,
         now: Instant,
-    ) -> Option<Taken> {
+    ) -> Option<Progress> {
         let nothing = || Error::Unavailable(Some("the log does not say where the partition ends".into()));
         self.take_answer(number, answer, now, |reading, marks| {
             let marks = marks.get(reading.partition()).ok_or_else(nothing)?;
@@ -352,7 +352,7 @@ impl Readings {
         number: u64,
         answer: Result<FetchResponse, Error>,
         now: Instant,
-    ) -> Option<Taken> {
+    ) -> Option<Progress> {
         self.take_answer(number, answer, now, |reading, answer| {
             reading.answered(&answer, now);
             Ok(())
@@ -360,7 +360,7 @@ impl Readings {
     }
 
     /// There was no answer for long after a connection was lost. It is asked again.
-    pub(super) fn interrupted(&mut self, number: u64, now: Instant) -> Option<Taken> {
+    pub(super) fn interrupted(&mut self, number: u64, now: Instant) -> Option<Progress> {
         self.take_answer(number, Ok(()), now, |reading, ()| {
             reading.interruptions = reading.interruptions.saturating_add(1);
             reading.failures = reading.failures.saturating_add(1);
@@ -377,7 +377,7 @@ impl Readings {
         answer: Result<A, Error>,
         now: Instant,
         take: impl FnOnce(&mut Reading, A) -> Result<(), Error>,
-    ) -> Option<Taken> {
+    ) -> Option<Progress> {
         let at = self.all.iter().position(|reading| reading.asking == Some(number))?;
         let reading = &mut self.all[at];
         reading.asking = None;

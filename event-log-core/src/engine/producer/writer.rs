@@ -16,14 +16,13 @@ use tokio::time::Instant;
 use super::attempts;
 use super::connections::Connections;
 use super::partition::{MarkWanted, Taken};
-use super::recovery::{Read, Readings, Taken as Outcome};
+use super::recovery::{Progress, Read, Readings};
 use super::requests::{self, Answer, Event, Generation, Question};
 use super::shared::{Shared, sleep_until};
 use crate::contain::report;
 use crate::engine::transport::Transport;
 use crate::error::Error;
 use crate::position::PartitionId;
-use crate::watermark::Watermarks;
 
 pub(in crate::engine) struct Writer<E, T: Transport> {
     shared: Arc<Shared<E>>,
@@ -86,10 +85,8 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 None => self.reconnect().await,
             };
             let Some(connection) = connected else { return };
-            let since = self.shared.moment();
-            let Some(watermarks) = self.unless_finished(watermarks(Arc::clone(&self.transport))).await else {
-                return;
-            };
+            let (since, transport) = (self.shared.moment(), Arc::clone(&self.transport));
+            let Some(watermarks) = self.unless_finished(transport.watermarks()).await else { return };
             match watermarks {
                 Ok(watermarks) => {
                     let unresolved = self.shared.connected(&watermarks, since);
@@ -249,7 +246,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             }
             Event::Read { number, generation, answer } => {
                 let (is_current, now) = (generation == self.generation, Instant::now());
-                let (connection, outcome) = match answer {
+                let (connection, progress) = match answer {
                     Some((connection, Answer::End(marks))) => {
                         (Some(connection), self.readings.bounded(number, marks, now))
                     }
@@ -258,7 +255,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                     }
                     None => (None, self.readings.interrupted(number, now)),
                 };
-                match outcome.map_or(Ok(()), |outcome| self.take_outcome(outcome)) {
+                match progress.map_or(Ok(()), |progress| self.take_progress(progress)) {
                     Err(error) if is_current => Err(error),
                     _ => Ok(connection.filter(|_| is_current)),
                 }
@@ -278,8 +275,8 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
     }
 
     /// Goes on with what was read back of a request, if it is all.
-    fn take_outcome(&mut self, outcome: Outcome) -> Result<(), Error> {
-        let (lost, seen) = outcome?;
+    fn take_progress(&mut self, progress: Progress) -> Result<(), Error> {
+        let (lost, seen) = progress?;
         if let Some(seen) = seen {
             self.shared.recovered(lost, seen);
         } else if !self.shared.is_unresolved(lost) {
@@ -287,10 +284,6 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         }
         Ok(())
     }
-}
-
-async fn watermarks<T: Transport>(transport: Arc<T>) -> Result<Watermarks, Error> {
-    transport.watermarks().await
 }
 
 impl<E, T: Transport> Drop for Writer<E, T> {

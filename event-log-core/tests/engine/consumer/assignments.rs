@@ -2,33 +2,12 @@
 
 use std::sync::Arc;
 
-use event_log_core::{
-    Cursor, EventConsumer, EventLogExt as _, Notice, Offset, PartitionId, Position, RawEvent, SeekPosition,
-};
+use event_log_core::{EventConsumer, EventLogExt as _, Notice, Offset, PartitionId, SeekPosition};
 use tokio::time::{sleep, timeout};
 
-use crate::reading_ahead::{MS, SECOND, Server};
+use crate::reading_ahead::{MS, SECOND, Server, place, read, to};
 
 const P: PartitionId = PartitionId(0);
-
-fn place(server: &Arc<Server>) -> Option<Offset> {
-    server.change(|state| state.parts[0].place)
-}
-
-async fn read(consumer: &mut dyn EventConsumer<RawEvent>, count: usize) -> Cursor {
-    let mut got = 0;
-    let mut cursor = Cursor::new();
-    while got < count {
-        let batch = consumer.poll(count - got, SECOND).await.unwrap();
-        got += batch.len();
-        cursor = batch.cursor().clone();
-    }
-    cursor
-}
-
-fn to(offset: u64) -> SeekPosition {
-    SeekPosition::Position(Position::new(P, Offset(offset)))
-}
 
 /// The partition goes to another member, which reads on, commits and leaves.
 async fn others_turn(server: &Arc<Server>, upto: usize) {
@@ -96,7 +75,7 @@ async fn c5_a_seek_believes_an_assignment_that_is_an_hour_old() {
     assert_eq!(a.position().len(), 2, "it has had both for an hour: {}", a.position());
 }
 
-/// DESIGN, "Why does a consumer keep its place when it joins again?" and "an error after a lost connection": "If nobody else had
+/// DESIGN, "Why does a consumer keep its place when it joins again?" and "an error after a lost connection": "If no other member had
 /// its partitions meanwhile, it goes on where it was; otherwise at the committed cursor." c4, c8.
 #[tokio::test(start_paused = true)]
 async fn c8_after_joining_again_what_another_has_committed_is_delivered_again() {

@@ -1,33 +1,12 @@
 //! What a commit says, and what is so: places in doubt, and cursors of epochs that have ended.
 
-use crate::reading_ahead::{MS, Reach, SECOND, Server};
+use crate::reading_ahead::{MS, Reach, SECOND, Server, place, read, to};
 use event_log_core::engine::TransportLog;
-use event_log_core::{
-    Cursor, EventConsumer, EventLogExt as _, Offset, PartitionId, Position, RawEvent, SeekPosition,
-};
+use event_log_core::{Cursor, EventConsumer, EventLogExt as _, Offset, PartitionId, RawEvent, SeekPosition};
 use std::sync::Arc;
 use tokio::time::{sleep, timeout};
 
 const P: PartitionId = PartitionId(0);
-
-fn place(server: &Arc<Server>) -> Option<Offset> {
-    server.change(|state| state.parts[0].place)
-}
-
-async fn read(consumer: &mut dyn EventConsumer<RawEvent>, count: usize) -> Cursor {
-    let mut got = 0;
-    let mut cursor = Cursor::new();
-    while got < count {
-        let batch = consumer.poll(count - got, SECOND).await.unwrap();
-        got += batch.len();
-        cursor = batch.cursor().clone();
-    }
-    cursor
-}
-
-fn to(offset: u64) -> SeekPosition {
-    SeekPosition::Position(Position::new(P, Offset(offset)))
-}
 
 /// `Ok` means that the place is stored, or that the group is farther already.
 async fn commit_is_true(consumer: &mut dyn EventConsumer<RawEvent>, server: &Arc<Server>, cursor: &Cursor) {

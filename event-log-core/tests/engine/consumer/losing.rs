@@ -1,20 +1,9 @@
 //! Partitions that lose the connection, or whose place cannot be asked for, beside healthy ones.
 
-use event_log_core::{Cursor, EventConsumer, EventLogExt as _, PartitionId, RawEvent};
+use event_log_core::{Cursor, EventConsumer, EventLogExt as _, PartitionId};
 use tokio::time::Instant;
 
-use crate::reading_ahead::{MS, SECOND, Server};
-
-async fn read(consumer: &mut dyn EventConsumer<RawEvent>, count: usize) -> Cursor {
-    let mut got = 0;
-    let mut cursor = Cursor::new();
-    while got < count {
-        let batch = consumer.poll(count - got, SECOND).await.unwrap();
-        got += batch.len();
-        cursor = batch.cursor().clone();
-    }
-    cursor
-}
+use crate::reading_ahead::{MS, SECOND, Server, read};
 
 /// c15, c16: of three partitions, `losing` lose the connection with each fetch, and one takes its time.
 async fn starving(losing: usize, loses_after: [u64; 2], takes: u64) {

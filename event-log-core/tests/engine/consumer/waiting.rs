@@ -216,18 +216,26 @@ async fn c6_an_answer_from_before_the_poll_halts_nothing() {
     );
 }
 
-/// c1: "waiting keeps no processor busy". "Empty is no proof of the end", and the answer has not shown where the partition ends.
-#[tokio::test(start_paused = true)]
-async fn c1_empty_answers_that_do_not_tell_the_end() {
+/// A record is there, and answers are empty and do not show where the partition ends. "Empty is no proof of the end."
+async fn empty_answers() -> (Arc<Server>, Box<dyn EventConsumer<RawEvent>>) {
     let server = Server::new(1);
     let log = server.open().await;
-    let mut consumer = log.consumer("g").await.unwrap();
+    let consumer = log.consumer("g").await.unwrap();
     server.append(0, 1);
     server.change(|state| {
         (state.most, state.tells_scanned, state.tells_high) = (0, false, false);
+        state.calls.clear();
+    });
+    (server, consumer)
+}
+
+/// c1: "waiting keeps no processor busy".
+#[tokio::test(start_paused = true)]
+async fn c1_empty_answers_that_do_not_tell_the_end() {
+    let (server, mut consumer) = empty_answers().await;
+    server.change(|state| {
         state.parts[0].fetch_takes = 2 * MS;
         (state.ask_takes, state.wait_takes) = (MS, MS);
-        state.calls.clear();
     });
     let _ = consumer.poll(10, 60 * SECOND).await;
     let calls = server.change(|state| state.calls.clone());
@@ -238,14 +246,7 @@ async fn c1_empty_answers_that_do_not_tell_the_end() {
 /// The same, as long as a poll may take: without a pause in between the task never rests.
 #[tokio::test(start_paused = true)]
 async fn c1_empty_answers_that_take_no_time() {
-    let server = Server::new(1);
-    let log = server.open().await;
-    let mut consumer = log.consumer("g").await.unwrap();
-    server.append(0, 1);
-    server.change(|state| {
-        (state.most, state.tells_scanned, state.tells_high) = (0, false, false);
-        state.calls.clear();
-    });
+    let (server, mut consumer) = empty_answers().await;
     let mut poll = Box::pin(consumer.poll(10, 60 * SECOND));
     let mut wakes = 0;
     poll_fn(|cx| {

@@ -2,16 +2,9 @@
 
 use std::time::Duration;
 
-use crate::served::{Fate, FetchFate, HOUR, MS, SECOND, Server, event};
-use event_log_core::{EventLog as _, ProducerConfig, ReconnectPolicy};
+use crate::served::{Fate, FetchFate, HOUR, MS, SECOND, Server, event, steady};
+use event_log_core::{EventLog as _, ProducerConfig};
 use tokio::time::{Instant, sleep, timeout};
-
-fn config() -> ProducerConfig {
-    let mut config = ProducerConfig::default();
-    config.reconnect = ReconnectPolicy::new(SECOND, 5 * SECOND);
-    config.reconnect.jitter_percent = 0;
-    config
-}
 
 /// A fetch of partition 0 has failed once, or takes 200 ms; the requests of partition 1 always lose their connection.
 async fn read_back_beside(
@@ -20,7 +13,7 @@ async fn read_back_beside(
     fetch: FetchFate,
 ) -> (Option<Duration>, usize, usize) {
     let server = Server::new(true, connections);
-    let log = server.open(config()).await;
+    let log = server.open(steady()).await;
     server.others(0, 1);
     server.fate(0, Fate::ReplyLost);
     server.fetch_fate(0, fetch);
@@ -67,7 +60,7 @@ async fn control_a4_a_partition_is_read_back() {
 #[tokio::test(start_paused = true)]
 async fn a7_a_bad_partition_keeps_no_other_from_being_read_back() {
     let server = Server::new(true, 2);
-    let log = server.open(config()).await;
+    let log = server.open(steady()).await;
     server.others(0, 1);
     server.with(0, |partition| partition.every_fetch = Some(FetchFate::After(200)));
     server.with(1, |partition| partition.every_send = Some(Fate::Cut(50)));
@@ -85,7 +78,7 @@ async fn a7_a_bad_partition_keeps_no_other_from_being_read_back() {
 #[tokio::test(start_paused = true)]
 async fn a7_a_bad_partition_makes_no_event_of_another_unknown() {
     let server = Server::new(true, 2);
-    let log = server.open(config()).await;
+    let log = server.open(steady()).await;
     server.others(0, 1);
     server.with(0, |partition| partition.every_fetch = Some(FetchFate::After(200)));
     server.with(0, |partition| partition.every_send = Some(Fate::Confirmed(1_500)));
@@ -104,7 +97,7 @@ async fn a7_a_bad_partition_makes_no_event_of_another_unknown() {
 /// Others append to partition 0 while it is read back over connections that another partition's requests lose.
 async fn chase(bad: bool) -> (Option<Duration>, usize) {
     let server = Server::new(true, 2);
-    let log = server.open(config()).await;
+    let log = server.open(steady()).await;
     server.state.lock().most = 10;
     server.with(0, |partition| partition.every_fetch = Some(FetchFate::After(20)));
     if bad {

@@ -2,22 +2,16 @@
 
 use std::time::Duration;
 
-use crate::served::{Fate, FetchFate, HOUR, MS, SECOND, Server, event};
-use event_log_core::{EventLog as _, EventLogExt as _, ProducerConfig, ReconnectPolicy};
+use crate::served::{Event, Fate, FetchFate, HOUR, MS, SECOND, Scripted, Server, event, steady};
+use event_log_core::engine::TransportLog;
+use event_log_core::{EventLog as _, EventLogExt as _, ReconnectPolicy, Ticket};
 use futures::future::join_all;
 use tokio::time::{sleep, timeout};
-
-fn config() -> ProducerConfig {
-    let mut config = ProducerConfig::default();
-    config.reconnect = ReconnectPolicy::new(SECOND, 5 * SECOND);
-    config.reconnect.jitter_percent = 0;
-    config
-}
 
 /// The answer to a fetch for a request that has expired comes together with the loss of the next request.
 async fn late_fetch(micros: u64, expiry: u64) -> Vec<u64> {
     let server = Server::new(true, 2);
-    let mut config = config();
+    let mut config = steady();
     let expiry = Duration::from_millis(expiry);
     config.expiry = Some(expiry);
     config.reconnect.initial = 50 * MS;
@@ -51,7 +45,7 @@ async fn a8_the_same_in_real_time_where_the_answer_comes_a_little_later() {
 #[tokio::test(start_paused = true)]
 async fn a8_a_partition_that_is_not_recognised_is_not_taken_for_read() {
     let server = Server::new(true, 1);
-    let log = server.open(config()).await;
+    let log = server.open(steady()).await;
     log.append_acked(event(0, 0)).await.unwrap();
     server.begin_again(0);
     server.fate(0, Fate::ReplyLost);
@@ -66,7 +60,7 @@ async fn a8_a_partition_that_is_not_recognised_is_not_taken_for_read() {
 #[tokio::test(start_paused = true)]
 async fn a8_a_question_of_the_same_moment_says_nothing_of_a_request() {
     let server = Server::new(true, 2);
-    let mut config = config();
+    let mut config = steady();
     config.reconnect.initial = 100 * MS;
     let log = server.open(config).await;
     server.state.lock().watermarks_take = 50 * MS;
@@ -79,17 +73,22 @@ async fn a8_a_question_of_the_same_moment_says_nothing_of_a_request() {
     assert_eq!(server.numbers(2), [2], "{outcome:?}");
 }
 
-/// A transport that has one connection for questions, used by one at a time, each with a deadline.
-#[tokio::test(start_paused = true)]
-async fn a7_a_question_that_is_left_alone_keeps_no_other_waiting() {
-    let server = Server::with_one_connection_for_questions(2);
-    let log = server.open(config()).await;
+/// A slow request of partition 1 is lost while one of partition 0 waits for the answer where that ends.
+async fn lost_while_it_is_asked(server: &Server, log: &TransportLog<Event, Scripted>) -> [Ticket<Event>; 2] {
     server.fate(1, Fate::LostAfter(2_000));
     let slow = log.submit(event(1, 1)).unwrap();
     log.append_acked(event(0, 1)).await.unwrap();
     sleep(1_900 * MS).await;
     server.state.lock().watermarks_take = 300 * MS;
-    let asking = log.submit(event(0, 2)).unwrap();
+    [slow, log.submit(event(0, 2)).unwrap()]
+}
+
+/// A transport that has one connection for questions, used by one at a time, each with a deadline.
+#[tokio::test(start_paused = true)]
+async fn a7_a_question_that_is_left_alone_keeps_no_other_waiting() {
+    let server = Server::with_one_connection_for_questions(2);
+    let log = server.open(steady()).await;
+    let [slow, asking] = lost_while_it_is_asked(&server, &log).await;
     let outcome = timeout(HOUR, slow).await;
     assert!(outcome.is_ok(), "pending after an hour; {:?}", log.state().current());
     timeout(HOUR, asking).await.unwrap().unwrap();
@@ -99,15 +98,9 @@ async fn a7_a_question_that_is_left_alone_keeps_no_other_waiting() {
 #[tokio::test(start_paused = true)]
 async fn a17_an_old_question_is_not_used_again() {
     let server = Server::new(true, 2);
-    let log = server.open(config()).await;
+    let log = server.open(steady()).await;
     server.others(2, 10);
-    // Partition 1 has a slow request, which is lost at 2,100 ms.
-    server.fate(1, Fate::LostAfter(2_000));
-    let slow = log.submit(event(1, 1)).unwrap();
-    log.append_acked(event(0, 1)).await.unwrap();
-    sleep(1_900 * MS).await;
-    server.state.lock().watermarks_take = 300 * MS;
-    let asking = log.submit(event(0, 2)).unwrap();
+    let [slow, asking] = lost_while_it_is_asked(&server, &log).await;
     timeout(HOUR, slow).await.unwrap().unwrap();
     timeout(HOUR, asking).await.unwrap().unwrap();
     server.state.lock().watermarks_take = Duration::ZERO;
@@ -126,7 +119,7 @@ async fn a17_an_old_question_is_not_used_again() {
 #[tokio::test(start_paused = true)]
 async fn a7_a_request_that_waits_for_a_question_is_sent_at_last() {
     let server = Server::new(true, 2);
-    let mut config = config();
+    let mut config = steady();
     config.reconnect = ReconnectPolicy::new(10 * MS, 10 * MS);
     let log = server.open(config).await;
     server.state.lock().watermarks_take = 1_200 * MS;
@@ -140,7 +133,7 @@ async fn a7_a_request_that_waits_for_a_question_is_sent_at_last() {
 /// An event is found not to have arrived in an outage, and sent again; the next one is read back from there again.
 async fn behind_one_sent_again(says_where: bool, again: Fate) {
     let server = Server::new(says_where, 1);
-    let log = server.open(config()).await;
+    let log = server.open(steady()).await;
     server.fate(0, Fate::Lost);
     server.fate(0, again);
     server.fate(0, Fate::Lost);
@@ -180,7 +173,7 @@ async fn control_a17_behind_one_that_was_sent_again() {
 #[tokio::test(start_paused = true)]
 async fn a17_retention_before_the_next_one_behind_one_that_was_sent_again() {
     let server = Server::new(false, 1);
-    let log = server.open(config()).await;
+    let log = server.open(steady()).await;
     server.others(0, 10);
     server.fate(0, Fate::Lost);
     server.with(0, |partition| partition.every_fetch = Some(FetchFate::After(500)));
@@ -205,7 +198,7 @@ async fn a17_retention_before_the_next_one_behind_one_that_was_sent_again() {
 #[tokio::test(start_paused = true)]
 async fn l3_close_does_not_wait_for_the_first_question_of_a_connection() {
     let server = Server::new(true, 1);
-    let mut config = config();
+    let mut config = steady();
     config.expiry = Some(2 * SECOND);
     let log = server.open(config).await;
     server.fate(0, Fate::Cut(0));

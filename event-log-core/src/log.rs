@@ -147,7 +147,8 @@ pub trait EventLog<E: Partitionable + Serialize>: Send + Sync {
 
     /// Accepts nothing more, sends what is queued until `deadline` has passed, and resolves every ticket.
     ///
-    /// Closing again waits for the first close and returns `Ok`.
+    /// Closing again waits for the first close and returns `Ok`. When it returns the log's task has ended, and its
+    /// connections, files or locks are released with the last handle.
     ///
     /// # Errors
     ///

@@ -422,7 +422,7 @@ where
         // A deadline beyond the calendar is one that is not reached.
         shared.close(now.checked_add(deadline).unwrap_or(now + limits::LONGEST_WAIT));
         let claim = shared.claim_leftover();
-        shared.ended().await;
+        shared.wait_for_end().await;
         // The call that had it may have been dropped.
         let claim = claim.or_else(|| shared.claim_leftover());
         let leftover = claim.map(Claim::take).unwrap_or_default();

@@ -110,6 +110,10 @@ impl<E> Shared<E> {
             self.with_queue(|queue| queue.resolved(first));
         }
         self.leave_over(leftover);
+    }
+
+    /// The writer is gone, and with it its connections.
+    pub(super) fn ended(&self) {
         self.ended.send_replace(true);
     }
 
@@ -134,7 +138,7 @@ impl<E> Shared<E> {
     }
 
     /// Waits until the writer has ended.
-    pub(in crate::engine) async fn ended(&self) {
+    pub(in crate::engine) async fn wait_for_end(&self) {
         let _ = contain_wakes(self.ended.subscribe().wait_for(|&ended| ended)).await;
     }
 }

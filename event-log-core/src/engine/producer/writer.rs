@@ -42,6 +42,17 @@ pub(in crate::engine) struct Writer<E, T: Transport> {
     /// Reading back has the next turn, and not a request. Where there is one connection for both, and each may lose it, neither
     /// keeps the other waiting.
     reads_next: bool,
+    /// Dropped last: a log that is closed holds nothing of its backend any more but its handles.
+    _ending: Ending<E>,
+}
+
+/// Tells those who close the log that its writer is gone.
+struct Ending<E>(Arc<Shared<E>>);
+
+impl<E> Drop for Ending<E> {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
 }
 
 /// What a connection is needed for.
@@ -53,6 +64,7 @@ enum Work {
 impl<E: Send + 'static, T: Transport> Writer<E, T> {
     pub(in crate::engine) fn new(shared: Arc<Shared<E>>, transport: Arc<T>) -> Self {
         Self {
+            _ending: Ending(Arc::clone(&shared)),
             shared,
             transport,
             failed_attempts: 0,

@@ -1,15 +1,19 @@
 //! `close` and `flush` while the answers of other connections are waited for.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use crate::served::{Fate, HOUR, MS, SECOND, Server, event};
-use event_log_core::{Connection, EventLog as _, ProducerConfig, ReconnectPolicy};
+use crate::served::{Fate, HOUR, MS, SECOND, Scripted, Server, event};
+use event_log_core::engine::LogBuilder;
+use event_log_core::{Connection, EventLog as _, JsonCodec, ProducerConfig, ReconnectPolicy};
 use tokio::time::{Instant, sleep, timeout};
 
 /// A log of two connections: one hangs with a request of partition 1, the other one was cut a moment ago with one of partition 0.
 /// A new connection can be made at any time.
 async fn cut_beside_a_slow_one() -> (
-    std::sync::Arc<Server>,
+    Arc<Server>,
     event_log_core::engine::TransportLog<crate::served::Event, crate::served::Scripted>,
     [event_log_core::Ticket<crate::served::Event>; 2],
 ) {
@@ -89,4 +93,29 @@ async fn a19_a_close_during_which_the_connection_is_lost_twice() {
     let flush = lost_twice(false).await;
     let close = lost_twice(true).await;
     assert!(close < 5 * SECOND, "close took {close:?}, and flush {flush:?}");
+}
+
+/// Keeps how many hold the transport when it is woken.
+struct Holders(Weak<Scripted>, AtomicUsize);
+
+impl Wake for Holders {
+    fn wake(self: Arc<Self>) {
+        self.1.store(self.0.strong_count(), Ordering::Relaxed);
+    }
+}
+
+/// l3: "what is closed holds nothing of the backend but through its handles."
+#[tokio::test(start_paused = true)]
+async fn l3_a_closed_log_has_let_go_of_its_connections() {
+    let transport = Arc::new(Scripted(Server::new(true, 2)));
+    let log = LogBuilder::new(Arc::new(JsonCodec)).open(Arc::clone(&transport)).await.unwrap();
+    let _receipt = log.append(event(0, 1)).await.unwrap();
+    let holders = Arc::new(Holders(Arc::downgrade(&transport), AtomicUsize::new(0)));
+    let mut close = log.close(SECOND);
+    let waker = Waker::from(Arc::clone(&holders));
+    while close.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+        sleep(MS).await;
+    }
+    // The test and the handle.
+    assert_eq!(holders.1.load(Ordering::Relaxed), 2);
 }

@@ -12,7 +12,7 @@ use event_log_memory::Retention;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 
-use crate::support::{batches_of, open_with};
+use crate::support::{batches_of, end, open_with};
 
 /// How many events may be under way in the channels: as many as the log's own buffer would hold.
 const CHANNEL: usize = 10_000;
@@ -89,6 +89,7 @@ async fn log(course: Course, retention: Retention, ahead: usize) -> Duration {
             }
         }));
     }
+    let handle = log.clone();
     let produce = async move |batches: Batches| {
         let slowest = || reads.iter().map(|read| read.load(Ordering::Relaxed)).min().unwrap_or(0);
         let mut sent = 0;
@@ -107,7 +108,9 @@ async fn log(course: Course, retention: Retention, ahead: usize) -> Duration {
         }
         log
     };
-    race(course, produce, readers).await
+    let elapsed = race(course, produce, readers).await;
+    end(handle).await;
+    elapsed
 }
 
 /// A channel for each consumer, since each event goes to one receiver only.

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
 
 use crate::report::{Report, Run};
-use crate::support::{BATCH, PARTITIONS, batches, event, open, open_with};
+use crate::support::{BATCH, PARTITIONS, batches, end, event, open, open_with};
 
 const EVENTS: usize = 10_000;
 
@@ -141,6 +141,7 @@ fn bounded(report: &mut Report, runtime: &Runtime) {
         .push(("tokio_broadcast", Box::new(|| in_batches(|batch| batch.into_iter().for_each(broadcast)))));
     contenders.push(("mutex_vec", Box::new(|| in_batches(extend))));
     report.row("hand over, in batches of 100, the last 8,192 retained", EVENTS, contenders);
+    runtime.block_on(end(log));
 }
 
 /// Everybody retains all 10,000 events, in memory that nobody has used before.
@@ -151,14 +152,18 @@ fn forever(report: &mut Report, runtime: &Runtime) {
             "append",
             Box::new(|| {
                 let log = open();
-                one_by_one(|event| append(&log, event))
+                let elapsed = one_by_one(|event| append(&log, event));
+                runtime.block_on(end(log));
+                elapsed
             }),
         ),
         (
             "submit",
             Box::new(|| {
                 let log = open();
-                one_by_one(|event| submit(&log, event))
+                let elapsed = one_by_one(|event| submit(&log, event));
+                runtime.block_on(end(log));
+                elapsed
             }),
         ),
         (
@@ -200,7 +205,9 @@ fn batches_forever(report: &mut Report, runtime: &Runtime) {
             "append_batch",
             Box::new(|| {
                 let log = runtime.block_on(open());
-                in_batches(|batch| append_batch(&log, batch))
+                let elapsed = in_batches(|batch| append_batch(&log, batch));
+                runtime.block_on(end(log));
+                elapsed
             }),
         ),
         (

@@ -13,7 +13,7 @@ use crate::contenders::{
     Course, through_a_bounded_log, through_a_vec, through_broadcast, through_flume, through_the_log,
 };
 use crate::report::{Report, Run};
-use crate::support::{PARTITIONS, PAYLOAD_BYTES, batches, open};
+use crate::support::{PARTITIONS, PAYLOAD_BYTES, batches, end, open};
 
 const EVENTS: usize = 100_000;
 
@@ -85,6 +85,7 @@ fn backlog(report: &mut Report, runtime: &Runtime) {
             vec![("event_log", Box::new(poll(max_count))), ("mutex_vec", Box::new(clone(max_count)))];
         report.row(name, EVENTS, contenders);
     }
+    runtime.block_on(end(log));
 }
 
 async fn read_all(log: &impl EventLog<RawEvent>, max_count: usize) -> Duration {

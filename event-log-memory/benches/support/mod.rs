@@ -1,6 +1,8 @@
 //! Events that are prepared before the clock starts, so that the log's own cost counts.
 
-use event_log_core::{RawCodec, RawEvent};
+use std::time::Duration;
+
+use event_log_core::{EventLog, RawCodec, RawEvent};
 use event_log_memory::{MemoryLog, Retention};
 use tokio::runtime::{Builder, Runtime};
 
@@ -37,6 +39,11 @@ pub(crate) async fn open_with(partitions: u32, retention: Retention) -> MemoryLo
 
 pub(crate) async fn open() -> MemoryLog<RawEvent> {
     open_with(PARTITIONS, Retention::FOREVER).await
+}
+
+/// Ends a log and frees what it retains, beside the clock: left to its task, that happens while the next one is measured.
+pub(crate) async fn end(log: MemoryLog<RawEvent>) {
+    log.close(Duration::from_secs(1)).await.expect("everything was sent");
 }
 
 /// Two workers: one for the producer, one for the consumer.

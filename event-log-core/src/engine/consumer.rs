@@ -158,6 +158,10 @@ where
 
     async fn settle_until(&mut self, is_enough: impl Fn(&Membership<T>) -> bool) -> Result<(), Error> {
         self.membership.ask_anew();
+        self.drive_until(is_enough).await
+    }
+
+    async fn drive_until(&mut self, is_enough: impl Fn(&Membership<T>) -> bool) -> Result<(), Error> {
         poll_fn(|cx| {
             loop {
                 self.drive_membership(cx, Instant::now())?;
@@ -358,12 +362,13 @@ where
     async fn end(&mut self) -> Result<Cursor, Error> {
         consume_budget().await;
         let runtime = self.runtime.clone();
-        // A question for a place that has failed is asked again meanwhile.
+        within(&runtime, self.settle()).await?;
+        // A question for a place that has failed is asked again, for so long.
         let is_placed =
             |membership: &Membership<T>| membership.is_settled() && membership.unplaced().is_none();
-        let settled = async { timeout(limits::POLL_OVERTIME, self.settle_until(is_placed)).await };
-        match within(&runtime, settled).await {
-            Ok(settled) => settled?,
+        let placed = async { timeout(limits::POLL_OVERTIME, self.drive_until(is_placed)).await };
+        match within(&runtime, placed).await {
+            Ok(placed) => placed?,
             Err(_) => {
                 self.check_placed()?;
                 return Err(Error::Timeout(limits::POLL_OVERTIME));

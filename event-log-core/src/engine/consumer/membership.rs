@@ -2,7 +2,6 @@
 //!
 //! Each question is a [`Task`] that goes on until it is answered. What a dropped poll has found out is not asked again.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -59,6 +58,8 @@ struct Connection<T: Transport> {
     /// What is being asked may be answered as of before the caller came who must know for certain.
     is_old: bool,
     placing: Option<Task<Result<Places, Error>>>,
+    /// What that is asked for. Partitions that come meanwhile are asked for afterwards: their places may have moved since.
+    to_place: Vec<Assignment>,
     /// Not before this.
     place_at: Option<Instant>,
 }
@@ -108,6 +109,7 @@ impl<T: Transport> Membership<T> {
             asking: None,
             is_old: false,
             placing: None,
+            to_place: Vec::new(),
             place_at: None,
         });
     }
@@ -248,12 +250,11 @@ impl<T: Transport> Membership<T> {
         }
     }
 
-    /// These are to be read, and have no reader. What is under way concerns the ones before.
+    /// These are to be read, and have no reader.
     pub(super) fn arrive(&mut self, arriving: Vec<Assignment>) {
-        let known: BTreeSet<_> = self.arriving.iter().map(|one| (one.partition, one.epoch)).collect();
-        if arriving.iter().any(|one| !known.contains(&(one.partition, one.epoch))) {
-            if let Some(connection) = &mut self.connection {
-                (connection.placing, connection.place_at) = (None, None);
+        if let Some(connection) = &mut self.connection {
+            if arriving.iter().any(|one| !self.arriving.contains(one)) {
+                connection.place_at = None;
             }
         }
         self.arriving = arriving;
@@ -268,17 +269,22 @@ impl<T: Transport> Membership<T> {
             let (member, start) = (Arc::clone(&connection.member), self.start.clone());
             connection.placing =
                 Some(Task::inline(async move { places(&*transport, &member, &group, &start).await }));
-            connection.place_at = None;
+            (connection.to_place, connection.place_at) = (self.arriving.clone(), None);
         }
         let (mut placed, mut faults, mut started) = (Vec::new(), Vec::new(), Vec::new());
         match poll_task(&mut connection.placing, cx)?.and_then(|answer| answer) {
             // Those that are read already go on, and each of the others says why it does not. That the log cannot be asked for
             // places does not say that the member's connection is lost.
             Err(error) => {
-                faults.extend(self.arriving.iter().map(|one| one.partition).zip(error.repeated()));
+                let asked = self.arriving.iter().filter(|one| connection.to_place.contains(one));
+                faults.extend(asked.map(|one| one.partition).zip(error.repeated()));
             }
             Ok(mut places) => {
                 for assignment in std::mem::take(&mut self.arriving) {
+                    if !connection.to_place.contains(&assignment) {
+                        self.arriving.push(assignment);
+                        continue;
+                    }
                     match places.take(assignment) {
                         Ok(place) => placed.push(place),
                         Err(error) => {

@@ -37,6 +37,20 @@ struct Waiting {
     deadline: Instant,
 }
 
+impl Waiting {
+    /// Whether it waits for these. Both are sorted by partition.
+    fn is_for(&self, ends: &[KnownEnd]) -> bool {
+        let mut asked = self.ends.iter();
+        ends.iter().all(|end| asked.any(|one| one == end))
+    }
+
+    /// Whether its answer is from after that call began. Of one that was asked before, that is known when it has waited until its
+    /// deadline.
+    fn is_look_of(&self, call: &Call, now: Instant) -> bool {
+        self.asked_at >= call.began || (call.began..=now).contains(&self.deadline)
+    }
+}
+
 impl News {
     pub(super) const fn is_asked_for(&self) -> bool {
         self.waiting.is_some()
@@ -77,9 +91,8 @@ where
     /// Waits for news of what was read to its end. True when there is some.
     pub(super) fn poll_news(&mut self, cx: &mut Context<'_>, call: &mut Call, now: Instant) -> bool {
         self.news.due = None;
-        let Some(member) = self.membership.member().filter(|_| self.membership.is_assigned()) else {
-            return false;
-        };
+        // It goes on beside the question whose the partitions are. What comes of that is asked for by the next one.
+        let Some(member) = self.membership.reading() else { return false };
         // Those whose answers are under way are no reason not to hear of the others.
         let idle = self.readers.iter().filter(|reader| !reader.has_more());
         let ends: Vec<_> = idle.filter_map(PartitionReader::known_end).collect();
@@ -88,35 +101,28 @@ where
         // A call that is over, or ends with an error as soon as the others have nothing, waits for answers in flight and looks
         // once.
         let is_ending = call.is_halted || now >= call.deadline;
-        if is_ending && (call.has_looked || !looks) {
-            self.news.waiting = None;
-            return false;
-        }
         let deadline = if call.is_halted { now } else { call.deadline };
-        // One from an earlier poll goes on, unless it would end too late for this one, or waits for something else.
-        let (member, known) = (Arc::clone(member), self.membership.generation());
-        // Both are sorted by partition.
-        let is_asked = |waiting: &Waiting| {
-            let mut asked = waiting.ends.iter();
-            ends.iter().all(|end| asked.any(|one| one == end))
-        };
-        self.news.waiting.take_if(|waiting| {
-            // Its answer would be as of before the call.
-            let is_old = waiting.deadline < call.began;
-            is_old || waiting.deadline > deadline || !is_asked(waiting)
-        });
-        if self.news.waiting.is_none() {
-            self.news.due = self.news.again_at.filter(|&at| now < at);
-            if self.news.due.is_some() {
+        // One from an earlier poll is heard first: news is news, however late it comes and whatever else was to be waited for.
+        let mut answer = self.news.waiting.as_mut().map_or(Poll::Pending, |waiting| waiting.task.poll(cx));
+        if answer.is_pending() {
+            if is_ending && (call.has_looked || !looks) {
+                self.news.waiting = None;
                 return false;
             }
+            // It goes on unless it would end too late for this call, or waits for something else.
+            self.news.waiting.take_if(|waiting| waiting.deadline > deadline || !waiting.is_for(&ends));
+            if self.news.waiting.is_none() {
+                self.news.due = self.news.again_at.filter(|&at| now < at);
+                if self.news.due.is_some() {
+                    return false;
+                }
+                let (member, known, asked) = (Arc::clone(member), self.membership.generation(), ends.clone());
+                let task = Task::inline(async move { member.wait(&asked, known, deadline).await });
+                let waiting = self.news.waiting.insert(Waiting { task, ends, asked_at: now, deadline });
+                answer = waiting.task.poll(cx);
+            }
         }
-        let waiting = self.news.waiting.get_or_insert_with(|| {
-            let asked = ends.clone();
-            let task = Task::inline(async move { member.wait(&asked, known, deadline).await });
-            Waiting { task, ends, asked_at: now, deadline }
-        });
-        let Poll::Ready(news) = waiting.task.poll(cx) else { return false };
+        let Poll::Ready(news) = answer else { return false };
         let asked = self.news.waiting.take();
         let mut news = match news {
             Ok(news) => news,
@@ -127,9 +133,9 @@ where
             }
         };
         if let Some(asked) = asked {
+            call.has_looked |= looks && asked.is_look_of(call, now);
             self.news.answered(asked, !news.is_empty(), Instant::now());
         }
-        call.has_looked |= looks;
         self.membership.is_fresh = false;
         news.sort_unstable();
         let has_news = |reader: &&mut PartitionReader| news.binary_search(&reader.partition()).is_ok();

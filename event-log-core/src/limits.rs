@@ -88,9 +88,17 @@ pub const READER_RETRY: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts to read a faulty partition: it is back within a second of its fault's end.
 pub const READER_RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// The longest wait before a partition is fetched again whose fetches lose the connection of its consumer. Each loss interrupts
-/// the fetches of the others, so that those need more and more time for themselves; doubled with each loss in a row.
+/// The longest wait before a partition is fetched again whose fetches lose the connection of its consumer, or a place is stored
+/// after commits that did. Each loss interrupts the fetches of the others, so that those need more and more time for themselves;
+/// doubled with each loss in a row.
 pub const READER_LOST_RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// For how long a fetch that may have lost the connection of its consumer keeps others waiting that may have lost it too. Twice as
+/// long each time that has not been enough.
+pub const SUSPECT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The longest of these.
+pub const SUSPECT_PATIENCE_MAX: Duration = Duration::from_secs(60);
 
 /// How long a consumer that waits for news waits before it asks again, when the log has said at once that there is nothing.
 /// Doubled each time in a row, up to [`NEWS_RETRY_MAX`]: a wait may return early, and waiting must keep no processor busy.

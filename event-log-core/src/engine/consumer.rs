@@ -8,6 +8,7 @@
 //! takes records out of the readers in the same breath in which it returns them. So a poll that is dropped loses nothing,
 //! neither records nor the work under way.
 
+mod blame;
 mod commit;
 mod fetch;
 mod known;
@@ -35,13 +36,14 @@ use tokio::runtime::Handle;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, Sleep, timeout};
 
-use self::commit::{EndedBy, EndedEpoch};
+use self::blame::Blame;
+use self::commit::{EndedBy, EndedEpoch, Losses};
 use self::fetch::Source;
 use self::membership::{Change, Membership, Place};
 use self::merge::Head;
 use self::news::News;
 use self::notices::Notices;
-use self::partition::PartitionReader;
+use self::partition::{PartitionReader, Report};
 use self::polling::Call;
 use super::transport::{Assignment, GroupMember, Transport};
 use crate::codec::Codec;
@@ -65,6 +67,9 @@ pub(super) struct Consumer<E, T: Transport> {
     membership: Membership<T>,
     /// Sorted by partition.
     readers: Vec<PartitionReader>,
+    /// Finds out which reader loses the connection.
+    blame: Blame,
+    commit_losses: Losses,
     /// Waits for news of partitions that were read to their ends.
     news: News,
     /// Wakes the consumer when something is due although no task has ended.
@@ -131,6 +136,8 @@ where
             options,
             membership,
             readers: Vec::new(),
+            blame: Blame::default(),
+            commit_losses: Losses::default(),
             news: News::default(),
             alarm: None,
             held_since: None,
@@ -194,7 +201,7 @@ where
     fn drive_membership(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Error> {
         while let Some(change) = self.membership.step(cx, now) {
             match change {
-                Change::Lost => self.disconnected(None),
+                Change::Lost => self.disconnected(),
                 Change::Assigned(assignments) => self.assigned(assignments),
                 Change::Placed { places, faults, started } => {
                     self.notices.started(started);
@@ -209,13 +216,17 @@ where
         Ok(())
     }
 
-    /// The connection is lost, because of what the reader of a partition has asked, if that is known.
-    fn disconnected(&mut self, because_of: Option<PartitionId>) {
-        let now = Instant::now();
+    /// The connection is lost.
+    fn disconnected(&mut self) {
         self.news.forget();
-        for reader in &mut self.readers {
-            reader.disconnected(because_of == Some(reader.partition()), now);
-        }
+        self.blame.lost(&mut self.readers, Instant::now());
+    }
+
+    /// The same by a commit: no fetch is to blame.
+    fn disconnected_by_commit(&mut self) {
+        self.news.forget();
+        let now = Instant::now();
+        self.readers.iter_mut().for_each(|reader| reader.disconnected(false, false, now));
     }
 
     /// Gives up what is not this member's any more, and has the rest placed that it does not read yet.
@@ -288,33 +299,49 @@ where
             now,
             wanted,
             has_room: true,
+            has_turn: false,
         };
-        let mut lost = None;
-        let mut ended = Vec::new();
-        let mut is_unfinished = false;
-        for reader in &mut self.readers {
-            let report = reader.advance(cx, &source, wanted);
+        let (mut reports, mut is_unfinished) = (Vec::new(), false);
+        let mut advance = |reader: &mut PartitionReader, has_turn| {
+            let report = reader.advance(cx, &Source { has_turn, ..source }, wanted);
             is_unfinished |= report.is_unfinished;
-            self.notices.extend(reader.partition(), report.notices);
+            if !report.is_empty() {
+                reports.push((reader.partition(), report));
+            }
+        };
+        let suspects = self.blame.suspects(&self.readers);
+        self.readers.iter_mut().for_each(|reader| advance(reader, false));
+        let mut turns = self.blame.turns(&self.readers, suspects, now);
+        if turns > 0 {
+            for at in blame::in_turn(&self.readers) {
+                let reader = &mut self.readers[at];
+                advance(reader, turns > 0);
+                turns -= usize::from(reader.fetch().is_in_flight());
+            }
+        }
+        self.take_reports(reports, now);
+        is_unfinished
+    }
+
+    fn take_reports(&mut self, reports: Vec<(PartitionId, Report)>, now: Instant) {
+        let mut lost = None;
+        for (partition, report) in reports {
+            self.notices.extend(partition, report.notices);
             if report.is_another_log {
-                self.notices.truncated(reader.partition());
-                let epochs = self.ended.get_mut(&reader.partition()).into_iter().flatten();
+                self.notices.truncated(partition);
+                let epochs = self.ended.get_mut(&partition).into_iter().flatten();
                 epochs.for_each(|ended| ended.by = EndedBy::Truncation);
             }
-            ended.extend(report.ended.into_iter().map(|ended| (reader.partition(), ended)));
-            if let Some(error) = report.lost {
-                lost.get_or_insert((reader.partition(), error));
+            for epoch in report.ended {
+                self.remember(partition, epoch);
+                self.show_cursors();
             }
+            lost = lost.or(report.lost);
         }
-        for (partition, epoch) in ended {
-            self.remember(partition, epoch);
-            self.show_cursors();
-        }
-        if let Some((partition, error)) = lost {
+        if let Some(error) = lost {
             self.membership.disconnect(error, now);
-            self.disconnected(Some(partition));
+            self.disconnected();
         }
-        is_unfinished
     }
 }
 

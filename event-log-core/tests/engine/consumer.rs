@@ -3,6 +3,7 @@
 mod assignments;
 mod backlogs;
 mod bounds;
+mod characters;
 mod commits;
 mod errors;
 mod fairness;

@@ -1,14 +1,18 @@
 //! Committing: what a cursor means for each partition, and storing it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::Consumer;
 use super::membership::Membership;
 use super::partition::PartitionReader;
+use crate::engine::backoff::doubled;
 use crate::engine::transport::{CommitMode, GroupMember, Transport};
 use crate::error::{CommitError, CommitErrorKind, Error};
+use crate::limits;
 use crate::position::{Cursor, Epoch, Offset, PartitionId};
 
 /// How an epoch of a reader ended.
@@ -30,6 +34,33 @@ pub(super) struct EndedEpoch {
     pub(super) stood_beyond: bool,
     /// What the group had committed then.
     pub(super) committed: Option<Offset>,
+}
+
+/// Commits that have lost the connection, in a row. Those that follow leave the fetches of the others ever more time, as
+/// fetches that lose it do.
+#[derive(Default)]
+pub(super) struct Losses {
+    count: u32,
+    not_before: Option<Instant>,
+}
+
+impl Losses {
+    fn answered(&mut self, is_lost: bool) {
+        self.count = if is_lost { self.count.saturating_add(1) } else { 0 };
+        let wait = || doubled(limits::READER_RETRY, limits::READER_LOST_RETRY_MAX, self.count - 1);
+        self.not_before = (self.count > 1).then(|| Instant::now() + wait());
+    }
+
+    /// Why nothing is to be stored now.
+    fn check(&self) -> Result<(), Error> {
+        let wait = self.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let problem =
+            format!("the last {} commits lost the connection, the next may be made in {wait:?}", self.count);
+        Err(Error::Unavailable(Some(problem.into())))
+    }
 }
 
 /// What a cursor asks for.
@@ -61,6 +92,9 @@ where
         if plan.is_mixed_up || plan.places.is_empty() {
             return finish(Cursor::new(), plan.failures);
         }
+        if let Err(error) = self.commit_losses.check() {
+            return finish(Cursor::new(), fail_all(plan, error));
+        }
         if let Err(error) = self.settle_until(Membership::is_assigned).await {
             return finish(Cursor::new(), fail_all(plan, error));
         }
@@ -79,7 +113,7 @@ where
         self.each_reader(&places, PartitionReader::begins_to_commit);
         let answers = member.commit(&places, CommitMode::Replace).await;
         let mut stored = Cursor::new();
-        let mut lost = None;
+        let mut is_lost = false;
         for (&(partition, next), answer) in places.iter().zip(answers) {
             let is_certain = !matches!(&answer, Err(CommitErrorKind::Failed(error)) if may_be_stored(error));
             self.each_reader(&[(partition, next)], |reader, next| match &answer {
@@ -90,15 +124,15 @@ where
             match answer {
                 Ok(()) => stored.set(partition, next),
                 Err(kind) => {
-                    lost =
-                        lost.or(matches!(kind, CommitErrorKind::Failed(Error::Unavailable(_))).then_some(()));
+                    is_lost |= matches!(kind, CommitErrorKind::Failed(Error::Unavailable(_)));
                     failures.push((partition, kind));
                 }
             }
         }
-        if lost.is_some() {
-            self.membership.disconnect(Error::Unavailable(None), tokio::time::Instant::now());
-            self.disconnected(None);
+        self.commit_losses.answered(is_lost);
+        if is_lost {
+            self.membership.disconnect(Error::Unavailable(None), Instant::now());
+            self.disconnected_by_commit();
         }
         self.show_cursors();
         finish(stored, failures)

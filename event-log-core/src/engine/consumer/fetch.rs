@@ -55,6 +55,10 @@ pub(super) struct Fetch {
     failures: u32,
     /// How often in a row it has lost the connection.
     losses: u32,
+    /// The connection was lost while it was in flight, perhaps because of it, and it has not been answered since.
+    is_suspect: bool,
+    /// When it was answered for the last time.
+    answered_at: Option<Instant>,
     /// Offsets that the window of ids has to know before anything is delivered: a copy of what another consumer has had
     /// may be yet to come.
     unseen: Option<Range<u64>>,
@@ -72,6 +76,8 @@ enum Work {
     Fetching(Task<Result<FetchResponse, Error>>),
     LookingBack(Task<Result<FetchResponse, Error>>),
     Resuming(Task<Result<Resume, Error>>),
+    /// It was in flight when the connection was lost.
+    Lost,
 }
 
 /// Where to continue in a partition that was truncated.
@@ -92,6 +98,8 @@ pub(super) struct Source<'a, T: Transport> {
     pub(super) wanted: usize,
     /// What is buffered is not too long.
     pub(super) has_room: bool,
+    /// A suspect may be made again.
+    pub(super) has_turn: bool,
 }
 
 impl<T: Transport> Clone for Source<'_, T> {
@@ -140,6 +148,8 @@ impl Fetch {
             retry_at: None,
             failures: 0,
             losses: 0,
+            is_suspect: false,
+            answered_at: None,
             unseen: None,
             looked_to: 0..0,
             nearer: VecDeque::new(),
@@ -193,17 +203,49 @@ impl Fetch {
         self.look_again = true;
     }
 
-    /// The connection is lost. A fetch that has lost it, and the one before too, is made again later, and ever later: it may be
-    /// what loses it, and those that take longer have to be answered meanwhile.
-    pub(super) fn disconnected(&mut self, because_of_this: bool, now: Instant) {
+    /// Whether it is in flight over the member's connection.
+    pub(super) const fn is_in_flight(&self) -> bool {
+        matches!(self.work, Work::Fetching(_) | Work::LookingBack(_) | Work::Lost)
+    }
+
+    pub(super) const fn is_suspect(&self) -> bool {
+        self.is_suspect
+    }
+
+    /// Whether it is known to have lost the connection.
+    pub(super) const fn has_lost(&self) -> bool {
+        self.losses > 0
+    }
+
+    /// It is not made again before it has its turn.
+    pub(super) const fn waits_for_turn(&self) -> bool {
+        self.is_suspect && matches!(self.work, Work::None)
+    }
+
+    /// Since when it is in flight as a suspect.
+    pub(super) fn on_trial_since(&self) -> Option<Instant> {
+        self.busy_since.filter(|_| self.is_suspect && self.is_in_flight())
+    }
+
+    pub(super) const fn answered_at(&self) -> Option<Instant> {
+        self.answered_at
+    }
+
+    /// The connection is lost. One that has lost it is made again later, and ever later: those that take longer have to be
+    /// answered meanwhile.
+    pub(super) fn disconnected(&mut self, is_guilty: bool, is_suspect: bool, now: Instant) {
+        let was_in_flight = self.is_in_flight();
         (self.work, self.busy_since, self.look_again) = (Work::None, None, true);
-        if !because_of_this {
+        if !was_in_flight {
             return;
         }
-        self.losses = self.losses.saturating_add(1);
-        if self.losses > 1 {
-            let wait = doubled(limits::READER_RETRY, limits::READER_LOST_RETRY_MAX, self.losses - 1);
-            self.retry_after(now, wait);
+        self.is_suspect |= is_suspect || is_guilty;
+        if is_guilty {
+            self.losses = self.losses.saturating_add(1);
+            if self.losses > 1 {
+                let wait = doubled(limits::READER_RETRY, limits::READER_LOST_RETRY_MAX, self.losses - 1);
+                self.retry_after(now, wait);
+            }
         }
     }
 
@@ -225,6 +267,10 @@ impl Fetch {
             if self.retry_at.is_some_and(|at| source.now < at) {
                 return Step::Idle;
             }
+            if self.is_suspect && !source.has_turn {
+                self.retry_at = None;
+                return Step::Idle;
+            }
             match self.next_work(source, buffered, last) {
                 Work::None => {
                     (self.busy_since, self.retry_at) = (None, None);
@@ -236,7 +282,7 @@ impl Fetch {
             self.busy_since.get_or_insert(source.now);
         }
         match &mut self.work {
-            Work::None => Step::Idle,
+            Work::None | Work::Lost => Step::Idle,
             Work::Fetching(task) => match flat(task.poll(cx)) {
                 Poll::Pending => Step::Pending,
                 Poll::Ready(answer) => self.done(answer, source.now, Self::fetched),
@@ -249,7 +295,10 @@ impl Fetch {
                 Poll::Pending => Step::Pending,
                 // It was not asked over the member's connection.
                 Poll::Ready(answer) => match self.done(answer, source.now, Self::resumed) {
-                    Step::Lost(error) => self.failed(error, source.now),
+                    Step::Lost(error) => {
+                        self.work = Work::None;
+                        self.failed(error, source.now)
+                    }
                     step => step,
                 },
             },
@@ -307,13 +356,17 @@ impl Fetch {
         now: Instant,
         take: impl FnOnce(&mut Self, A, Instant) -> Step,
     ) -> Step {
+        if let Err(error @ Error::Unavailable(_)) = answer {
+            self.work = Work::Lost;
+            return Step::Lost(error);
+        }
         self.work = Work::None;
+        (self.losses, self.is_suspect, self.answered_at) = (0, false, Some(now));
         match answer {
             Ok(answer) => {
-                (self.failures, self.losses) = (0, 0);
+                self.failures = 0;
                 take(self, answer, now)
             }
-            Err(error @ Error::Unavailable(_)) => Step::Lost(error),
             Err(error) => self.failed(error, now),
         }
     }

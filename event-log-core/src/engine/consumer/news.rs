@@ -128,7 +128,7 @@ where
             Ok(news) => news,
             Err(error) => {
                 self.membership.disconnect(error, Instant::now());
-                self.disconnected(None);
+                self.disconnected();
                 return true;
             }
         };

@@ -87,6 +87,13 @@ pub(super) struct Report {
     pub(super) is_unfinished: bool,
 }
 
+impl Report {
+    /// Whether there is nothing to tell, except that there is more to do.
+    pub(super) fn is_empty(&self) -> bool {
+        self.notices.is_empty() && self.ended.is_empty() && !self.is_another_log && self.lost.is_none()
+    }
+}
+
 /// How many steps a reader takes before it lets others have their turn: each may be an answer without a record.
 const STEPS: u32 = 16;
 
@@ -242,9 +249,14 @@ impl PartitionReader {
         self.fetch.look_again();
     }
 
-    /// The member was lost, because of what this reader has asked or not: what it was asked is not answered any more.
-    pub(super) fn disconnected(&mut self, because_of_this: bool, now: Instant) {
-        self.fetch.disconnected(because_of_this, now);
+    /// What it awaits.
+    pub(super) const fn fetch(&self) -> &Fetch {
+        &self.fetch
+    }
+
+    /// The member was lost: what this reader has asked is not answered any more.
+    pub(super) fn disconnected(&mut self, is_guilty: bool, is_suspect: bool, now: Instant) {
+        self.fetch.disconnected(is_guilty, is_suspect, now);
     }
 
     /// Fetches what is missing of `wanted` records, and what a reader that is behind will want next.

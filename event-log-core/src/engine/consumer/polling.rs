@@ -106,6 +106,7 @@ where
             let is_reading = self.membership.reading().is_some();
             let alarms = self.readers.iter().filter_map(|reader| reader.alarm(is_reading));
             let alarms = alarms.chain(held_until).chain(self.membership.alarm()).chain(self.news.alarm());
+            let alarms = alarms.chain(self.blame.alarm(&self.readers, now));
             let due = alarms.chain([call_alarm]).min();
             if self.set_alarm(cx, due) {
                 continue;

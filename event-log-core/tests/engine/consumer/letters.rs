@@ -1,6 +1,6 @@
 //! Letters in the encodings of formats that do not say the names of fields.
 
-use event_log_core::DeadLetter;
+use event_log_core::{DeadLetter, Partitionable as _};
 use serde::Deserialize;
 use serde::de::value::Error;
 use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer, SeqAccess, Visitor};
@@ -164,12 +164,22 @@ impl<'de> Deserializer<'de> for Reading {
     }
 }
 
+fn letter() -> DeadLetter {
+    let json = r#"{"topic":"t","group":"g","position":{"partition":0,"offset":1},
+        "id":"00000000-0000-0000-0000-000000000001","timestamp":5,"reason":"bad","payload":"YmFk"}"#;
+    serde_json::from_str(json).unwrap()
+}
+
+/// c6: the letters of one group stay in order, so that they are in one partition.
+#[test]
+fn c6_the_key_of_a_letter_is_its_group() {
+    assert_eq!(letter().partition_key(), Some("g"));
+}
+
 /// c6: "parked in a dead-letter log". A letter is serialised by the codec of its log, whatever that is.
 #[test]
 fn c6_a_letter_without_headers_can_be_read_in_every_format() {
-    let json = r#"{"topic":"t","group":"g","position":{"partition":0,"offset":1},
-        "id":"00000000-0000-0000-0000-000000000001","timestamp":5,"reason":"bad","payload":"YmFk"}"#;
-    let letter: DeadLetter = serde_json::from_str(json).unwrap();
+    let letter = letter();
     let written = letter.serialize(Positional::default()).unwrap();
     let read = DeadLetter::deserialize(Reading(written.into_iter()));
     assert_eq!(read.map_err(|error| error.to_string()), Ok(letter));

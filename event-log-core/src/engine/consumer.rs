@@ -37,7 +37,7 @@ use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, Sleep, timeout};
 
 use self::blame::Blame;
-use self::commit::{EndedBy, EndedEpoch, Losses};
+use self::commit::{CommitLosses, EndedBy, EndedEpoch};
 use self::fetch::Source;
 use self::membership::{Change, Membership, Place};
 use self::merge::Head;
@@ -69,7 +69,7 @@ pub(super) struct Consumer<E, T: Transport> {
     readers: Vec<PartitionReader>,
     /// Finds out which reader loses the connection.
     blame: Blame,
-    commit_losses: Losses,
+    commit_losses: CommitLosses,
     /// Waits for news of partitions that were read to their ends.
     news: News,
     /// Wakes the consumer when something is due although no task has ended.
@@ -137,7 +137,7 @@ where
             membership,
             readers: Vec::new(),
             blame: Blame::default(),
-            commit_losses: Losses::default(),
+            commit_losses: CommitLosses::default(),
             news: News::default(),
             alarm: None,
             held_since: None,
@@ -223,9 +223,8 @@ where
     }
 
     /// The same by a commit: no fetch is to blame.
-    fn disconnected_by_commit(&mut self) {
+    fn disconnected_by_commit(&mut self, now: Instant) {
         self.news.forget();
-        let now = Instant::now();
         self.readers.iter_mut().for_each(|reader| reader.disconnected(false, false, now));
     }
 
@@ -312,12 +311,11 @@ where
         let suspects = self.blame.suspects(&self.readers);
         self.readers.iter_mut().for_each(|reader| advance(reader, false));
         let mut turns = self.blame.turns(&self.readers, suspects, now);
-        if turns > 0 {
-            for at in blame::in_turn(&self.readers) {
-                let reader = &mut self.readers[at];
-                advance(reader, turns > 0);
-                turns -= usize::from(reader.fetch().is_in_flight());
-            }
+        let mut waiting = if turns > 0 { blame::in_turn(&self.readers) } else { Vec::new() }.into_iter();
+        while let Some(at) = waiting.next().filter(|_| turns > 0) {
+            let reader = &mut self.readers[at];
+            advance(reader, true);
+            turns -= usize::from(reader.fetch().is_in_flight());
         }
         self.take_reports(reports, now);
         is_unfinished

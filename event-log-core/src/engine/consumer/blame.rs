@@ -14,7 +14,26 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::partition::PartitionReader;
+use crate::engine::backoff::doubled;
 use crate::limits;
+
+/// How often in a row something has lost the connection.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Losses(u32);
+
+impl Losses {
+    pub(super) const fn count(self) -> u32 {
+        self.0
+    }
+
+    /// One more: when it may be made again, if not at once. Those that take longer have to be answered meanwhile, so that it is
+    /// later each time.
+    pub(super) fn add(&mut self, now: Instant) -> Option<Instant> {
+        let before = self.0;
+        self.0 = self.0.saturating_add(1);
+        (before > 0).then(|| now + doubled(limits::READER_RETRY, limits::READER_LOST_RETRY_MAX, before))
+    }
+}
 
 /// How suspects are made again.
 pub(super) struct Blame {

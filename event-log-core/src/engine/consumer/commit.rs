@@ -1,18 +1,16 @@
 //! Committing: what a cursor means for each partition, and storing it.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::Consumer;
+use super::blame::Losses;
 use super::membership::Membership;
 use super::partition::PartitionReader;
-use crate::engine::backoff::doubled;
 use crate::engine::transport::{CommitMode, GroupMember, Transport};
 use crate::error::{CommitError, CommitErrorKind, Error};
-use crate::limits;
 use crate::position::{Cursor, Epoch, Offset, PartitionId};
 
 /// How an epoch of a reader ended.
@@ -36,29 +34,23 @@ pub(super) struct EndedEpoch {
     pub(super) committed: Option<Offset>,
 }
 
-/// Commits that have lost the connection, in a row. Those that follow leave the fetches of the others ever more time, as
-/// fetches that lose it do.
+/// Commits that lose the connection: those that follow leave the fetches of the others their time.
 #[derive(Default)]
-pub(super) struct Losses {
-    count: u32,
+pub(super) struct CommitLosses {
+    in_a_row: Losses,
     not_before: Option<Instant>,
 }
 
-impl Losses {
-    fn answered(&mut self, is_lost: bool) {
-        self.count = if is_lost { self.count.saturating_add(1) } else { 0 };
-        let wait = || doubled(limits::READER_RETRY, limits::READER_LOST_RETRY_MAX, self.count - 1);
-        self.not_before = (self.count > 1).then(|| Instant::now() + wait());
+impl CommitLosses {
+    fn lost(&mut self, now: Instant) {
+        self.not_before = self.in_a_row.add(now);
     }
 
     /// Why nothing is to be stored now.
-    fn check(&self) -> Result<(), Error> {
-        let wait = self.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
-        if wait.is_zero() {
-            return Ok(());
-        }
-        let problem =
-            format!("the last {} commits lost the connection, the next may be made in {wait:?}", self.count);
+    fn check(&self, now: Instant) -> Result<(), Error> {
+        let Some(at) = self.not_before.filter(|&at| now < at) else { return Ok(()) };
+        let (count, wait) = (self.in_a_row.count(), at - now);
+        let problem = format!("the last {count} commits lost the connection, the next is made in {wait:?}");
         Err(Error::Unavailable(Some(problem.into())))
     }
 }
@@ -92,7 +84,7 @@ where
         if plan.is_mixed_up || plan.places.is_empty() {
             return finish(Cursor::new(), plan.failures);
         }
-        if let Err(error) = self.commit_losses.check() {
+        if let Err(error) = self.commit_losses.check(Instant::now()) {
             return finish(Cursor::new(), fail_all(plan, error));
         }
         if let Err(error) = self.settle_until(Membership::is_assigned).await {
@@ -129,10 +121,13 @@ where
                 }
             }
         }
-        self.commit_losses.answered(is_lost);
         if is_lost {
-            self.membership.disconnect(Error::Unavailable(None), Instant::now());
-            self.disconnected_by_commit();
+            let now = Instant::now();
+            self.commit_losses.lost(now);
+            self.membership.disconnect(Error::Unavailable(None), now);
+            self.disconnected_by_commit(now);
+        } else {
+            self.commit_losses = CommitLosses::default();
         }
         self.show_cursors();
         finish(stored, failures)

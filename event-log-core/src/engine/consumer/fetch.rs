@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::blame::Losses;
 use super::known::Known;
 use crate::engine::backoff::doubled;
 use crate::engine::task::Task;
@@ -54,7 +55,7 @@ pub(super) struct Fetch {
     /// How often it has failed in a row.
     failures: u32,
     /// How often in a row it has lost the connection.
-    losses: u32,
+    losses: Losses,
     /// The connection was lost while it was in flight, perhaps because of it, and it has not been answered since.
     is_suspect: bool,
     /// When it was answered for the last time.
@@ -134,7 +135,7 @@ pub(super) enum Step {
 }
 
 impl Fetch {
-    pub(super) const fn new(partition: PartitionId, from: Offset) -> Self {
+    pub(super) fn new(partition: PartitionId, from: Offset) -> Self {
         Self {
             partition,
             from,
@@ -147,7 +148,7 @@ impl Fetch {
             look_again: true,
             retry_at: None,
             failures: 0,
-            losses: 0,
+            losses: Losses::default(),
             is_suspect: false,
             answered_at: None,
             unseen: None,
@@ -191,7 +192,7 @@ impl Fetch {
 
     /// Until when others wait for this work. What has failed before is not waited for.
     pub(super) fn prompt_until(&self) -> Option<Instant> {
-        let since = self.busy_since.filter(|_| self.failures == 0 && self.losses < 2)?;
+        let since = self.busy_since.filter(|_| self.failures == 0 && self.losses.count() < 2)?;
         Some(since + limits::MERGE_PATIENCE)
     }
 
@@ -214,7 +215,7 @@ impl Fetch {
 
     /// Whether it is known to have lost the connection.
     pub(super) const fn has_lost(&self) -> bool {
-        self.losses > 0
+        self.losses.count() > 0
     }
 
     /// It is not made again before it has its turn.
@@ -241,11 +242,7 @@ impl Fetch {
         }
         self.is_suspect |= is_suspect || is_guilty;
         if is_guilty {
-            self.losses = self.losses.saturating_add(1);
-            if self.losses > 1 {
-                let wait = doubled(limits::READER_RETRY, limits::READER_LOST_RETRY_MAX, self.losses - 1);
-                self.retry_after(now, wait);
-            }
+            self.retry_at = self.losses.add(now).or(self.retry_at);
         }
     }
 
@@ -285,22 +282,16 @@ impl Fetch {
             Work::None | Work::Lost => Step::Idle,
             Work::Fetching(task) => match flat(task.poll(cx)) {
                 Poll::Pending => Step::Pending,
-                Poll::Ready(answer) => self.done(answer, source.now, Self::fetched),
+                Poll::Ready(answer) => self.answered(answer, source.now, Self::fetched),
             },
             Work::LookingBack(task) => match flat(task.poll(cx)) {
                 Poll::Pending => Step::Pending,
-                Poll::Ready(answer) => self.done(answer, source.now, Self::looked_back),
+                Poll::Ready(answer) => self.answered(answer, source.now, Self::looked_back),
             },
             Work::Resuming(task) => match flat(task.poll(cx)) {
                 Poll::Pending => Step::Pending,
                 // It was not asked over the member's connection.
-                Poll::Ready(answer) => match self.done(answer, source.now, Self::resumed) {
-                    Step::Lost(error) => {
-                        self.work = Work::None;
-                        self.failed(error, source.now)
-                    }
-                    step => step,
-                },
+                Poll::Ready(answer) => self.done(answer, source.now, Self::resumed),
             },
         }
     }
@@ -349,8 +340,8 @@ impl Fetch {
         }))
     }
 
-    /// Ends the work under way.
-    fn done<A>(
+    /// Ends what was in flight over the member's connection.
+    fn answered<A>(
         &mut self,
         answer: Result<A, Error>,
         now: Instant,
@@ -360,8 +351,18 @@ impl Fetch {
             self.work = Work::Lost;
             return Step::Lost(error);
         }
+        (self.losses, self.is_suspect, self.answered_at) = (Losses::default(), false, Some(now));
+        self.done(answer, now, take)
+    }
+
+    /// Ends the work under way.
+    fn done<A>(
+        &mut self,
+        answer: Result<A, Error>,
+        now: Instant,
+        take: impl FnOnce(&mut Self, A, Instant) -> Step,
+    ) -> Step {
         self.work = Work::None;
-        (self.losses, self.is_suspect, self.answered_at) = (0, false, Some(now));
         match answer {
             Ok(answer) => {
                 self.failures = 0;

@@ -37,8 +37,11 @@ pub(crate) struct Part {
     /// What a fetch takes.
     pub(crate) fetch_takes: Duration,
     pub(crate) fetch_fails: bool,
-    /// A fetch has the server close the connection.
-    pub(crate) fetch_loses: bool,
+    /// So manieth fetches of it have the server close the connection; 0 for none.
+    pub(crate) loses_every: u64,
+    pub(crate) fetches: u64,
+    /// Storing its place has the server close the connection.
+    pub(crate) commit_loses: bool,
     pub(crate) place_fails: bool,
     /// When the records were appended, by offset, in real time of the test.
     pub(crate) since: VecDeque<Instant>,

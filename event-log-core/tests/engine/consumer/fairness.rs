@@ -144,7 +144,7 @@ async fn check(loses: usize, loses_after: u64, takes: u64) {
     server.change(|state| {
         (state.join_takes, state.ask_takes) = (5 * MS, MS);
         for (nth, part) in state.parts.iter_mut().enumerate() {
-            part.fetch_loses = nth == loses;
+            part.loses_every = u64::from(nth == loses);
             part.fetch_takes = MS * if nth == loses { loses_after as u32 } else { takes as u32 };
         }
     });

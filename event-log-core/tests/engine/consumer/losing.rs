@@ -16,7 +16,7 @@ async fn starving(losing: usize, loses_after: [u64; 2], takes: u64) {
     server.change(|state| {
         (state.join_takes, state.ask_takes) = (5 * MS, MS);
         for (part, after) in state.parts.iter_mut().zip(&loses_after[..losing]) {
-            (part.fetch_loses, part.fetch_takes) = (true, MS * *after as u32);
+            (part.loses_every, part.fetch_takes) = (1, MS * *after as u32);
         }
         state.parts[losing].fetch_takes = MS * takes as u32;
     });

@@ -25,7 +25,7 @@ async fn c15_a_slow_question_holds_no_membership_that_is_lost() {
     server.append(1, 3);
     server.append(3, 4);
     // The connection is lost at a fetch.
-    server.change(|state| state.parts[0].fetch_loses = true);
+    server.change(|state| state.parts[0].loses_every = 1);
     let start = Instant::now();
     let mut seen = BTreeMap::new();
     for nth in 0..300 {
@@ -33,7 +33,7 @@ async fn c15_a_slow_question_holds_no_membership_that_is_lost() {
             seen.entry(record.position.partition.0).or_insert(start.elapsed());
         }
         if nth == 0 {
-            server.change(|state| state.parts[0].fetch_loses = false);
+            server.change(|state| state.parts[0].loses_every = 0);
         }
         if seen.len() == 4 {
             break;
@@ -53,7 +53,7 @@ async fn c11_a_group_that_refuses_to_be_joined_again_ends_the_poll() {
     let mut consumer = log.consumer("g").await.unwrap();
     server.change(|state| {
         state.join_refused = true;
-        state.parts[0].fetch_loses = true;
+        state.parts[0].loses_every = 1;
     });
     server.append(0, 1);
     let start = Instant::now();

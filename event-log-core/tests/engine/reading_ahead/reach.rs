@@ -10,6 +10,7 @@ use event_log_core::engine::{
 use event_log_core::{
     CommitErrorKind, Error, Offset, PartitionId, PartitionWatermarks, Timestamp, Watermarks,
 };
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::{MS, Part, Server, fault};
@@ -22,9 +23,16 @@ pub(crate) struct Member {
     link: u64,
     left: AtomicBool,
     dead: AtomicBool,
+    died: Notify,
 }
 
 impl Member {
+    /// As a socket is closed: all that is under way over it fails.
+    fn dies(&self) {
+        self.dead.store(true, Relaxed);
+        self.died.notify_waiters();
+    }
+
     fn check(&self) -> Result<(), Error> {
         let state = self.server.0.lock();
         let is_member = !state.drop_unknown || state.members.iter().any(|&(id, _)| id == self.id);
@@ -155,6 +163,7 @@ impl Transport for Reach {
             link,
             left: AtomicBool::new(false),
             dead: AtomicBool::new(false),
+            died: Notify::new(),
         })
     }
 
@@ -238,11 +247,21 @@ impl GroupMember for Member {
         self.server.called("fetch");
         let nth = request.partition.0 as usize;
         let _under_way = UnderWay::new(&self.server, (self.id, request.partition.0));
-        self.server.takes(|state| state.parts[nth].fetch_takes).await;
-        if self.server.0.lock().parts[nth].fetch_loses {
-            self.dead.store(true, Relaxed);
+        tokio::select! {
+            biased;
+            () = self.died.notified() => {}
+            () = self.server.takes(|state| state.parts[nth].fetch_takes) => {}
         }
         self.check()?;
+        let loses = self.server.change(|state| {
+            let part = &mut state.parts[nth];
+            part.fetches += 1;
+            part.loses_every > 0 && part.fetches % part.loses_every == 0
+        });
+        if loses {
+            self.dies();
+            return Err(Error::Unavailable(None));
+        }
         if self.server.goes_wrong(25) {
             return Err(fault());
         }
@@ -265,6 +284,11 @@ impl GroupMember for Member {
             }
             if self.server.goes_wrong(25) {
                 answers.push(Err(CommitErrorKind::Failed(fault())));
+                continue;
+            }
+            if mode == CommitMode::Replace && self.server.0.lock().parts[partition.0 as usize].commit_loses {
+                self.dies();
+                answers.push(Err(CommitErrorKind::Failed(Error::Unavailable(None))));
                 continue;
             }
             let mut state = self.server.0.lock();

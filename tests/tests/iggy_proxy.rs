@@ -75,10 +75,10 @@ fn a_lost_reply_is_to_an_append_that_was_made() {
         let start = Instant::now();
         assert_disconnected(&client.send("made").await);
         assert!(start.elapsed() < AT_ONCE);
-        assert_eq!(stage.direct.read().await.expect("it is read"), ["before", "made"]);
+        assert_eq!(stage.direct.log().await, ["before", "made"]);
         assert_eq!(stage.proxy.counts().replies_lost, 1);
         drop(stage.client_that_said("after").await);
-        assert_eq!(stage.direct.read().await.expect("it is read"), ["before", "made", "after"]);
+        assert_eq!(stage.direct.log().await, ["before", "made", "after"]);
     });
 }
 
@@ -89,7 +89,7 @@ fn the_first_append_of_a_partition_can_lose_its_reply_too() {
         let client = stage.client().await;
         stage.proxy.lose_replies(1);
         assert_disconnected(&client.send("made").await);
-        assert_eq!(stage.direct.read().await.expect("it is read"), ["made"]);
+        assert_eq!(stage.direct.log().await, ["made"]);
     });
 }
 
@@ -102,7 +102,7 @@ fn a_lost_request_is_not_in_the_log() {
         assert_disconnected(&client.send("lost").await);
         assert!(start.elapsed() < AT_ONCE);
         drop(stage.client_that_said("after").await);
-        assert_eq!(stage.direct.read().await.expect("it is read"), ["before", "after"]);
+        assert_eq!(stage.direct.log().await, ["before", "after"]);
         assert_eq!(stage.proxy.counts().requests_lost, 1);
     });
 }
@@ -117,9 +117,9 @@ fn held_requests_are_appended_when_they_are_delivered() {
         drop(stage.client_that_said("meanwhile").await);
         stage.proxy.disconnect();
         stage.proxy.settled().await;
-        assert_eq!(stage.direct.read().await.expect("it is read"), ["before", "meanwhile"]);
+        assert_eq!(stage.direct.log().await, ["before", "meanwhile"]);
         assert_eq!(stage.proxy.deliver_held().await, 2);
-        let log = stage.direct.read().await.expect("it is read");
+        let log = stage.direct.log().await;
         assert_eq!(log, ["before", "meanwhile", "late 1", "late 2"]);
         assert_eq!(stage.proxy.counts().held_appended, 2);
     });
@@ -150,7 +150,7 @@ fn slow_appends_wait_until_they_need_not() {
         };
         let end = async {
             stage.proxy.until(|counts| counts.appends_slowed == 1).await;
-            let log = stage.direct.read().await.expect("it is read");
+            let log = stage.direct.log().await;
             stage.proxy.slow_appends(Duration::ZERO);
             log
         };
@@ -195,7 +195,7 @@ fn a_disconnect_is_noticed_at_once_and_lets_nobody_in() {
         assert!(start.elapsed() < AT_ONCE);
         stage.proxy.reconnect();
         drop(stage.client_that_said("after").await);
-        assert_eq!(stage.direct.read().await.expect("it is read"), ["before", "after"]);
+        assert_eq!(stage.direct.log().await, ["before", "after"]);
     });
 }
 
@@ -213,7 +213,7 @@ fn what_was_forwarded_before_a_disconnect_is_in_the_log_once_it_has_settled() {
                 stage.proxy.until(|counts| counts.appends_forwarded >= goal).await;
                 stage.proxy.disconnect();
                 stage.proxy.settled().await;
-                let log = stage.direct.read().await.expect("it is read");
+                let log = stage.direct.log().await;
                 assert_eq!(log.len() as u64, stage.proxy.counts().appends_forwarded);
             };
             tokio::join!(clients, disconnect);
@@ -229,7 +229,7 @@ fn half_a_request_is_not_appended() {
         stage.proxy.apply(NetworkFault::CutAfterBytes(Direction::ToServer, 300));
         assert_disconnected(&client.send("torn").await);
         drop(stage.client_that_said("after").await);
-        assert_eq!(stage.direct.read().await.expect("it is read"), ["before", "after"]);
+        assert_eq!(stage.direct.log().await, ["before", "after"]);
         assert_eq!(stage.proxy.counts().cut_after_bytes, 1);
     });
 }

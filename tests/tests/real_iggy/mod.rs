@@ -107,7 +107,21 @@ impl TestClient {
         Ok(response.confirmations.first().expect("it is confirmed").base_offset)
     }
 
-    /// The texts in partition 0 from the beginning.
+    /// The texts in partition 0: as many as the server says that there are. It answers a poll with nothing, or with less, also
+    /// when it could not read.
+    pub(crate) async fn log(&self) -> Vec<String> {
+        loop {
+            let topic = self.tcp.get_topic(&self.stream, &self.topic).await.expect("it can be asked for");
+            let count = topic.expect("there is one").partitions[0].messages_count;
+            let texts = self.read().await.expect("it is read");
+            if texts.len() as u64 >= count {
+                return texts;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// What one poll of partition 0 from the beginning on returns.
     pub(crate) async fn read(&self) -> Result<Vec<String>, IggyError> {
         self.read_from(0).await
     }

@@ -19,7 +19,7 @@ use crate::member_state::{EpochState, Epochs};
 use crate::places;
 use crate::read;
 use crate::sdk::{CallError, Client, GroupId, Membership};
-use crate::shared::{Owner, Shared};
+use crate::shared::Shared;
 use crate::watch::watch;
 
 /// A consumer's connection. Opaque.
@@ -216,7 +216,7 @@ fn fail_all(count: usize, error: Error) -> Vec<Result<(), CommitErrorKind>> {
 impl Drop for IggyMember {
     fn drop(&mut self) {
         self.shared.members.disconnect(self.instance, std::mem::take(&mut *self.epochs.lock()));
-        self.shared.abandon(Owner::Consumer(self.instance), &self.client);
+        self.shared.abandon(self.instance, &self.client);
     }
 }
 

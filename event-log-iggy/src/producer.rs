@@ -10,7 +10,7 @@ use tokio::time::{Instant, Sleep};
 use crate::limits;
 use crate::read;
 use crate::sdk::{CallError, Client, ErrorClass};
-use crate::shared::{Owner, Shared};
+use crate::shared::Shared;
 
 /// The producer's connection. Opaque.
 #[derive(Debug)]
@@ -21,12 +21,6 @@ pub struct IggyProducerConnection {
     /// When to look whether it has been used lately. One timer for all its life: a new one after each request would be the
     /// next to expire each time, and wake the thread that waits for the sockets during every append.
     look: Pin<Box<Sleep>>,
-}
-
-impl Drop for IggyProducerConnection {
-    fn drop(&mut self) {
-        self.shared.abandon(Owner::Producer, &self.client);
-    }
 }
 
 impl IggyProducerConnection {
@@ -75,5 +69,10 @@ impl ProducerConnection for IggyProducerConnection {
             }
             self.look.as_mut().reset(self.used_at + limits::PING_INTERVAL);
         }
+    }
+
+    async fn close(self) {
+        // Dropping it ends no request: the SDK continues with the one in flight.
+        self.client.drained().await;
     }
 }

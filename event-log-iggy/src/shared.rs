@@ -22,18 +22,11 @@ use crate::sdk::{CallError, Client, TopicDetails};
 use crate::sizes::RecordSizes;
 use crate::watch::Watch;
 
-/// The owner of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
-    Producer,
-    /// With the number by which it joins again.
-    Consumer(u128),
-}
-
-/// A connection that was given up while a reply was overdue.
+/// A consumer's connection that was given up while a reply was overdue.
 #[derive(Debug)]
 struct Stuck {
-    owner: Owner,
+    /// The number by which the consumer joins again.
+    instance: u128,
     client: Arc<Client>,
     since: Instant,
 }
@@ -49,7 +42,7 @@ pub(crate) struct Shared {
     last_look: parking_lot::Mutex<Option<Instant>>,
     pub(crate) members: MemberStates,
     pub(crate) watch: Watch,
-    /// Connections that were given up while a reply was overdue.
+    /// Connections of consumers that were given up while a reply was overdue.
     stuck: parking_lot::Mutex<Vec<Stuck>>,
 }
 
@@ -93,23 +86,23 @@ impl Shared {
         Ok((client, topic))
     }
 
-    /// A connection is of no use any more. Dropping it ends no request: the SDK continues with the one in flight.
-    pub(crate) fn abandon(&self, owner: Owner, client: &Arc<Client>) {
+    /// The connection of a consumer is of no use any more. Dropping it ends no request: the SDK continues with the one in flight.
+    pub(crate) fn abandon(&self, instance: u128, client: &Arc<Client>) {
         let mut stuck = self.stuck.lock();
         // A consumer that never comes again leaves its connection here; by then the SDK has given it up as well.
         stuck.retain(|one| one.since.elapsed() < limits::SDK_TIMEOUT);
         if client.is_stuck() {
-            stuck.push(Stuck { owner, client: Arc::clone(client), since: Instant::now() });
+            stuck.push(Stuck { instance, client: Arc::clone(client), since: Instant::now() });
         }
     }
 
-    /// Waits until nothing is sent any more over connections that this owner has abandoned: for half a minute at most,
+    /// Waits until nothing is sent any more over connections that this consumer has abandoned: for half a minute at most,
     /// after which the SDK gives up too.
-    pub(crate) async fn drained(&self, owner: Owner) {
+    pub(crate) async fn drained(&self, instance: u128) {
         // Kept until they are over, also if this future is dropped before.
-        let of_owner = |one: &&Stuck| one.owner == owner;
+        let of_consumer = |one: &&Stuck| one.instance == instance;
         let clients: Vec<_> =
-            self.stuck.lock().iter().filter(of_owner).map(|one| Arc::clone(&one.client)).collect();
+            self.stuck.lock().iter().filter(of_consumer).map(|one| Arc::clone(&one.client)).collect();
         join_all(clients.iter().map(|client| client.drained())).await;
         self.stuck.lock().retain(|one| !clients.iter().any(|over| Arc::ptr_eq(over, &one.client)));
     }

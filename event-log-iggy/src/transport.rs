@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use event_log_core::engine::{Connect, Transport, TransportProperties};
+use event_log_core::engine::{Transport, TransportProperties};
 use event_log_core::{Error, Offset, PartitionId, Timestamp, Watermarks};
 
 use crate::config::IggyConfig;
@@ -11,16 +11,22 @@ use crate::places;
 use crate::producer::IggyProducerConnection;
 use crate::read;
 use crate::sdk::GroupId;
-use crate::shared::{Owner, Shared};
+use crate::shared::Shared;
 
-/// Reaches a topic on an iggy-server. Opaque: it is only named as a part of [`IggyLog`](crate::IggyLog).
+/// Reaches a topic on an iggy-server. [`builder`](crate::builder) opens a log over it; so does the engine's
+/// [`LogBuilder`](event_log_core::engine::LogBuilder), with a clock and a seed of one's own.
 #[derive(Debug)]
 pub struct IggyTransport {
     shared: Arc<Shared>,
 }
 
 impl IggyTransport {
-    pub(crate) fn new(config: IggyConfig) -> Result<Self, Error> {
+    /// Reaches the topic of this configuration. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when TLS cannot be set up.
+    pub fn new(config: IggyConfig) -> Result<Self, Error> {
         Ok(Self { shared: Arc::new(Shared::new(config)?) })
     }
 }
@@ -37,18 +43,14 @@ impl Transport for IggyTransport {
         properties
     }
 
-    async fn connect(&self, purpose: Connect) -> Result<IggyProducerConnection, Error> {
+    async fn connect(&self) -> Result<IggyProducerConnection, Error> {
         let (client, _) = self.shared.connect().await?;
-        if purpose == Connect::Only {
-            // What may still be sent over the last connection must not be sent after it was looked for.
-            self.shared.drained(Owner::Producer).await;
-        }
         Ok(IggyProducerConnection::new(Arc::clone(&self.shared), client))
     }
 
     async fn join(&self, group: &str, instance: u128) -> Result<IggyMember, Error> {
         // The server has to see the last connection end before it gives its partitions to this one.
-        self.shared.drained(Owner::Consumer(instance)).await;
+        self.shared.drained(instance).await;
         IggyMember::join(Arc::clone(&self.shared), GroupId::new(group)?, instance).await
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use event_log_core::engine::{
-    Assignments, CommitMode, Connect, FetchRequest, FetchResponse, GroupMember, KnownEnd, Message,
-    ProducerConnection, SendError, Transport, TransportProperties,
+    Assignments, CommitMode, FetchRequest, FetchResponse, GroupMember, KnownEnd, Message, ProducerConnection,
+    SendError, Transport, TransportProperties,
 };
 use event_log_core::{CommitErrorKind, Error, Offset, PartitionId, Timestamp, Watermarks};
 use tokio::time::Instant;
@@ -93,7 +93,7 @@ impl Transport for MemoryTransport {
         properties
     }
 
-    async fn connect(&self, _: Connect) -> Result<MemoryProducerConnection, Error> {
+    async fn connect(&self) -> Result<MemoryProducerConnection, Error> {
         let slow = self.topic.faults.slow_connects();
         if !slow.is_zero() {
             tokio::time::sleep(slow).await;
@@ -183,6 +183,8 @@ impl ProducerConnection for MemoryProducerConnection {
         self.connection.cut().await;
         disconnected()
     }
+
+    async fn close(self) {}
 }
 
 /// A consumer's connection.

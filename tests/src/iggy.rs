@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use event_log_core::conformance::{Capabilities, Fault, Harness, NotRun, Probe, Spec};
+use event_log_core::conformance::{Capabilities, Fault, Harness, NotRun, Probe, Spec, TransportHarness};
+use event_log_core::engine::Transport as _;
 use event_log_core::{Error, EventLog, limits};
 use event_log_iggy::server::IggyServer;
-use event_log_iggy::{Endpoint, IggyConfig};
+use event_log_iggy::{Endpoint, IggyConfig, IggyTransport};
 use tokio::sync::OnceCell;
 
 pub use self::foreign::{Foreign, RawRecord};
@@ -99,6 +100,23 @@ impl IggyHarness {
 pub fn new_stream() -> String {
     static STREAMS: AtomicU64 = AtomicU64::new(0);
     format!("test-{}-{}", std::process::id(), STREAMS.fetch_add(1, Ordering::Relaxed))
+}
+
+impl TransportHarness for IggyHarness {
+    type Transport = IggyTransport;
+
+    async fn transport(&self, partitions: u32) -> Result<Arc<IggyTransport>, Error> {
+        let mut config = self.config().await;
+        config.topology.partitions = partitions;
+        let transport = IggyTransport::new(config)?;
+        // The first connection creates the topic.
+        transport.connect().await?;
+        Ok(Arc::new(transport))
+    }
+
+    fn ready(&self) -> Result<(), NotRun> {
+        Harness::ready(self)
+    }
 }
 
 #[async_trait]

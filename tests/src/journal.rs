@@ -63,4 +63,6 @@ pub enum JournalBug {
     FetchSkipsOne,
     /// A fetch that is told what was read before does not look whether it is there.
     LandmarkIgnored,
+    /// A request that is given up goes on, and closing its connection does not wait for it.
+    GivenUpArrives,
 }

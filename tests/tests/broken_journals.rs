@@ -74,6 +74,7 @@ caught! {
     fetch_ignores_bytes: FetchIgnoresBytes by l8_a_fetch_honours_its_bounds;
     fetch_skips_one: FetchSkipsOne by l8_a_fetch_from_anywhere_begins_there;
     landmark_ignored: LandmarkIgnored by c7_a_landmark_shows_another_log;
+    given_up_arrives: GivenUpArrives by a8_nothing_arrives_over_a_closed_connection;
 }
 
 #[test]

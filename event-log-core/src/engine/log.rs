@@ -23,7 +23,7 @@ use super::producer::entry::Entry;
 use super::producer::queue::{Admission, WhenFull};
 use super::producer::shared::Shared;
 use super::producer::writer::Writer;
-use super::transport::{Connect, Transport};
+use super::transport::Transport;
 use crate::codec::Codec;
 use crate::config::{Overflow, ProducerConfig};
 use crate::consumer::{ConsumerOptions, EventConsumer};
@@ -120,7 +120,7 @@ impl<E> LogBuilder<E> {
             error: Box::new(error),
         })?;
         check_timer()?;
-        let (session, connection) = match transport.connect(Connect::Only).await {
+        let (session, connection) = match transport.connect().await {
             Ok(session) => (Some(session), Connection::Connected),
             Err(error) if error.is_retryable() => {
                 let since = self.clock.now();

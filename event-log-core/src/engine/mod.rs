@@ -1,6 +1,6 @@
 //! What a backend is built from: the whole contract, over a small [`Transport`].
 //!
-//! A backend that implements [`Transport`], [`ProducerConnection`] and [`GroupMember`] — a dozen operations that say
+//! A backend that implements [`Transport`], [`ProducerConnection`] and [`GroupMember`] — seventeen operations that say
 //! truthfully what happened — gets [`TransportLog`]: the queue and its policies, the writer with its recovery, the
 //! supervisor, and consumers with groups, seeks, commits and poison policies. The in-memory backend and the
 //! Iggy backend are both built like this, so that what is proven under simulated faults in memory is the
@@ -30,9 +30,8 @@ mod transport;
 pub use self::clock::{Clock, SystemClock, TokioClock, contain_clock};
 pub use self::log::{LogBuilder, TransportLog};
 pub use self::transport::{
-    Assignment, Assignments, CommitMode, Connect, FetchRequest, FetchResponse, GroupMember, KnownEnd,
-    Landmark, Message, ProducerConnection, SendError, StoredMessage, Transport, TransportProperties,
-    foreign_id,
+    Assignment, Assignments, CommitMode, FetchRequest, FetchResponse, GroupMember, KnownEnd, Landmark,
+    Message, ProducerConnection, SendError, StoredMessage, Transport, TransportProperties, foreign_id,
 };
 pub use crate::contain::{contain, contained};
 pub use crate::waking::contain_wakes;

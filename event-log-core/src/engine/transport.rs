@@ -1,4 +1,4 @@
-//! What a backend supplies: how to reach its log, in sixteen operations over three traits.
+//! What a backend supplies: how to reach its log, in seventeen operations over three traits.
 //!
 //! Everything that is hard to get right twice (order, buffering, recovery, delivery, commits) is in the engine, once,
 //! and is proven there. A transport only says truthfully what happened. It keeps no state of a reader: what was read,
@@ -161,7 +161,7 @@ pub enum SendError {
     Lost {
         /// What went wrong.
         error: Error,
-        /// Whether the request may have arrived.
+        /// Whether the request may have arrived, or may still do so before the connection is [closed](ProducerConnection::close).
         may_have_taken_effect: bool,
     },
 }
@@ -226,16 +226,6 @@ impl TransportProperties {
     }
 }
 
-/// What a connection of the producer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Connect {
-    /// The only one: the first, or one that replaces all that were lost. Nothing that was sent over an earlier
-    /// connection may arrive any more once this one is used, as far as the backend can see to that.
-    Only,
-    /// One more, beside others that are good.
-    Another,
-}
-
 /// How to reach a log. Shared by the producer and the consumers of one handle.
 ///
 /// Every call ends within a deadline of the transport's own.
@@ -248,8 +238,9 @@ pub trait Transport: Send + Sync + 'static {
     /// What never changes.
     fn properties(&self) -> TransportProperties;
 
-    /// Connects, logs in, creates the topic when it is absent and verifies it when it is present.
-    fn connect(&self, purpose: Connect) -> impl Future<Output = Result<Self::Producer, Error>> + Send;
+    /// Connects, logs in, creates the topic when it is absent and verifies it when it is present. There may be others, good
+    /// and lost ones.
+    fn connect(&self) -> impl Future<Output = Result<Self::Producer, Error>> + Send;
 
     /// Connects and joins a group. `instance` is the same whenever the same consumer joins again.
     fn join(&self, group: &str, instance: u128) -> impl Future<Output = Result<Self::Member, Error>> + Send;
@@ -310,6 +301,11 @@ pub trait ProducerConnection: Send + Sync + 'static {
     /// Completes when the connection is known to be lost, with the reason. Cancel safe; never completes for a transport
     /// that only finds out by sending.
     fn lost(&mut self) -> impl Future<Output = Error> + Send;
+
+    /// Ends the connection. When it completes, nothing that was sent over it arrives any more, as far as the backend can see to
+    /// that. The engine awaits it for a connection over which a request had no answer, before it looks for what became of that,
+    /// and sends nothing to that partition meanwhile.
+    fn close(self) -> impl Future<Output = ()> + Send;
 }
 
 /// A consumer's connection: one member of one group. Dropping it leaves the group.

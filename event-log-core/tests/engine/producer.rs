@@ -6,6 +6,7 @@ mod bad_partitions;
 mod closing;
 mod deadlines;
 mod fair_walk;
+mod given_up;
 mod landmarks;
 mod marks;
 mod memory;

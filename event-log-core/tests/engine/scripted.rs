@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use event_log_core::engine::{
-    Assignment, Assignments, CommitMode, Connect, FetchRequest, FetchResponse, GroupMember, KnownEnd,
-    LogBuilder, Message, ProducerConnection, SendError, StoredMessage, Transport, TransportLog,
-    TransportProperties,
+    Assignment, Assignments, CommitMode, FetchRequest, FetchResponse, GroupMember, KnownEnd, LogBuilder,
+    Message, ProducerConnection, SendError, StoredMessage, Transport, TransportLog, TransportProperties,
 };
 use event_log_core::{
     CommitErrorKind, Error, EventLogExt as _, JsonCodec, Offset, PartitionId, PartitionWatermarks,
@@ -169,7 +168,7 @@ impl Transport for Scripted {
         TransportProperties::new(PARTITIONS)
     }
 
-    async fn connect(&self, _: Connect) -> Result<Connection, Error> {
+    async fn connect(&self) -> Result<Connection, Error> {
         Ok(Connection(Arc::clone(&self.0)))
     }
 
@@ -236,6 +235,8 @@ impl ProducerConnection for Connection {
     async fn lost(&mut self) -> Error {
         std::future::pending().await
     }
+
+    async fn close(self) {}
 }
 
 impl GroupMember for Connection {

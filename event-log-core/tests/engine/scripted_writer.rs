@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::no_member::NoMember;
 use event_log_core::engine::{
-    Connect, FetchRequest, FetchResponse, LogBuilder, Message, ProducerConnection, SendError, StoredMessage,
+    FetchRequest, FetchResponse, LogBuilder, Message, ProducerConnection, SendError, StoredMessage,
     Transport, TransportLog, TransportProperties,
 };
 use event_log_core::{
@@ -109,8 +109,8 @@ impl Transport for Scripting {
         properties
     }
 
-    async fn connect(&self, purpose: Connect) -> Result<Connection, Error> {
-        if self.0.connections == 0 && purpose == Connect::Only {
+    async fn connect(&self) -> Result<Connection, Error> {
+        if self.0.connections == 0 {
             return Err(Error::Unavailable(None));
         }
         if self.0.refuses.load(Relaxed) {
@@ -202,6 +202,8 @@ impl ProducerConnection for Connection {
     async fn lost(&mut self) -> Error {
         std::future::pending().await
     }
+
+    async fn close(self) {}
 }
 
 pub(crate) struct Stage {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::no_member::NoMember;
 use event_log_core::engine::{
-    Connect, FetchRequest, FetchResponse, LogBuilder, Message, ProducerConnection, SendError, StoredMessage,
+    FetchRequest, FetchResponse, LogBuilder, Message, ProducerConnection, SendError, StoredMessage,
     Transport, TransportLog, TransportProperties,
 };
 use event_log_core::{
@@ -251,7 +251,7 @@ impl Transport for Scripted {
         properties
     }
 
-    async fn connect(&self, _: Connect) -> Result<Connection, Error> {
+    async fn connect(&self) -> Result<Connection, Error> {
         let mut state = self.0.state.lock();
         state.connects += 1;
         if state.down || state.refuses_connections { Err(away()) } else { Ok(Connection(self.0.clone())) }
@@ -447,6 +447,8 @@ impl ProducerConnection for Connection {
             }
         }
     }
+
+    async fn close(self) {}
 }
 
 /// Events go one by one.

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use event_log_core::engine::{
-    Assignment, Assignments, CommitMode, Connect, FetchRequest, FetchResponse, GroupMember, KnownEnd,
-    Message, ProducerConnection, SendError, StoredMessage, Transport, TransportProperties,
+    Assignment, Assignments, CommitMode, FetchRequest, FetchResponse, GroupMember, KnownEnd, Message,
+    ProducerConnection, SendError, StoredMessage, Transport, TransportProperties,
 };
 use event_log_core::{
     CommitErrorKind, Error, EventId, Headers, Offset, PartitionId, PartitionWatermarks, Timestamp, Watermarks,
@@ -118,7 +118,7 @@ impl Transport for Flaky {
         TransportProperties::new(PARTITIONS as u32)
     }
 
-    async fn connect(&self, _: Connect) -> Result<Link, Error> {
+    async fn connect(&self) -> Result<Link, Error> {
         Ok(Link { server: Arc::clone(&self.0), link: 0 })
     }
 
@@ -183,6 +183,8 @@ impl ProducerConnection for Link {
     async fn lost(&mut self) -> Error {
         std::future::pending().await
     }
+
+    async fn close(self) {}
 }
 
 impl GroupMember for Link {

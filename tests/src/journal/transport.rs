@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use event_log_core::engine::{
-    Assignments, CommitMode, Connect, FetchRequest, FetchResponse, GroupMember, KnownEnd, Message,
-    ProducerConnection, SendError, Transport, TransportProperties,
+    Assignments, CommitMode, FetchRequest, FetchResponse, GroupMember, KnownEnd, Message, ProducerConnection,
+    SendError, Transport, TransportProperties,
 };
 use event_log_core::{CommitErrorKind, Error, Offset, PartitionId, Timestamp, Watermarks};
 use tokio::time::Instant;
@@ -80,12 +80,12 @@ impl Transport for JournalTransport {
         TransportProperties::new(self.server.look(|state| state.partitions()))
     }
 
-    async fn connect(&self, _: Connect) -> Result<JournalProducer, Error> {
+    async fn connect(&self) -> Result<JournalProducer, Error> {
         let slow = self.server.look(|state| state.plan.slow_connects);
         if slow > Duration::ZERO {
             tokio::time::sleep(slow).await;
         }
-        Ok(JournalProducer { connection: self.connection()? })
+        Ok(JournalProducer { connection: self.connection()?, bug: self.bug })
     }
 
     async fn join(&self, group: &str, instance: u128) -> Result<JournalMember, Error> {
@@ -133,6 +133,20 @@ impl Transport for JournalTransport {
 /// The producer's connection.
 pub struct JournalProducer {
     connection: Connection,
+    bug: Option<JournalBug>,
+}
+
+impl JournalProducer {
+    /// Appends as well, a little later, and goes on doing so when it is given up.
+    async fn send_on(&self, partition: PartitionId, messages: &[Message]) {
+        let (server, messages) = (Arc::clone(&self.connection.server), messages.to_vec());
+        let sending = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let clock = Arc::clone(&server.clock);
+            server.change(|state| state.append(partition, &messages, &*clock)).map(drop)
+        });
+        sending.await.expect("it is sent").expect("it is appended");
+    }
 }
 
 impl ProducerConnection for JournalProducer {
@@ -144,6 +158,10 @@ impl ProducerConnection for JournalProducer {
         let slow = self.connection.server.look(|state| state.plan.slow_appends);
         if slow > Duration::ZERO {
             tokio::time::sleep(slow).await;
+        }
+        if self.bug == Some(JournalBug::GivenUpArrives) {
+            self.send_on(partition, messages).await;
+            return Ok(None);
         }
         let clock = Arc::clone(&self.connection.server.clock);
         let lost = |error, may_have_taken_effect| SendError::Lost { error, may_have_taken_effect };
@@ -181,6 +199,8 @@ impl ProducerConnection for JournalProducer {
         self.connection.until(|| !self.connection.is_good()).await;
         disconnected()
     }
+
+    async fn close(self) {}
 }
 
 /// A consumer's connection.

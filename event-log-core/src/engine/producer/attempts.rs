@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::shared::Shared;
 use crate::contain::report;
-use crate::engine::transport::{Connect, Transport};
+use crate::engine::transport::Transport;
 use crate::limits;
 use crate::position::Timestamp;
 
@@ -81,7 +81,7 @@ impl<'a, E> Attempts<'a, E> {
         loop {
             self.wait().await;
             self.shared.next_attempt(None);
-            match transport.connect(Connect::Only).await {
+            match transport.connect().await {
                 Ok(connection) => return connection,
                 Err(error) => {
                     self.failed = self.failed.saturating_add(1);

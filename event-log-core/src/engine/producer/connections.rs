@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::contain::report;
-use crate::engine::transport::{Connect, ProducerConnection, Transport};
+use crate::engine::transport::{ProducerConnection, Transport};
 use crate::error::Error;
 use crate::limits;
 
@@ -52,10 +52,16 @@ impl<T: Transport> Connections<T> {
         !is_complete && self.idle.is_empty() && self.opening.is_empty()
     }
 
+    /// When it is to be looked again whether there may be more, if that is certain.
+    pub(super) fn may_widen_at(&self) -> Option<Instant> {
+        self.refused_until
+            .filter(|_| self.idle.is_empty() && self.opening.is_empty() && self.open < self.most)
+    }
+
     /// Opens one more. A producer that appends now and then never has a second one.
     pub(super) fn widen(&mut self) {
         let transport = Arc::clone(&self.transport);
-        self.opening.spawn(async move { transport.connect(Connect::Another).await });
+        self.opening.spawn(async move { transport.connect().await });
     }
 
     /// Completes when there is one more, or when one is known to be lost, with the reason. That is looked for while all are

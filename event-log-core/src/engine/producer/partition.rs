@@ -25,6 +25,8 @@ pub(super) struct PartitionQueue<E> {
     in_flight: Option<Request<E>>,
     /// Requests that came back. Only the first may have arrived.
     resend: VecDeque<Request<E>>,
+    /// The connection of a request that had no answer is being closed: it may still arrive.
+    is_closing: bool,
     /// The last event that was acknowledged, by which the partition is recognised.
     acknowledged: Option<Landmark>,
     /// Everything of ours that is unconfirmed is at this offset or behind it. `None` until the first connection.
@@ -47,6 +49,7 @@ impl<E> Default for PartitionQueue<E> {
             waiting: VecDeque::new(),
             in_flight: None,
             resend: VecDeque::new(),
+            is_closing: false,
             acknowledged: None,
             unconfirmed_from: None,
             marked_at: None,
@@ -66,6 +69,7 @@ impl<E> PartitionQueue<E> {
     /// Whether there is something to send, and nothing in flight or to be read back that it has to wait for.
     pub(super) fn has_next(&self) -> bool {
         self.in_flight.is_none()
+            && !self.is_closing
             && match self.resend.front() {
                 Some(request) => !request.may_have_arrived,
                 None => !self.waiting.is_empty(),
@@ -73,11 +77,14 @@ impl<E> PartitionQueue<E> {
     }
 
     /// Whether it is to be asked where the partition ends before the next request is sent: what is known of it is so old that
-    /// reading back from there could take long. What may have arrived has to be found from where it may be.
+    /// reading back from there could take long. What may have arrived has to be found from where it may be, and what was given up
+    /// while it waited for the answer would be each time.
     fn needs_mark(&self, now: Instant) -> bool {
         let is_certain =
             !self.resend.iter().any(|request| request.may_have_arrived || request.may_be_under_way());
-        is_certain && self.marked_at.is_none_or(|at| now.duration_since(at) >= limits::MARK_INTERVAL)
+        let has_waited = self.resend.front().is_some_and(|request| request.has_waited);
+        let is_old = || self.marked_at.is_none_or(|at| now.duration_since(at) >= limits::MARK_INTERVAL);
+        is_certain && !has_waited && is_old()
     }
 
     /// Others have appended since, or events that passed the queue by.
@@ -144,7 +151,7 @@ impl<E> PartitionQueue<E> {
     /// The request in flight is sent now: from here on it may have arrived, if sending it is given up.
     pub(super) fn begin(&mut self) {
         if let Some(request) = &mut self.in_flight {
-            request.may_have_arrived = true;
+            (request.may_have_arrived, request.has_waited) = (true, false);
         }
     }
 
@@ -191,6 +198,7 @@ impl<E> PartitionQueue<E> {
             }
             Err(SendError::Lost { error, may_have_taken_effect }) => {
                 request.may_have_arrived = may_have_taken_effect;
+                self.is_closing = may_have_taken_effect;
                 self.resend.push_front(request);
                 Err(error)
             }
@@ -256,15 +264,28 @@ impl<E> PartitionQueue<E> {
         self.in_flight.iter().chain(&self.resend).map(Request::len).sum()
     }
 
-    /// The request in flight is not waited for any longer, and may have arrived if it was sent.
-    pub(super) fn give_up_in_flight(&mut self, now: Moment) {
-        if let Some(request) = self.in_flight.take() {
+    /// The request in flight is not waited for any longer, and may still arrive if it was sent.
+    pub(super) fn give_up_in_flight(&mut self) {
+        if let Some(mut request) = self.in_flight.take() {
             if request.may_have_arrived {
                 self.given_up = self.given_up.saturating_add(1);
-                self.quiet_since = Some(now);
+                self.is_closing = true;
+            } else {
+                request.has_waited = true;
             }
             self.resend.push_front(request);
         }
+    }
+
+    /// The connection of a request that had no answer is closed: what has not arrived by now does not.
+    pub(super) fn closed(&mut self, now: Moment) {
+        self.is_closing = false;
+        self.quiet_since = Some(now);
+    }
+
+    /// Whether a request may still arrive, although none is in flight: its connection is to be closed.
+    pub(super) const fn is_closing(&self) -> bool {
+        self.is_closing
     }
 
     /// Takes everything out, unresolved, each with why it fails.
@@ -288,8 +309,11 @@ impl<E> PartitionQueue<E> {
         self.resend.front().is_some_and(|request| request.may_have_arrived && request.number == number)
     }
 
-    /// What has to be read back, if the first request may have arrived.
+    /// What has to be read back, if the first request may have arrived, and cannot do so any more.
     pub(super) fn unresolved(&self, partition: PartitionId) -> Option<Unresolved> {
+        if self.is_closing {
+            return None;
+        }
         let request = self.resend.front().filter(|request| request.may_have_arrived)?;
         let (mut ids, mut events) = (HashMap::new(), 0);
         for id in request.ids() {
@@ -355,7 +379,7 @@ impl<E> PartitionQueue<E> {
     pub(super) fn ends_at(&mut self, high: Offset, asked_at: Moment) {
         let requests = || self.in_flight.iter().chain(&self.resend);
         let may_have_arrived = requests().any(|request| request.may_have_arrived);
-        if may_have_arrived || self.quiet_since.is_some_and(|quiet| asked_at < quiet) {
+        if may_have_arrived || self.is_closing || self.quiet_since.is_some_and(|quiet| asked_at < quiet) {
             return;
         }
         // What is under way from an earlier attempt may be anywhere behind what is known, unless that is behind the end.

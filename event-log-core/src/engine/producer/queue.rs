@@ -181,7 +181,8 @@ impl<E> Queue<E> {
 
     /// Nothing queued, in flight or waiting for space: an event may pass the queue by.
     pub(in crate::engine) fn is_idle(&self) -> bool {
-        self.phase == Phase::Connected && self.buffered() == 0 && self.waiters.is_empty()
+        let is_closing = || self.partitions.iter().any(PartitionQueue::is_closing);
+        self.phase == Phase::Connected && self.buffered() == 0 && self.waiters.is_empty() && !is_closing()
     }
 
     /// Offers events that belong together: all are taken, or none. One alone is an array, which costs no allocation.
@@ -299,11 +300,20 @@ impl<E> Queue<E> {
         self.partitions[partition.0 as usize].unresolved(partition)
     }
 
-    /// The request in flight is not waited for any longer.
-    pub(super) fn give_up_in_flight(&mut self, partition: PartitionId) {
-        let now = self.moments.now();
-        self.partitions[partition.0 as usize].give_up_in_flight(now);
+    /// The request in flight is not waited for any longer. Returns whether its connection has to be closed before it is read back.
+    pub(super) fn give_up_in_flight(&mut self, partition: PartitionId) -> bool {
+        let queue = &mut self.partitions[partition.0 as usize];
+        queue.give_up_in_flight();
+        let is_closing = queue.is_closing();
         self.effects.may_expire_sooner = true;
+        self.check_ready(partition);
+        is_closing
+    }
+
+    /// The connection is closed over which a request had no answer.
+    pub(super) fn closed(&mut self, partition: PartitionId) {
+        let now = self.moments.now();
+        self.partitions[partition.0 as usize].closed(now);
         self.check_ready(partition);
     }
 

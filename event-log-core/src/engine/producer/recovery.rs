@@ -6,7 +6,8 @@
 //!
 //! Each request is read back for itself, a fetch at a time, while the other partitions are sent to: one that cannot be read
 //! keeps none of them away. A question goes on when a connection is lost, as requests do; its answer counts as long as it is
-//! the one that its reading waits for.
+//! the one that its reading waits for. Where the partitions end is asked for all that need it at once, and over none of the
+//! connections that requests go over.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -143,17 +144,19 @@ impl Reading {
         self.landmark.filter(|_| self.offsets.is_empty() && !self.is_recognised)
     }
 
-    fn question(&self) -> Asking {
-        if self.needs_end {
-            return Asking::End;
-        }
+    /// Whether it waits for nothing that is under way, and when it is due.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        self.asking.is_none().then(|| self.retry_at.unwrap_or(now))
+    }
+
+    fn next_fetch(&self) -> FetchRequest {
         let after = self.landmark;
-        Asking::Records(match self.unrecognised() {
+        match self.unrecognised() {
             Some(landmark) => {
                 FetchRequest { after, max_records: 1, ..FetchRequest::new(self.partition(), landmark.offset) }
             }
             None => FetchRequest { after, ..FetchRequest::new(self.partition(), self.offsets.start) },
-        })
+        }
     }
 
     fn answered(&mut self, answer: &FetchResponse, now: Instant) {
@@ -250,19 +253,13 @@ impl Reading {
     }
 }
 
-/// The next question of a reading.
+/// The next fetch of a reading.
 pub(super) struct Read {
     /// No other question has the same.
     pub(super) number: u64,
     /// For how long it is waited for when its connection, or another one, is lost.
     pub(super) patience: Duration,
-    pub(super) asking: Asking,
-}
-
-pub(super) enum Asking {
-    /// Where the partition ends.
-    End,
-    Records(FetchRequest),
+    pub(super) request: FetchRequest,
 }
 
 /// The requests that are being read back, one of a partition at most.
@@ -273,8 +270,11 @@ pub(super) struct Readings {
     questions: u64,
 }
 
-/// What has come of a question: what is known of its request now, if it is all, or which request is still being read back.
-pub(super) type Progress = Result<(Lost, Option<ReadBack>), Error>;
+/// A request that is read back, and what is known of it, if that is all.
+pub(super) type Seen = (Lost, Option<ReadBack>);
+
+/// What has come of a fetch. An error says that its connection is lost.
+pub(super) type Progress = Result<Seen, Error>;
 
 impl Readings {
     /// What there is to read back, with a new connection, over which the partitions ended there when it was asked. What was read
@@ -299,6 +299,10 @@ impl Readings {
                 None => Reading::new(one),
             };
             if !is_late {
+                if reading.needs_end {
+                    // The answer has been overtaken.
+                    reading.asking = None;
+                }
                 reading.is_bounded(marks);
             }
             if reading.is_complete() || reading.is_hopeless(now) {
@@ -316,34 +320,63 @@ impl Readings {
         self.all.push(Reading::new(unresolved));
     }
 
-    /// The next question, if one is due. Of each request one is under way at a time, and each has its turn.
-    pub(super) fn next_question(&mut self, now: Instant) -> Option<Read> {
-        let is_due =
-            |reading: &Reading| reading.asking.is_none() && reading.retry_at.is_none_or(|at| at <= now);
+    /// The next fetch, if one is due. Of each request one question is under way at a time, and each has its turn.
+    pub(super) fn next_fetch(&mut self, now: Instant) -> Option<Read> {
+        let is_due = |reading: &Reading| !reading.needs_end && reading.due(now).is_some_and(|at| at <= now);
         let at = self.all.iter().position(is_due)?;
         let mut reading = self.all.remove(at);
         self.questions += 1;
         (reading.asking, reading.retry_at) = (Some(self.questions), None);
         let times = reading.interruptions.saturating_add(1);
         let patience = doubled(limits::LOST_GRACE, limits::LOST_GRACE_MAX, times);
-        let question = Read { number: self.questions, patience, asking: reading.question() };
+        let fetch = Read { number: self.questions, patience, request: reading.next_fetch() };
         self.all.push(reading);
-        Some(question)
+        Some(fetch)
     }
 
-    /// Takes the answer to the question where a partition ends; `None` when nothing waits for it any more.
+    /// The number of the question where the partitions end, if it is due for one of them: for all of those.
+    pub(super) fn next_question(&mut self, now: Instant) -> Option<u64> {
+        let (number, mut is_needed) = (self.questions + 1, false);
+        for reading in self.all.iter_mut().filter(|reading| reading.needs_end) {
+            if reading.due(now).is_some_and(|at| at <= now) {
+                (reading.asking, reading.retry_at, is_needed) = (Some(number), None, true);
+            }
+        }
+        self.questions += u64::from(is_needed);
+        is_needed.then_some(number)
+    }
+
+    /// Takes the answer to that question. Returns what has come of the requests that waited for it.
     pub(super) fn bounded(
         &mut self,
         number: u64,
-        answer: Result<Watermarks, Error>,
+        answer: &Result<Watermarks, Error>,
         now: Instant,
-    ) -> Option<Progress> {
+    ) -> Vec<Seen> {
+        let (waited, others): (Vec<_>, _) =
+            std::mem::take(&mut self.all).into_iter().partition(|reading| reading.asking == Some(number));
+        self.all = others;
         let nothing = || Error::Unavailable(Some("the log does not say where the partition ends".into()));
-        self.take_answer(number, answer, now, |reading, marks| {
-            let marks = marks.get(reading.partition()).ok_or_else(nothing)?;
-            reading.is_bounded(marks);
-            Ok(())
-        })
+        let taken = |mut reading: Reading| {
+            reading.asking = None;
+            match answer.as_ref().map(|marks| marks.get(reading.partition())) {
+                Ok(Some(marks)) => reading.is_bounded(marks),
+                Ok(None) => reading.failed(&nothing(), now),
+                Err(error) => reading.failed(error, now),
+            }
+            self.keep(reading, now)
+        };
+        waited.into_iter().map(taken).collect()
+    }
+
+    /// Goes on with a reading, unless it is over.
+    fn keep(&mut self, reading: Reading, now: Instant) -> Seen {
+        let lost = reading.lost();
+        if reading.is_complete() || reading.is_hopeless(now) {
+            return (lost, Some(reading.seen()));
+        }
+        self.all.push(reading);
+        (lost, None)
     }
 
     /// Takes the answer to a fetch; `None` when nothing waits for it any more.
@@ -353,10 +386,7 @@ impl Readings {
         answer: Result<FetchResponse, Error>,
         now: Instant,
     ) -> Option<Progress> {
-        self.take_answer(number, answer, now, |reading, answer| {
-            reading.answered(&answer, now);
-            Ok(())
-        })
+        self.take_answer(number, answer, now, |reading, answer| reading.answered(&answer, now))
     }
 
     /// There was no answer for long after a connection was lost. It is asked again.
@@ -365,7 +395,6 @@ impl Readings {
             reading.interruptions = reading.interruptions.saturating_add(1);
             reading.failures = reading.failures.saturating_add(1);
             reading.failing_since.get_or_insert(now);
-            Ok(())
         })
     }
 
@@ -376,23 +405,25 @@ impl Readings {
         number: u64,
         answer: Result<A, Error>,
         now: Instant,
-        take: impl FnOnce(&mut Reading, A) -> Result<(), Error>,
+        take: impl FnOnce(&mut Reading, A),
     ) -> Option<Progress> {
         let at = self.all.iter().position(|reading| reading.asking == Some(number))?;
-        let reading = &mut self.all[at];
+        let mut reading = self.all.remove(at);
         reading.asking = None;
-        let taken = answer.and_then(|answer| take(reading, answer));
-        if let Err(error) = &taken {
-            reading.failed(error, now);
-        }
-        let lost = reading.lost();
-        if reading.is_complete() || reading.is_hopeless(now) {
-            return Some(Ok((lost, Some(self.all.swap_remove(at).seen()))));
-        }
-        match taken {
-            Err(error @ (Error::Unavailable(_) | Error::Timeout(_))) => Some(Err(error)),
-            Ok(()) | Err(_) => Some(Ok((lost, None))),
-        }
+        let failure = match answer {
+            Ok(answer) => {
+                take(&mut reading, answer);
+                None
+            }
+            Err(error) => {
+                reading.failed(&error, now);
+                Some(error)
+            }
+        };
+        Some(match (self.keep(reading, now), failure) {
+            ((_, None), Some(error @ (Error::Unavailable(_) | Error::Timeout(_)))) => Err(error),
+            (seen, _) => Ok(seen),
+        })
     }
 
     /// There is nothing left to find out of a request: it has expired.
@@ -404,9 +435,13 @@ impl Readings {
         !self.all.is_empty()
     }
 
-    /// Whether a request waits for a fetch, and when it is due.
-    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
-        let waiting = self.all.iter().filter(|reading| reading.asking.is_none());
-        waiting.map(|reading| reading.retry_at.unwrap_or(now)).min()
+    /// When the next fetch is due.
+    pub(super) fn next_fetch_due(&self, now: Instant) -> Option<Instant> {
+        self.all.iter().filter(|reading| !reading.needs_end).filter_map(|reading| reading.due(now)).min()
+    }
+
+    /// When the next question where the partitions end is due.
+    pub(super) fn next_question_due(&self, now: Instant) -> Option<Instant> {
+        self.all.iter().filter(|reading| reading.needs_end).filter_map(|reading| reading.due(now)).min()
     }
 }

@@ -1,6 +1,6 @@
 //! What is in flight for the writer: requests that are sent, fetches that read back, and the questions before them.
 //!
-//! Each goes over a connection of its own, and each is awaited for as long as it takes: that another connection is lost ends
+//! Each request and each fetch goes over a connection of its own, and each is awaited for as long as it takes: that another connection is lost ends
 //! none of them. Of a request only its own answer says for certain what became of it, and a fetch that is interrupted each time
 //! would never come to an end. What is not answered for long after is given up: a request is read back, and a fetch made again.
 
@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::moment::Moment;
 use super::partition::{MarkWanted, Taken};
-use super::recovery::{Asking, Read};
+use super::recovery::Read;
 use super::shared::Shared;
 use crate::engine::transport::{FetchResponse, ProducerConnection, SendError, Transport};
 use crate::error::Error;
@@ -28,17 +28,15 @@ pub(super) enum Event<S> {
     /// A request was answered.
     Sent { partition: PartitionId, generation: u64, connection: S, result: Result<Option<Offset>, SendError> },
     /// A request was not answered, or not even sent.
-    GivenUp { partition: PartitionId },
-    /// A question of reading back was answered, or was not for long after its connection was lost.
-    Read { number: u64, generation: u64, answer: Option<(S, Answer)> },
+    GivenUp { partition: PartitionId, connection: S },
+    /// The connection is closed over which a request had no answer.
+    Closed { partition: PartitionId },
+    /// A fetch of reading back was answered, or was not for long after its connection was lost.
+    Read { number: u64, generation: u64, answer: Option<(S, Result<FetchResponse, Error>)> },
+    /// It was answered where the partitions end.
+    Ends { number: u64, answer: Result<Watermarks, Error> },
     /// A question for the watermarks is over, and its answer taken.
     Asked,
-}
-
-/// The answer to a question of reading back.
-pub(super) enum Answer {
-    End(Result<Watermarks, Error>),
-    Records(Result<FetchResponse, Error>),
 }
 
 /// Whether the connections of a generation are lost, and since when.
@@ -114,29 +112,38 @@ pub(super) async fn send<E, S: ProducerConnection>(
     let (generation, Taken { messages, patience, .. }) = (of.number, taken);
     if let Some(question) = question {
         if or(question.over, of.lost_for(Duration::ZERO)).await.is_none() {
-            return Event::GivenUp { partition };
+            return Event::GivenUp { partition, connection };
         }
     }
     shared.begin(partition);
-    match or(connection.send(partition, &messages), of.lost_for(patience)).await {
+    // What is given up is dropped before its connection is closed.
+    let sent = or(connection.send(partition, &messages), of.lost_for(patience)).await;
+    match sent {
         Some(result) => Event::Sent { partition, generation, connection, result },
-        None => Event::GivenUp { partition },
+        None => Event::GivenUp { partition, connection },
     }
 }
 
-/// Asks what reading back needs to know next.
-pub(super) async fn read<T: Transport>(
-    transport: Arc<T>,
-    connection: T::Producer,
-    Read { number, patience, asking }: Read,
+/// Closes a connection over which a request had no answer.
+pub(super) async fn close<S: ProducerConnection>(partition: PartitionId, connection: S) -> Event<S> {
+    connection.close().await;
+    Event::Closed { partition }
+}
+
+/// Asks where the partitions end that are read back.
+pub(super) async fn ends<T: Transport>(transport: Arc<T>, number: u64) -> Event<T::Producer> {
+    Event::Ends { number, answer: transport.watermarks().await }
+}
+
+/// Fetches what reading back needs next.
+pub(super) async fn read<S: ProducerConnection>(
+    connection: S,
+    Read { number, patience, request }: Read,
     mut of: Generation,
-) -> Event<T::Producer> {
+) -> Event<S> {
     let generation = of.number;
     let answer = async {
-        let answer = match asking {
-            Asking::End => Answer::End(transport.watermarks().await),
-            Asking::Records(request) => Answer::Records(connection.fetch(request).await),
-        };
+        let answer = connection.fetch(request).await;
         (connection, answer)
     };
     Event::Read { number, generation, answer: or(answer, of.lost_for(patience)).await }

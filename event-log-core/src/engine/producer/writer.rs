@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use super::attempts;
 use super::connections::Connections;
 use super::partition::{MarkWanted, Taken};
-use super::recovery::{Progress, Read, Readings};
-use super::requests::{self, Answer, Event, Generation, Question};
+use super::recovery::{Read, Readings, Seen};
+use super::requests::{self, Event, Generation, Question};
 use super::shared::{Shared, sleep_until};
 use crate::contain::report;
-use crate::engine::transport::Transport;
+use crate::engine::transport::{SendError, Transport};
 use crate::error::Error;
 use crate::position::PartitionId;
 
@@ -166,14 +166,21 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 let Some(connection) = connections.take() else { break };
                 self.begin(work, connection, generation.clone());
             }
-            let reading_due = self.readings.next_due(Instant::now());
-            if connections.may_widen() && (self.shared.is_ready() || reading_due.is_some()) {
+            if let Some(number) = self.readings.next_question(Instant::now()) {
+                self.in_flight.push(requests::ends(Arc::clone(&self.transport), number).boxed());
+            }
+            let fetch_due = self.readings.next_fetch_due(Instant::now());
+            let needs_more = self.shared.is_ready() || fetch_due.is_some();
+            if needs_more && connections.may_widen() {
                 connections.widen();
             }
             if self.shared.is_finished() {
                 return true;
             }
-            let reading_due = reading_due.filter(|_| connections.has_idle());
+            let fetch_due = fetch_due.filter(|_| connections.has_idle());
+            let question_due = self.readings.next_question_due(Instant::now());
+            let reading_due = fetch_due.into_iter().chain(question_due).min();
+            let widening_due = connections.may_widen_at().filter(|_| needs_more);
             tokio::select! {
                 biased;
                 changed = connections.changed() => if let Err(error) = changed {
@@ -185,6 +192,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 },
                 () = self.shared.work(), if connections.has_idle() || connections.may_widen() => {}
                 () = sleep_until(reading_due) => {}
+                () = sleep_until(widening_due) => {}
                 // What was read back for may have expired.
                 () = self.shared.finished(), if !self.is_sending() || self.readings.is_reading() => {}
             }
@@ -202,7 +210,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
     /// What there is to do over a connection.
     fn next_work(&mut self) -> Option<Work> {
         let now = Instant::now();
-        let mut read = || self.readings.next_question(now).map(Work::Read);
+        let mut read = || self.readings.next_fetch(now).map(Work::Read);
         let send = || self.shared.take().map(|(partition, taken)| Work::Send(partition, taken));
         let work = if self.reads_next { read().or_else(send) } else { send().or_else(read) }?;
         self.reads_next = matches!(work, Work::Send(..));
@@ -215,7 +223,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 let question = taken.mark.map(|wanted| self.question_for(wanted));
                 requests::send(Arc::clone(&self.shared), connection, (partition, taken), question, of).boxed()
             }
-            Work::Read(read) => requests::read(Arc::clone(&self.transport), connection, read, of).boxed(),
+            Work::Read(read) => requests::read(connection, read, of).boxed(),
         };
         self.in_flight.push(work);
     }
@@ -239,38 +247,54 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         match event {
             Event::Sent { partition, generation, connection, result } => {
                 let is_current = generation == self.generation;
+                let may_arrive = matches!(result, Err(SendError::Lost { may_have_taken_effect: true, .. }));
                 match self.shared.complete(partition, result) {
                     Ok(()) => {
                         (self.failed_attempts, self.has_answered) = (0, true);
                         Ok(Some(connection).filter(|_| is_current))
                     }
-                    Err(error) if is_current => Err(error),
-                    Err(_) => {
-                        self.read_back(partition);
-                        Ok(None)
+                    Err(error) => {
+                        if may_arrive {
+                            self.close(partition, connection);
+                        }
+                        if is_current { Err(error) } else { Ok(None) }
                     }
                 }
             }
-            Event::GivenUp { partition } => {
-                self.shared.give_up_in_flight(partition);
-                self.read_back(partition);
+            Event::GivenUp { partition, connection } => {
+                if self.shared.give_up_in_flight(partition) {
+                    self.close(partition, connection);
+                }
+                Ok(None)
+            }
+            Event::Closed { partition } => {
+                self.shared.closed(partition);
+                // Where a connection is good, beside what goes over that.
+                if let Some(unresolved) = self.shared.unresolved(partition) {
+                    self.readings.add(unresolved);
+                }
                 Ok(None)
             }
             Event::Read { number, generation, answer } => {
                 let (is_current, now) = (generation == self.generation, Instant::now());
                 let (connection, progress) = match answer {
-                    Some((connection, Answer::End(marks))) => {
-                        (Some(connection), self.readings.bounded(number, marks, now))
-                    }
-                    Some((connection, Answer::Records(records))) => {
+                    Some((connection, records)) => {
                         (Some(connection), self.readings.answered(number, records, now))
                     }
                     None => (None, self.readings.interrupted(number, now)),
                 };
-                match progress.map_or(Ok(()), |progress| self.take_progress(progress)) {
+                match progress.transpose() {
                     Err(error) if is_current => Err(error),
-                    _ => Ok(connection.filter(|_| is_current)),
+                    progress => {
+                        progress.ok().flatten().into_iter().for_each(|seen| self.take_seen(seen));
+                        Ok(connection.filter(|_| is_current))
+                    }
                 }
+            }
+            Event::Ends { number, answer } => {
+                let all = self.readings.bounded(number, &answer, Instant::now());
+                all.into_iter().for_each(|seen| self.take_seen(seen));
+                Ok(None)
             }
             Event::Asked => {
                 self.question.take_if(|question| question.is_over());
@@ -279,22 +303,18 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         }
     }
 
-    /// A request has come back over a connection that was lost before: beside what goes over the new one it is read back.
-    fn read_back(&mut self, partition: PartitionId) {
-        if let Some(unresolved) = self.shared.unresolved(partition) {
-            self.readings.add(unresolved);
-        }
+    /// A request had no answer over this connection. What may still come of it is waited for, before it is read back.
+    fn close(&self, partition: PartitionId, connection: T::Producer) {
+        self.in_flight.push(requests::close(partition, connection).boxed());
     }
 
     /// Goes on with what was read back of a request, if it is all.
-    fn take_progress(&mut self, progress: Progress) -> Result<(), Error> {
-        let (lost, seen) = progress?;
+    fn take_seen(&mut self, (lost, seen): Seen) {
         if let Some(seen) = seen {
             self.shared.recovered(lost, seen);
         } else if !self.shared.is_unresolved(lost) {
             self.readings.forget(lost);
         }
-        Ok(())
     }
 }
 

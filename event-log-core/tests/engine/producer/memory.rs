@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::no_member::NoMember;
 use event_log_core::engine::{
-    Connect, FetchRequest, FetchResponse, LogBuilder, Message, ProducerConnection, SendError, Transport,
-    TransportLog, TransportProperties,
+    FetchRequest, FetchResponse, LogBuilder, Message, ProducerConnection, SendError, Transport, TransportLog,
+    TransportProperties,
 };
 use event_log_core::{
     Error, EventLog as _, JsonCodec, Offset, PartitionId, PartitionWatermarks, Partitionable, Timestamp,
@@ -30,7 +30,7 @@ impl Transport for StandsStill {
         properties
     }
 
-    async fn connect(&self, _: Connect) -> Result<StandsStill, Error> {
+    async fn connect(&self) -> Result<StandsStill, Error> {
         Ok(StandsStill)
     }
 
@@ -71,6 +71,8 @@ impl ProducerConnection for StandsStill {
     async fn lost(&mut self) -> Error {
         std::future::pending().await
     }
+
+    async fn close(self) {}
 }
 
 #[derive(Serialize)]

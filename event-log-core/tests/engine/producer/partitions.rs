@@ -139,3 +139,20 @@ async fn a7_four_connections_and_fetches_that_time_out_after_half_a_second() {
 async fn a7_one_connection_and_faults_of_the_partition() {
     check(1, FetchFate::Fault).await;
 }
+
+/// The second connection could not be opened once; the first one has a request that takes five minutes.
+#[tokio::test(start_paused = true)]
+async fn a7_a_connection_that_could_not_be_opened_is_opened_later() {
+    let server = Server::new(true, 2);
+    let log = server.open(ProducerConfig::default()).await;
+    server.fate(1, Fate::Confirmed(300_000));
+    server.state.lock().refuses_connections = true;
+    let _slow = log.submit(event(1, 0)).unwrap();
+    sleep(MS).await;
+    let start = Instant::now();
+    let ticket = log.submit(event(2, 0)).unwrap();
+    sleep(MS).await;
+    server.state.lock().refuses_connections = false;
+    timeout(HOUR, ticket).await.unwrap().unwrap();
+    assert!(start.elapsed() < 15 * SECOND, "sent after {:?}", start.elapsed());
+}

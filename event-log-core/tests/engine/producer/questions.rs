@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::served::{Event, Fate, FetchFate, HOUR, MS, SECOND, Scripted, Server, event, steady};
 use event_log_core::engine::TransportLog;
-use event_log_core::{EventLog as _, EventLogExt as _, ReconnectPolicy, Ticket};
+use event_log_core::{EventLog as _, EventLogExt as _, ProducerConfig, ReconnectPolicy, Ticket};
 use futures::future::join_all;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// The answer to a fetch for a request that has expired comes together with the loss of the next request.
 async fn late_fetch(micros: u64, expiry: u64) -> Vec<u64> {
@@ -115,19 +115,53 @@ async fn a17_an_old_question_is_not_used_again() {
     assert!(read < 100, "{read} records were read");
 }
 
-/// Watermarks are slow, and another partition loses each connection at once: the question before a request is never answered.
+/// Watermarks are slow, and another partition loses each connection: the question before a request is never answered in time.
+async fn asked_beside_a_bad_one(config: ProducerConfig) {
+    for bad in [Fate::Cut(0), Fate::Cut(10), Fate::Cut(300), Fate::Lost] {
+        let server = Server::new(true, 2);
+        let log = server.open(config.clone()).await;
+        server.state.lock().watermarks_take = 1_200 * MS;
+        server.with(1, |partition| partition.every_send = Some(bad));
+        let _bad = log.submit(event(1, 0)).unwrap();
+        sleep(5 * SECOND).await;
+        let outcome = timeout(HOUR, log.submit(event(2, 0)).unwrap()).await;
+        assert!(outcome.is_ok(), "{bad:?}: pending after an hour");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a7_a_request_that_waits_for_a_question_is_sent_at_last() {
+    let mut config = steady();
+    config.reconnect = ReconnectPolicy::new(10 * MS, 10 * MS);
+    asked_beside_a_bad_one(config).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_a_request_that_waits_for_a_question_is_sent_also_where_reconnecting_takes_a_while() {
+    asked_beside_a_bad_one(steady()).await;
+    asked_beside_a_bad_one(ProducerConfig::default()).await;
+}
+
+/// A request is given up beside the only connection that is good, and the question where its partition ends takes ten minutes.
+#[tokio::test(start_paused = true)]
+async fn a7_a_question_of_reading_back_needs_no_connection() {
     let server = Server::new(true, 2);
     let mut config = steady();
     config.reconnect = ReconnectPolicy::new(10 * MS, 10 * MS);
     let log = server.open(config).await;
-    server.state.lock().watermarks_take = 1_200 * MS;
-    server.with(1, |partition| partition.every_send = Some(Fate::Lost));
-    let _bad = log.submit(event(1, 0)).unwrap();
+    server.fate(0, Fate::Confirmed(3_600_000));
+    let _slow = log.submit(event(0, 0)).unwrap();
+    sleep(MS).await;
+    server.fate(1, Fate::Cut(0));
+    log.append_acked(event(1, 0)).await.unwrap();
+    {
+        let mut state = server.state.lock();
+        (state.refuses_connections, state.watermarks_take) = (true, 600 * SECOND);
+    }
     sleep(5 * SECOND).await;
-    let outcome = timeout(HOUR, log.submit(event(2, 0)).unwrap()).await;
-    assert!(outcome.is_ok(), "pending after an hour");
+    let start = Instant::now();
+    timeout(HOUR, log.submit(event(2, 0)).unwrap()).await.unwrap().unwrap();
+    assert!(start.elapsed() <= SECOND, "sent after {:?}", start.elapsed());
 }
 
 /// An event is found not to have arrived in an outage, and sent again; the next one is read back from there again.
@@ -205,7 +239,7 @@ async fn l3_close_does_not_wait_for_the_first_question_of_a_connection() {
     let ticket = log.submit(event(0, 1)).unwrap();
     server.state.lock().watermarks_take = HOUR;
     sleep(1_500 * MS).await;
-    let start = tokio::time::Instant::now();
+    let start = Instant::now();
     drop(log.close(60 * SECOND).await);
     assert!(ticket.try_outcome().unwrap().is_err());
     assert!(start.elapsed() < 2 * SECOND, "{:?}", start.elapsed());

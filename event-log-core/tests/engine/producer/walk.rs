@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use event_log_core::engine::LogBuilder;
 use event_log_core::{EventLog as _, JsonCodec, LogState, Overflow, ProducerConfig, ReconnectPolicy};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use self::calls::Calls;
 use self::judge::judge;
@@ -82,6 +82,8 @@ async fn run(seed: u64) {
     let is_steady = expiry.is_none() && !refuses && !trims && !begins_again && !breaks;
     let is_told = is_steady && left.is_some() && overflow != Overflow::DropOldest;
     let ended = calls.end(left).await;
+    // What was given up may still arrive.
+    sleep(DAY).await;
     judge(&ended, &server, is_told, is_gentle && is_steady);
 }
 

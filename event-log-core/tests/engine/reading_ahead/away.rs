@@ -1,8 +1,7 @@
 //! A log that is away.
 
 use event_log_core::engine::{
-    Connect, FetchRequest, FetchResponse, Message, ProducerConnection, SendError, Transport,
-    TransportProperties,
+    FetchRequest, FetchResponse, Message, ProducerConnection, SendError, Transport, TransportProperties,
 };
 use event_log_core::{Error, Offset, PartitionId, Timestamp, Watermarks};
 
@@ -25,6 +24,8 @@ impl ProducerConnection for NoProducer {
     async fn lost(&mut self) -> Error {
         std::future::pending().await
     }
+
+    async fn close(self) {}
 }
 
 impl Transport for Away {
@@ -35,7 +36,7 @@ impl Transport for Away {
         TransportProperties::new(1)
     }
 
-    async fn connect(&self, _: Connect) -> Result<NoProducer, Error> {
+    async fn connect(&self) -> Result<NoProducer, Error> {
         Ok(NoProducer)
     }
 

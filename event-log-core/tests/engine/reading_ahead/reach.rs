@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use event_log_core::engine::{
-    Assignment, Assignments, CommitMode, Connect, FetchRequest, FetchResponse, GroupMember, KnownEnd,
-    Message, ProducerConnection, SendError, Transport, TransportProperties,
+    Assignment, Assignments, CommitMode, FetchRequest, FetchResponse, GroupMember, KnownEnd, Message,
+    ProducerConnection, SendError, Transport, TransportProperties,
 };
 use event_log_core::{
     CommitErrorKind, Error, Offset, PartitionId, PartitionWatermarks, Timestamp, Watermarks,
@@ -123,6 +123,8 @@ impl ProducerConnection for Producer {
     async fn lost(&mut self) -> Error {
         std::future::pending().await
     }
+
+    async fn close(self) {}
 }
 
 impl Transport for Reach {
@@ -137,7 +139,7 @@ impl Transport for Reach {
         properties
     }
 
-    async fn connect(&self, _: Connect) -> Result<Producer, Error> {
+    async fn connect(&self) -> Result<Producer, Error> {
         Ok(Producer(Arc::clone(&self.0)))
     }
 

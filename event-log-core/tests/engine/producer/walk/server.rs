@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_log_core::engine::{
-    Connect, FetchRequest, FetchResponse, Landmark, Message, ProducerConnection, SendError, StoredMessage,
-    Transport, TransportProperties,
+    FetchRequest, FetchResponse, Landmark, Message, ProducerConnection, SendError, StoredMessage, Transport,
+    TransportProperties,
 };
 use event_log_core::{
     Error, EventId, Offset, PartitionId, PartitionWatermarks, Partitionable, Timestamp, Watermarks,
@@ -14,6 +14,7 @@ use event_log_core::{
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::no_member::NoMember;
@@ -93,8 +94,6 @@ pub(crate) struct State {
     in_flight: HashSet<PartitionId>,
     /// Changes when every connection is cut.
     link: u64,
-    /// How many first connections were made.
-    firsts: u64,
 }
 
 pub(crate) struct Server {
@@ -145,7 +144,6 @@ impl Server {
             is_down: false,
             in_flight: HashSet::new(),
             link: 0,
-            firsts: 0,
         };
         Self { temper, state: Mutex::new(state) }
     }
@@ -221,7 +219,8 @@ pub(crate) struct Scripted(pub(crate) Arc<Server>);
 pub(crate) struct Connection {
     server: Arc<Server>,
     link: u64,
-    firsts: u64,
+    /// What was given up, and arrives late.
+    late: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Connection {
@@ -241,14 +240,13 @@ impl Transport for Scripted {
         properties
     }
 
-    async fn connect(&self, purpose: Connect) -> Result<Connection, Error> {
+    async fn connect(&self) -> Result<Connection, Error> {
         self.0.slow(&[0, 0, 5, 3_000]).await;
         if self.0.fails(4) {
             return Err(away());
         }
-        let mut state = self.0.state.lock();
-        state.firsts += u64::from(purpose == Connect::Only);
-        Ok(Connection { server: Arc::clone(&self.0), link: state.link, firsts: state.firsts })
+        let link = self.0.state.lock().link;
+        Ok(Connection { server: Arc::clone(&self.0), link, late: Mutex::default() })
     }
 
     async fn join(&self, _: &str, _: u128) -> Result<NoMember, Error> {
@@ -284,22 +282,33 @@ impl Transport for Scripted {
 }
 
 /// A request on its way: at most one of a partition, also when it is given up.
-struct OnItsWay {
-    server: Arc<Server>,
+struct OnItsWay<'a> {
+    connection: &'a Connection,
     partition: PartitionId,
-    firsts: u64,
-    /// May arrive late, until there is a new connection.
+    /// May arrive late, until the connection is closed.
     messages: Option<Vec<Message>>,
 }
 
-impl Drop for OnItsWay {
+impl Drop for OnItsWay<'_> {
     fn drop(&mut self) {
-        let state = &mut *self.server.state.lock();
-        state.in_flight.remove(&self.partition);
-        let Some(messages) = self.messages.take() else { return };
-        if state.firsts == self.firsts && state.is_hostile && state.chance.next(2) == 0 {
-            append(&mut state.partitions[self.partition.0 as usize], &messages);
-        }
+        let Connection { server, late, .. } = self.connection;
+        let (partition, messages) = (self.partition, self.messages.take());
+        let wait = {
+            let state = &mut *server.state.lock();
+            let is_late = messages.is_some() && state.is_hostile && state.chance.next(2) == 0;
+            is_late.then(|| state.chance.of(&[0, 10, 1_000, 10_000]))
+        };
+        let (Some(messages), Some(wait)) = (messages, wait) else {
+            server.state.lock().in_flight.remove(&partition);
+            return;
+        };
+        let server = Arc::clone(server);
+        late.lock().push(tokio::spawn(async move {
+            sleep(Duration::from_millis(wait)).await;
+            let state = &mut *server.state.lock();
+            append(&mut state.partitions[partition.0 as usize], &messages);
+            state.in_flight.remove(&partition);
+        }));
     }
 }
 
@@ -309,12 +318,11 @@ impl ProducerConnection for Connection {
         partition: PartitionId,
         messages: &[Message],
     ) -> Result<Option<Offset>, SendError> {
-        let server = &self.server;
+        let Self { server, .. } = &*self;
         assert!(server.state.lock().in_flight.insert(partition), "one request of a partition at a time");
         let mut on_its_way = OnItsWay {
-            server: Arc::clone(server),
+            connection: self,
             partition,
-            firsts: self.firsts,
             messages: server.temper.arrives_late.then(|| messages.to_vec()),
         };
         server.slow(&[0, 0, 1, 20, 20, 300, 4_000]).await;
@@ -389,6 +397,12 @@ impl ProducerConnection for Connection {
             if self.server.fails(4_000) || self.is_cut() {
                 return away();
             }
+        }
+    }
+
+    async fn close(self) {
+        for late in self.late.into_inner() {
+            late.await.expect("it arrives");
         }
     }
 }

@@ -3,6 +3,7 @@
 mod append_all;
 mod attempts;
 mod bad_partitions;
+mod characters;
 mod closing;
 mod deadlines;
 mod fair_walk;

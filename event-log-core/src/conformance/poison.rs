@@ -12,6 +12,7 @@ use super::fixture::{
     Log, PATIENCE, Probe, Reader, append, assert_dry, numbers, open_with, partitions, poll, read, reader_with,
 };
 use super::{CaseResult, Defect, Fault, Harness};
+use crate::codec::{Codec as _, JsonCodec};
 use crate::consumer::{ConsumerOptions, PoisonPolicy};
 use crate::error::Error;
 use crate::position::{Cursor, PartitionId, SeekPosition};
@@ -85,7 +86,12 @@ pub(super) async fn c6_a_poisoned_record_can_be_parked(harness: &dyn Harness) ->
     let parked = letters.take();
     assert_eq!(parked.len(), 1, "{parked:?}");
     assert_eq!((parked[0].group.as_str(), &parked[0].payload[..]), ("readers", &b"\"not a probe\""[..]));
-    assert!(!parked[0].reason.is_empty());
+    let said = JsonCodec.decode(&parked[0].payload, &parked[0].headers).map(|_: Probe| ());
+    assert_eq!(
+        Some(&parked[0].reason),
+        said.err().map(|said| said.to_string()).as_ref(),
+        "as the codec says"
+    );
     assert_dry(&mut reader).await;
     Ok(())
 }

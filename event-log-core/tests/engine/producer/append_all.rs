@@ -60,6 +60,23 @@ async fn a5_append_all_drops_none_of_its_own_events() {
     );
 }
 
+/// The first of the events that failed says whether it is worth while to append them again.
+#[tokio::test(start_paused = true)]
+async fn a4_append_all_says_whether_to_try_again() {
+    let server = Server::new(true, 1);
+    let log = server.open(alone()).await;
+    server.fate(0, Fate::Refused);
+    let refused = log.append_all(&mut [event(0, 0), event(0, 1)].into_iter()).await.unwrap_err();
+    assert_eq!((refused.failures.len(), refused.appended), (1, 1));
+    assert!(!refused.is_retryable() && !refused.may_have_taken_effect());
+    let mut config = alone();
+    config.expiry = Some(Duration::from_secs(1));
+    let log = server.open(config).await;
+    server.state.lock().down = true;
+    let expired = log.append_all(&mut [event(0, 2)].into_iter()).await.unwrap_err();
+    assert!(expired.is_retryable() && !expired.may_have_taken_effect(), "{expired:?}");
+}
+
 /// `StateReceiver::changed`: "Waits until the state has changed since this receiver has waited for one last".
 #[tokio::test(start_paused = true)]
 async fn a_new_receiver_is_told_of_no_change_that_was_before_it() {

@@ -49,7 +49,6 @@ use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::dispatcher::{self, Dispatch};
 use tracing::subscriber::NoSubscriber;
@@ -195,7 +194,7 @@ impl IggyServer {
         self.state.clone()
     }
 
-    /// HighWatermarks the server for good: it writes what it has not flushed, and is killed if that takes longer than the
+    /// Ends the server for good: it writes what it has not flushed, and is killed if that takes longer than the
     /// [grace](ServerOptions::stop_grace). When this returns, the process is gone, the data folder can be used again,
     /// and a temporary one has been removed.
     ///
@@ -224,7 +223,7 @@ impl IggyServer {
         self.tell(|reply| Command::End(Duration::ZERO, reply)).await
     }
 
-    /// HighWatermarks the server as [`stop`](Self::stop) does, and leaves it down until it is
+    /// Ends the server as [`stop`](Self::stop) does, and leaves it down until it is
     /// [started again](Self::start_again): for tests of clients whose server is restarted by its operator.
     ///
     /// # Errors
@@ -254,7 +253,7 @@ impl IggyServer {
         self.tell(Command::Start).await
     }
 
-    /// HighWatermarks the server as [`stop`](Self::stop) does, and starts it on a port that is surely another: for tests of
+    /// Ends the server as [`stop`](Self::stop) does, and starts it on a port that is surely another: for tests of
     /// clients that find it again. It has that port from now on.
     ///
     /// # Errors
@@ -268,7 +267,7 @@ impl IggyServer {
         self.tell(Command::MoveToAnotherPort).await
     }
 
-    /// Stops the clock of the server's process: connections stay, and nobody answers. For tests of deadlines.
+    /// Stops the clock of the server's process: when this returns, connections stay and nothing answers. For tests of deadlines.
     ///
     /// # Errors
     ///
@@ -278,7 +277,7 @@ impl IggyServer {
     ///
     /// A command that was given is carried out: see [`IggyServer`].
     pub async fn pause(&self) -> Result<(), ServerError> {
-        self.tell(|reply| Command::Signal(Signal::STOP, reply)).await
+        self.tell(Command::Pause).await
     }
 
     /// Lets a [paused](Self::pause) process go on. Does nothing to one that is not paused.
@@ -291,7 +290,7 @@ impl IggyServer {
     ///
     /// A command that was given is carried out: see [`IggyServer`].
     pub async fn resume(&self) -> Result<(), ServerError> {
-        self.tell(|reply| Command::Signal(Signal::CONT, reply)).await
+        self.tell(Command::Resume).await
     }
 
     async fn tell(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), ServerError> {

@@ -213,10 +213,14 @@ async fn what_its_owner_does_to_it_is_no_crash() {
     assert!(!accepts(address));
     assert!(accepts(server.tcp_address()));
 
-    server.pause().await.unwrap();
-    eventually("it is stopped", || (support::state(server.pid()?)? == 'T').then_some(())).await;
-    server.resume().await.unwrap();
-    eventually("it goes on", || (support::state(server.pid()?)? != 'T').then_some(())).await;
+    for _ in 0..20 {
+        server.pause().await.unwrap();
+        let threads = support::states_of_threads(server.pid().unwrap());
+        assert!(threads.iter().all(|&thread| thread == 'T'), "not all stand still: {threads:?}");
+        server.pause().await.unwrap();
+        server.resume().await.unwrap();
+        eventually("it goes on", || (support::state(server.pid()?)? != 'T').then_some(())).await;
+    }
 
     // A paused one can be stopped too.
     server.pause().await.unwrap();

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use secrecy::ExposeSecret as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin, Command};
@@ -98,7 +99,21 @@ impl Process {
         kill_process(self.pid()?, signal).map_err(|error| ServerError::Signal(error.into()))
     }
 
-    /// HighWatermarks the process: asks it to, and kills it if it has not followed within the grace.
+    /// Stops the process for a while, and returns when it stands still: its threads stop one after the other.
+    pub(super) async fn pause(&self) -> Result<(), ServerError> {
+        self.signal(Signal::STOP)?;
+        let pid = self.pid()?;
+        // Its end is found out elsewhere, and so neither is consumed here.
+        let news = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let standing = tokio::task::spawn_blocking(move || retry_on_intr(|| waitid(WaitId::Pid(pid), news)));
+        match standing.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(ServerError::Signal(error.into())),
+            Err(error) => Err(ServerError::Signal(error.into())),
+        }
+    }
+
+    /// Ends the process: asks it to, and kills it if it has not followed within the grace.
     pub(super) async fn end(&mut self, grace: Duration) -> Result<(), ServerError> {
         if grace > Duration::ZERO && self.signal(Signal::TERM).is_ok() {
             // A stopped process gets the first signal only when it continues.

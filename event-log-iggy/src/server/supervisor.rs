@@ -37,7 +37,8 @@ pub(super) enum Command {
     MoveToAnotherPort(Reply),
     /// End it, with so much time for it, and leave it down.
     End(Duration, Reply),
-    Signal(Signal, Reply),
+    Pause(Reply),
+    Resume(Reply),
     /// End it, and then yourself.
     Stop(Reply),
 }
@@ -176,12 +177,16 @@ impl Supervisor {
                 self.state.send_replace(ServerState::Down);
                 answer(reply, result);
             }
-            Command::Signal(signal, reply) => {
-                let result = match &self.phase {
-                    Phase::Starting(process, _) | Phase::Running(process, _) => process.signal(signal),
-                    Phase::Idle | Phase::Waiting(_) => Err(ServerError::NotRunning),
+            Command::Pause(reply) => {
+                let result = match self.process() {
+                    Some(process) => process.pause().await,
+                    None => Err(ServerError::NotRunning),
                 };
                 answer(reply, result);
+            }
+            Command::Resume(reply) => {
+                let resumed = self.process().map(|process| process.signal(Signal::CONT));
+                answer(reply, resumed.unwrap_or(Err(ServerError::NotRunning)));
             }
             Command::Stop(reply) => {
                 let result = self.end(self.options.stop_grace).await;
@@ -272,7 +277,14 @@ impl Supervisor {
         self.phase = Phase::Waiting(Instant::now() + wait);
     }
 
-    /// HighWatermarks the process if there is one.
+    const fn process(&self) -> Option<&Process> {
+        match &self.phase {
+            Phase::Starting(process, _) | Phase::Running(process, _) => Some(process),
+            Phase::Idle | Phase::Waiting(_) => None,
+        }
+    }
+
+    /// Ends the process if there is one.
     async fn end(&mut self, grace: Duration) -> Result<(), ServerError> {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Starting(mut process, _) | Phase::Running(mut process, _) => process.end(grace).await,

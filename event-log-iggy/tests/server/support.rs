@@ -92,6 +92,12 @@ pub(crate) fn state(pid: u32) -> Option<char> {
     stat(pid).map(|(state, _)| state)
 }
 
+/// The letters of its threads.
+pub(crate) fn states_of_threads(pid: u32) -> Vec<char> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.filter_map(|thread| state(thread.ok()?.file_name().to_str()?.parse().ok()?)).collect()
+}
+
 pub(crate) fn is_alive(pid: u32) -> bool {
     state(pid).is_some_and(|state| state != 'Z' && state != 'X')
 }

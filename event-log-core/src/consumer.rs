@@ -77,7 +77,9 @@ pub trait EventConsumer<E>: Send {
     /// Cancel safe: the consumer has moved only when the future has returned.
     async fn seek(&mut self, to: SeekPosition) -> Result<(), Error>;
 
-    /// The high watermark of each partition that this consumer has: where [`SeekPosition::End`] would go.
+    /// The high watermark of each partition that this consumer has: where [`SeekPosition::End`] would go. One that is lower
+    /// than where the consumer stands shows that the partition was truncated, which a later poll tells
+    /// ([`Notice::Truncated`](crate::Notice::Truncated)), also if the partition has grown since.
     ///
     /// # Errors
     ///

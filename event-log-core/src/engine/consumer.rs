@@ -400,8 +400,13 @@ where
             }
         }
         let marks = within(&runtime, self.transport.watermarks()).await?;
-        let ours = self.readers.iter().map(PartitionReader::partition);
-        Ok(ours.map(|partition| (partition, marks.get(partition).unwrap_or_default().high)).collect())
+        let mut end = Cursor::new();
+        for reader in &mut self.readers {
+            let marks = marks.get(reader.partition());
+            marks.into_iter().for_each(|marks| reader.ends_at(marks.high));
+            end.set(reader.partition(), marks.unwrap_or_default().high);
+        }
+        Ok(end)
     }
 
     fn position(&self) -> &Cursor {

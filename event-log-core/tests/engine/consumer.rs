@@ -3,6 +3,7 @@
 mod assignments;
 mod backlogs;
 mod bounds;
+mod catching_up;
 mod characters;
 mod commits;
 mod errors;

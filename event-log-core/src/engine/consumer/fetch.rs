@@ -246,6 +246,20 @@ impl Fetch {
         }
     }
 
+    /// The partition was asked where it ends. Where reading has come farther it was truncated, and may be as long again by the
+    /// next answer: that it was is kept until it is told. What is on its way may be of the log as it is, and would be taken for
+    /// what follows.
+    pub(super) fn ends_at(&mut self, high: Offset) {
+        if self.known.is_truncated() {
+            return;
+        }
+        self.known.reaches(self.from);
+        self.known.ends_at(high);
+        if self.known.is_truncated() {
+            (self.work, self.busy_since, self.held) = (Work::None, None, None);
+        }
+    }
+
     /// Forgets what is known of where reading was.
     pub(super) fn move_to(&mut self, from: Offset) {
         let Self { partition, known, .. } = *self;

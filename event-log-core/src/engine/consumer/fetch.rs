@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::blame::Losses;
 use super::known::Known;
+use super::membership::Joined;
 use crate::engine::backoff::doubled;
 use crate::engine::task::Task;
 use crate::engine::transport::{
@@ -90,7 +91,7 @@ struct Resume {
 /// Whom to ask, and for how much.
 pub(super) struct Source<'a, T: Transport> {
     pub(super) transport: &'a Arc<T>,
-    pub(super) member: &'a Arc<T::Member>,
+    pub(super) member: &'a Arc<Joined<T::Member>>,
     pub(super) group: &'a Arc<str>,
     pub(super) runtime: &'a Handle,
     pub(super) reads_ahead: bool,

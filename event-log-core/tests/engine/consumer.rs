@@ -12,6 +12,7 @@ mod halting;
 mod letters;
 mod losing;
 mod memberships;
+mod newer_views;
 mod parking_walk;
 mod scripted;
 mod seeking;

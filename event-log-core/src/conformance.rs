@@ -169,6 +169,7 @@ cases! { $
         c3_lag_counts_from_the_committed_cursor,
         c9_a_dropped_poll_loses_nothing,
         c10_history_then_tail_misses_and_repeats_nothing,
+        c10_the_end_is_never_before_what_was_delivered,
         c11_a_fault_is_reported_and_hides_nothing,
     }
     retention {

@@ -51,9 +51,10 @@ pub trait EventConsumer<E>: Send {
     /// # Errors
     ///
     /// [`CommitError`] names what was stored and, per partition, why the rest was not. What comes from before a seek, a
-    /// truncation or a revocation concerns its partition alone. The cursor of another consumer or another topic, and one
-    /// beyond what was delivered, is a mistake of the caller: then nothing is stored. After two commits in a row that lost the
-    /// connection the next ones fail at once, with an error that says until when: commits must leave slow fetches their time.
+    /// truncation or a revocation, or names a partition of another member, concerns its partition alone. The cursor of another
+    /// consumer or another topic, and one beyond what was delivered, is a mistake of the caller: then nothing is stored. After
+    /// two commits in a row that lost the connection the next ones fail at once, with an error that says until when: commits
+    /// must leave slow fetches their time.
     ///
     /// # Cancel safety
     ///
@@ -77,7 +78,9 @@ pub trait EventConsumer<E>: Send {
     /// Cancel safe: the consumer has moved only when the future has returned.
     async fn seek(&mut self, to: SeekPosition) -> Result<(), Error>;
 
-    /// The high watermark of each partition that this consumer has: where [`SeekPosition::End`] would go.
+    /// The high watermark of each partition that this consumer has: where [`SeekPosition::End`] would go. One that is lower
+    /// than where the consumer stands shows that the partition was truncated, which a later poll tells
+    /// ([`Notice::Truncated`](crate::Notice::Truncated)), also if the partition has grown since.
     ///
     /// # Errors
     ///

@@ -264,44 +264,69 @@ pub trait EventConsumerExt<E: Send + 'static>: EventConsumer<E> {
     /// Everything from here up to the high watermark of this moment; then the stream ends, and the consumer
     /// stands where live reading continues without a gap or a repeat.
     ///
-    /// Partitions that go to other members meanwhile are not waited for.
+    /// Partitions that go to other members meanwhile are not waited for, nor is what the log loses meanwhile.
     fn until_caught_up(&mut self, max_count: usize) -> BoxStream<'_, Result<EventBatch<E>, Error>> {
-        stream::unfold((Some(self), None::<CatchUp>), move |(consumer, mut target)| async move {
+        stream::unfold((Some(self), Target::Unknown), move |(consumer, mut target)| async move {
             let consumer = consumer?;
             let mut awaits_notices = true;
             loop {
-                let mut known = match target.take() {
-                    Some(known) => known,
-                    None => match consumer.end().await {
-                        Ok(end) => CatchUp::new(end, consumer.position(), awaits_notices),
+                let known = match target {
+                    Target::Known(known) => known,
+                    unsure => match consumer.end().await {
+                        Ok(end) => unsure.becomes_known(end, consumer.position(), awaits_notices),
                         Err(error) if error.is_retryable() => {
-                            // The log is away, and a poll waits for it. What comes is a part of what there is to catch up with.
-                            return match consumer.poll(max_count, limits::REJOIN_INTERVAL).await {
+                            // The log is away, and a poll waits for it. What comes is a part of what there is to catch up
+                            // with. What was known before is asked for again soon enough, and its failure is not all that
+                            // there is to tell.
+                            let was_known = matches!(unsure, Target::AtMost(_));
+                            let patience = if was_known { STREAM_POLL } else { limits::REJOIN_INTERVAL };
+                            match consumer.poll(max_count, patience).await {
+                                Ok(batch) if is_truncated(&batch) => {
+                                    return Some((Ok(batch), (Some(consumer), Target::Unknown)));
+                                }
                                 Ok(batch) if !(batch.is_empty() && batch.notices.is_empty()) => {
-                                    Some((Ok(batch), (Some(consumer), None)))
+                                    return Some((Ok(batch), (Some(consumer), unsure)));
                                 }
                                 // It may have come without any waiting, as it would again.
-                                Err(error) if !error.is_retryable() => Some((Err(error), (None, None))),
-                                _ => Some((Err(error), (Some(consumer), None))),
-                            };
+                                Err(error) if !error.is_retryable() => {
+                                    return Some((Err(error), (None, unsure)));
+                                }
+                                Ok(_) if was_known => {
+                                    target = unsure;
+                                    continue;
+                                }
+                                _ => return Some((Err(error), (Some(consumer), unsure))),
+                            }
                         }
-                        Err(error) => return Some((Err(error), (None, None))),
+                        Err(error) => return Some((Err(error), (None, unsure))),
                     },
                 };
                 if known.is_reached(consumer.position()) {
                     return None;
                 }
+                let behind = known.behind(consumer.position());
                 match consumer.poll(max_count, STREAM_POLL).await {
                     // Nothing for so long: the end may be another by now, and so may the log.
-                    Ok(batch) if batch.is_empty() && batch.notices.is_empty() => awaits_notices = false,
-                    Err(error) if !error.is_retryable() => return Some((Err(error), (None, None))),
-                    // What was to be caught up with is gone with the offsets that were counted then.
-                    Ok(batch) if is_truncated(&batch) => return Some((Ok(batch), (Some(consumer), None))),
-                    Ok(batch) => {
-                        known.note_moves(&batch.notices);
-                        return Some((Ok(batch), (Some(consumer), Some(known))));
+                    Ok(batch) if batch.is_empty() && batch.notices.is_empty() => {
+                        (awaits_notices, target) = (false, Target::AtMost(known.end));
                     }
-                    item => return Some((item, (Some(consumer), Some(known)))),
+                    Err(error) if !error.is_retryable() => {
+                        return Some((Err(error), (None, Target::Unknown)));
+                    }
+                    // What was to be caught up with is gone with the offsets that were counted then.
+                    Ok(batch) if is_truncated(&batch) => {
+                        return Some((Ok(batch), (Some(consumer), Target::Unknown)));
+                    }
+                    Ok(batch) => {
+                        // What is waited for may be lost, and others keep every poll from saying that nothing comes. One
+                        // that came or went is read from what is there now, and not told of its truncation.
+                        let is_certain =
+                            known.truncated.is_empty() && known.behind(consumer.position()) != behind;
+                        let target =
+                            if is_certain { Target::Known(known) } else { Target::AtMost(known.end) };
+                        return Some((Ok(batch), (Some(consumer), target)));
+                    }
+                    item => return Some((item, (Some(consumer), Target::Known(known)))),
                 }
             }
         })
@@ -313,6 +338,30 @@ impl<E: Send + 'static, C: EventConsumer<E> + ?Sized> EventConsumerExt<E> for C 
 
 fn is_truncated<E>(batch: &EventBatch<E>) -> bool {
     batch.notices.iter().any(|notice| matches!(notice, Notice::Truncated { .. }))
+}
+
+/// What is known of where a reader that catches up has to come.
+enum Target {
+    Unknown,
+    /// No farther than this, and perhaps not so far any more: the log may have lost its tail since it was asked.
+    AtMost(Cursor),
+    Known(CatchUp),
+}
+
+impl Target {
+    /// The log has said where it ends now. What was appended since it was asked first is not caught up with.
+    fn becomes_known(self, now: Cursor, position: &Cursor, awaits_notices: bool) -> CatchUp {
+        let mut known = CatchUp::new(now, position, awaits_notices);
+        if let Self::AtMost(mut end) = self {
+            for (partition, now) in known.end.iter() {
+                if end.get(partition).is_some_and(|end| now < end) {
+                    end.set(partition, now);
+                }
+            }
+            known.end = end;
+        }
+        known
+    }
 }
 
 /// Where a reader that catches up has to come.
@@ -332,18 +381,13 @@ impl CatchUp {
         Self { end, truncated }
     }
 
-    /// A partition that came or went is read anew, from what is there now: it is not told of its truncation.
-    fn note_moves(&mut self, notices: &[Notice]) {
-        for notice in notices {
-            if let Notice::Assigned(partitions) | Notice::Revoked(partitions) = notice {
-                self.truncated.retain(|partition| !partitions.contains(partition));
-            }
-        }
+    fn is_reached(&self, position: &Cursor) -> bool {
+        self.truncated.iter().all(|&partition| position.get(partition).is_none())
+            && self.behind(position).is_empty()
     }
 
-    fn is_reached(&self, position: &Cursor) -> bool {
-        position.iter().all(|(partition, next)| {
-            self.end.get(partition) <= Some(next) && !self.truncated.contains(&partition)
-        })
+    /// The partitions that end farther on than the reader stands in them, and where that is.
+    fn behind(&self, position: &Cursor) -> Vec<(PartitionId, Offset)> {
+        position.iter().filter(|&(partition, next)| self.end.get(partition) > Some(next)).collect()
     }
 }

@@ -81,6 +81,10 @@ pub const READ_BACK_FAILURES: u32 = 20;
 /// How long a consumer that has lost its connection waits before it joins its group again.
 pub const REJOIN_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long a consumer that joins again waits for the calls over the lost connection to be dropped, so that its group never has
+/// two members of it. They are ended by then, which takes a runtime a moment, unless one of them blocks its thread.
+pub const ENDING_PATIENCE: Duration = Duration::from_millis(500);
+
 /// How long a consumer waits before it asks again for what a partition did not return, or could not. Doubled with each
 /// failure in a row, up to [`READER_RETRY_MAX`].
 pub const READER_RETRY: Duration = Duration::from_millis(100);

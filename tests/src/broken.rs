@@ -84,6 +84,8 @@ pub enum Break {
     SeeksBeforeTheEnd,
     /// The last n are n + 1.
     CountsOneTooMany,
+    /// The end is asked of something that hears of an append later than those who read it.
+    EndsTooEarly,
     /// What retention has taken is passed over in silence.
     HidesRetention,
     /// Faults are logged somewhere and swallowed.

@@ -71,6 +71,7 @@ caught! {
     ignored_start: IgnoresTheStart by c3_a_new_group_starts_where_it_is_told;
     end_off_by_one: SeeksBeforeTheEnd by c5_seek_to_the_end_reads_only_what_follows;
     from_end_off_by_one: CountsOneTooMany by c5_seek_from_the_end;
+    early_end: EndsTooEarly by c10_the_end_is_never_before_what_was_delivered;
     hidden_retention: HidesRetention by c7_retention_is_reported_not_hidden, c7_a_purge_is_reported,
         c7_a_log_that_begins_again_is_read_from_there;
     hidden_faults: HidesFaults by c11_a_fault_is_reported_and_hides_nothing;

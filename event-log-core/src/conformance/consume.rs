@@ -305,6 +305,32 @@ pub(super) async fn c10_history_then_tail_misses_and_repeats_nothing(harness: &d
     Ok(())
 }
 
+/// Watermarks that lag behind what is read would end a history too early, and look like a log that has lost its tail.
+pub(super) async fn c10_the_end_is_never_before_what_was_delivered(harness: &dyn Harness) -> CaseResult {
+    let log = open_with(harness, &partitions(2)).await;
+    let mut reader = reader(&log, "readers").await;
+    let reading = async {
+        let mut seen = Vec::new();
+        while seen.len() < 50 {
+            let batch = poll(&mut reader, 16, PATIENCE).await;
+            let is_news = !batch.is_empty() || !batch.notices.is_empty();
+            assert!(is_news, "only {} of 50 records came", seen.len());
+            let truncated = |notice: &Notice| matches!(notice, Notice::Truncated { .. });
+            assert!(!batch.notices.iter().any(truncated), "nothing was lost: {:?}", batch.notices);
+            let end = reader.end().await.expect("the end is known");
+            for (partition, next) in batch.cursor().iter() {
+                assert!(end.get(partition) >= Some(next), "{partition} was read to {next}, and ends: {end}");
+            }
+            seen.extend(numbers(&batch));
+        }
+        sorted(seen)
+    };
+    let (seen, ()) = tokio::join!(reading, fill(&log, 0..50));
+    assert_eq!(seen, (0..50).collect::<Vec<_>>());
+    assert_dry(&mut reader).await;
+    Ok(())
+}
+
 pub(super) async fn c11_a_fault_is_reported_and_hides_nothing(harness: &dyn Harness) -> CaseResult {
     let log = open_with(harness, &partitions(2)).await;
     let [bad, good] = keys_of_two_partitions();

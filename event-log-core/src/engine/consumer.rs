@@ -65,6 +65,8 @@ pub(super) struct Consumer<E, T: Transport> {
     /// Of the properties of the transport, which are not asked for at each poll.
     reads_ahead: bool,
     membership: Membership<T>,
+    /// How many partitions the log is known to have: some may have come to it since the handle was opened.
+    partitions: u32,
     /// Sorted by partition.
     readers: Vec<PartitionReader>,
     /// Finds out which reader loses the connection.
@@ -129,6 +131,7 @@ where
         membership.joined(member);
         let mut consumer = Self {
             reads_ahead: transport.properties().reads_ahead,
+            partitions: transport.properties().partitions,
             transport,
             codec,
             runtime,
@@ -228,9 +231,21 @@ where
         self.readers.iter_mut().for_each(|reader| reader.disconnected(false, false, now));
     }
 
+    /// Sees to it that the log is known to have this partition, if it has.
+    async fn know_of(&mut self, partition: Option<PartitionId>) -> Result<(), Error> {
+        if partition.is_some_and(|partition| partition.0 >= self.partitions) {
+            let marks = self.transport.watermarks().await?;
+            self.partitions = self.partitions.max(marks.partitions());
+        }
+        Ok(())
+    }
+
     /// Gives up what is not this member's any more, and has the rest placed that it does not read yet.
     fn assigned(&mut self, assignments: Vec<Assignment>) {
         self.news.forget();
+        for one in &assignments {
+            self.partitions = self.partitions.max(one.partition.0.saturating_add(1));
+        }
         let (stay, gone) = std::mem::take(&mut self.readers)
             .into_iter()
             .partition(|reader| assignments.contains(&reader.assignment()));
@@ -400,8 +415,13 @@ where
             }
         }
         let marks = within(&runtime, self.transport.watermarks()).await?;
-        let ours = self.readers.iter().map(PartitionReader::partition);
-        Ok(ours.map(|partition| (partition, marks.get(partition).unwrap_or_default().high)).collect())
+        let mut end = Cursor::new();
+        for reader in &mut self.readers {
+            let marks = marks.get(reader.partition());
+            marks.into_iter().for_each(|marks| reader.ends_at(marks.high));
+            end.set(reader.partition(), marks.unwrap_or_default().high);
+        }
+        Ok(end)
     }
 
     fn position(&self) -> &Cursor {

@@ -245,7 +245,8 @@ pub trait Transport: Send + Sync + 'static {
     /// Connects and joins a group. `instance` is the same whenever the same consumer joins again.
     fn join(&self, group: &str, instance: u128) -> impl Future<Output = Result<Self::Member, Error>> + Send;
 
-    /// The watermarks of every partition.
+    /// The watermarks of every partition, as they are while this is asked: a high one that is lower than what was answered
+    /// before says that the partition was truncated.
     fn watermarks(&self) -> impl Future<Output = Result<Watermarks, Error>> + Send;
 
     /// For each partition and time the first offset whose record was appended then or later, and the high watermark

@@ -28,14 +28,15 @@ pub enum CommitErrorKind {
         /// The next offset after the last delivered record.
         delivered: Offset,
     },
-    /// The cursor was read by another consumer, or of another topic: it names a partition that the log has not, or an
-    /// epoch that is none of this consumer's. A commit with such a partition stores nothing at all.
+    /// The cursor was read by another consumer, or of another topic: it names a partition that the log has not (one that came
+    /// after the log was opened is none of those), or an epoch that is none of this consumer's. A commit with such a partition
+    /// stores nothing at all.
     #[error("the cursor was not read by this consumer")]
     Foreign,
     /// The cursor is from before a seek, or from before the partition was truncated: its offset means nothing any more.
     #[error("the cursor is from before a seek or a truncation")]
     Superseded,
-    /// The partition has gone to another member of the group, and the uncommitted records with it.
+    /// The partition is another member's: it has gone there, and the uncommitted records with it, or never was this one's.
     #[error("the partition belongs to another member of the group now")]
     Revoked,
     /// The log failed to store it.

@@ -3,6 +3,7 @@
 mod assignments;
 mod backlogs;
 mod bounds;
+mod catching_up;
 mod characters;
 mod commits;
 mod errors;
@@ -11,6 +12,7 @@ mod halting;
 mod letters;
 mod losing;
 mod memberships;
+mod newer_views;
 mod parking_walk;
 mod scripted;
 mod seeking;

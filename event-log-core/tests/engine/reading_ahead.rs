@@ -43,6 +43,8 @@ pub(crate) struct Part {
     /// Storing its place has the server close the connection.
     pub(crate) commit_loses: bool,
     pub(crate) place_fails: bool,
+    /// The next fetch blocks its thread until this is closed.
+    pub(crate) blocks: Option<std::sync::mpsc::Receiver<()>>,
     /// When the records were appended, by offset, in real time of the test.
     pub(crate) since: VecDeque<Instant>,
 }

@@ -3,7 +3,7 @@
 mod consuming;
 mod producing;
 
-use event_log_core::{Connection, EventId, Offset, Overflow, PartitionId, Position, Timestamp};
+use event_log_core::{Connection, EventId, Offset, Overflow, PartitionId, Position, SeekPosition, Timestamp};
 
 use super::history::{Content, Fate, History, Noticed, Reject, Seen, What};
 use super::op::{Event, Op, Program, Seek, Settings, Start, Which};
@@ -13,7 +13,8 @@ const fn event(key: u8) -> Event {
     Event { key: Some(key), defect: None }
 }
 
-/// Appends, a group with one member and then two, an outage with an overflow, and a resumed consumer.
+/// Appends, a group with one member and then two, an outage with an overflow, a resumed consumer, and seeks to a partition that
+/// the log has not, before the outage and in it.
 fn honest() -> History {
     let settings = Settings {
         partitions: 2,
@@ -37,12 +38,14 @@ fn honest() -> History {
         Op::Seek(0, 0, Seek::Beginning),
         Op::Poll(0, 0, 50, 0),
         Op::Commit(0, 0, Which::Batch(0)),
+        Op::Seek(0, 0, Seek::Position(2, 0)),
         Op::Leave(0, 0, true),
         Op::Join(0, 0, Start::Beginning),
         Op::Join(0, 1, Start::Beginning),
         Op::Poll(0, 0, 50, 0),
         Op::Poll(0, 1, 50, 0),
         Op::Disconnect,
+        Op::Seek(0, 0, Seek::Position(2, 0)),
         Op::Settle,
     ];
     ops.extend((0..7).map(|_| Op::Submit(event(1))));

@@ -79,7 +79,16 @@ where
     T: Transport,
 {
     pub(super) async fn commit_up_to(&mut self, up_to: &Cursor) -> Result<(), CommitError> {
-        // Before anything is awaited, so that a mixed-up cursor stores nothing at all.
+        // A partition that is not known of may have come to the log since the handle was opened, or the cursor is of another log.
+        // As long as that is not known nothing of it is stored. Of what was read by a consumer it is known.
+        let unvouched = up_to.iter_read().filter(|(_, _, epoch)| epoch.is_none());
+        let greatest = unvouched.map(|(partition, _, _)| partition).max();
+        if let Err(error) = self.know_of(greatest).await {
+            let partitions = up_to.iter().map(|(partition, _)| partition);
+            let failures = partitions.zip(error.repeated().map(CommitErrorKind::Failed));
+            return finish(Cursor::new(), failures.collect());
+        }
+        // Before anything else is awaited, so that a mixed-up cursor stores nothing at all.
         let plan = self.plan(up_to);
         if plan.is_mixed_up || plan.places.is_empty() {
             return finish(Cursor::new(), plan.failures);
@@ -190,9 +199,6 @@ where
 
     /// What becomes of one partition of a cursor. The offset of an epoch that is over is late, not wrong.
     fn verdict(&self, partition: PartitionId, next: Offset, epoch: Option<Epoch>) -> Verdict {
-        if partition.0 >= self.transport.properties().partitions {
-            return Verdict::MixedUp(CommitErrorKind::Foreign);
-        }
         let reader = self.readers.iter().find(|reader| reader.partition() == partition);
         if let Some(reader) = reader.filter(|reader| epoch.is_none_or(|epoch| epoch == reader.epoch())) {
             let reached = self.reached.get(&partition).copied().unwrap_or_default();
@@ -205,6 +211,9 @@ where
             };
         }
         let Some(epoch) = epoch else {
+            if partition.0 >= self.partitions {
+                return Verdict::MixedUp(CommitErrorKind::Foreign);
+            }
             let is_arriving = self.membership.is_arriving(partition);
             let unplaced = CommitErrorKind::Failed(Error::Unavailable(None));
             return Verdict::Late(if is_arriving { unplaced } else { CommitErrorKind::Revoked });

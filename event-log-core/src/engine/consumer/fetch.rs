@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::blame::Losses;
 use super::known::Known;
+use super::membership::Joined;
 use crate::engine::backoff::doubled;
 use crate::engine::task::Task;
 use crate::engine::transport::{
@@ -90,7 +91,7 @@ struct Resume {
 /// Whom to ask, and for how much.
 pub(super) struct Source<'a, T: Transport> {
     pub(super) transport: &'a Arc<T>,
-    pub(super) member: &'a Arc<T::Member>,
+    pub(super) member: &'a Arc<Joined<T::Member>>,
     pub(super) group: &'a Arc<str>,
     pub(super) runtime: &'a Handle,
     pub(super) reads_ahead: bool,
@@ -243,6 +244,20 @@ impl Fetch {
         self.is_suspect |= is_suspect || is_guilty;
         if is_guilty {
             self.retry_at = self.losses.add(now).or(self.retry_at);
+        }
+    }
+
+    /// The partition was asked where it ends. Where reading has come farther it was truncated, and may be as long again by the
+    /// next answer: that it was is kept until it is told. What is on its way may be of the log as it is, and would be taken for
+    /// what follows.
+    pub(super) fn ends_at(&mut self, high: Offset) {
+        if self.known.is_truncated() {
+            return;
+        }
+        self.known.reaches(self.from);
+        self.known.ends_at(high);
+        if self.known.is_truncated() {
+            (self.work, self.busy_since, self.held) = (Work::None, None, None);
         }
     }
 

@@ -79,8 +79,10 @@ impl Known {
     /// Reading begins at a place that was kept: it is of the log that was read, whatever was found in between. Only how far the
     /// log reached then stays known.
     pub(super) fn kept(&mut self) {
-        if let Some((read, truncated)) = self.former.take() {
-            let reached = std::mem::replace(&mut self.read, read).high;
+        let Some((read, truncated)) = self.former.take() else { return };
+        let reached = std::mem::replace(&mut self.read, read).high;
+        // Unless what was found is gone, too.
+        if self.truncated.is_none() {
             self.truncated = truncated;
             let log = self.truncated.as_mut().unwrap_or(&mut self.read);
             log.high = log.high.max(reached);
@@ -114,6 +116,8 @@ impl Known {
 
     /// The truncation is told, and reading goes on there.
     pub(super) fn resumed(&mut self, at: Offset) {
+        // With it everything is told to be of another log that was read before, wherever.
+        self.former = None;
         self.read = self.truncated.take().unwrap_or(self.read);
         self.reaches(at);
     }

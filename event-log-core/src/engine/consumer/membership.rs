@@ -2,11 +2,13 @@
 //!
 //! Each question is a [`Task`] that goes on until it is answered. What a dropped poll has found out is not asked again.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 
 use super::start;
 use crate::engine::task::{Task, poll_task};
@@ -34,6 +36,8 @@ pub(super) struct Membership<T: Transport> {
     /// The same through all reconnections of this consumer.
     instance: u128,
     connection: Option<Connection<T>>,
+    /// The end of the membership that was lost last, until the next one is begun.
+    ending: Option<oneshot::Receiver<()>>,
     joining: Option<Task<Result<T::Member, Error>>>,
     /// Not before this.
     rejoin_at: Option<Instant>,
@@ -51,7 +55,9 @@ pub(super) struct Membership<T: Transport> {
 /// One member, and all that is asked on its behalf: a question that went on would keep the member in its group, with partitions
 /// that are not read.
 struct Connection<T: Transport> {
-    member: Arc<T::Member>,
+    member: Arc<Joined<T::Member>>,
+    /// Closed when the membership is over.
+    ended: oneshot::Receiver<()>,
     /// The generation of the assignment that is known.
     generation: Option<u64>,
     asking: Option<Task<Result<Option<Assignments>, Error>>>,
@@ -62,6 +68,21 @@ struct Connection<T: Transport> {
     to_place: Vec<Assignment>,
     /// Not before this.
     place_at: Option<Instant>,
+}
+
+/// A membership, which is over when the last call over it has let go of it.
+pub(super) struct Joined<M> {
+    member: M,
+    /// Dropped behind the member, which has left its group then.
+    _ends: oneshot::Sender<()>,
+}
+
+impl<M> Deref for Joined<M> {
+    type Target = M;
+
+    fn deref(&self) -> &M {
+        &self.member
+    }
 }
 
 /// What has changed.
@@ -91,6 +112,7 @@ impl<T: Transport> Membership<T> {
             start,
             instance,
             connection: None,
+            ending: None,
             joining: None,
             rejoin_at: None,
             may_join_at_once: true,
@@ -102,9 +124,10 @@ impl<T: Transport> Membership<T> {
 
     /// A member that has just joined.
     pub(super) fn joined(&mut self, member: T::Member) {
-        let member = Arc::new(member);
+        let (ends, ended) = oneshot::channel();
         self.connection = Some(Connection {
-            member,
+            member: Arc::new(Joined { member, _ends: ends }),
+            ended,
             generation: None,
             asking: None,
             is_old: false,
@@ -114,12 +137,12 @@ impl<T: Transport> Membership<T> {
         });
     }
 
-    pub(super) fn member(&self) -> Option<&Arc<T::Member>> {
+    pub(super) fn member(&self) -> Option<&Arc<Joined<T::Member>>> {
         self.connection.as_ref().map(|connection| &connection.member)
     }
 
     /// The member, once it is known over its connection whose the partitions are: over one that was lost nothing is read.
-    pub(super) fn reading(&self) -> Option<&Arc<T::Member>> {
+    pub(super) fn reading(&self) -> Option<&Arc<Joined<T::Member>>> {
         let connection = self.connection.as_ref()?;
         connection.generation.is_some().then_some(&connection.member)
     }
@@ -183,7 +206,9 @@ impl<T: Transport> Membership<T> {
 
     /// The connection is of no use any more, nor is what was asked over it.
     pub(super) fn disconnect(&mut self, error: Error, now: Instant) {
-        self.connection = None;
+        if let Some(connection) = self.connection.take() {
+            self.ending = Some(connection.ended);
+        }
         self.lost = Some(error);
         let wait = if self.may_join_at_once { Duration::ZERO } else { limits::REJOIN_INTERVAL };
         self.rejoin_at = Some(now + wait);
@@ -216,8 +241,18 @@ impl<T: Transport> Membership<T> {
         self.may_join_at_once = false;
         let joining = self.joining.get_or_insert_with(|| {
             let (transport, group) = (Arc::clone(&self.transport), Arc::clone(&self.group));
-            let instance = self.instance;
-            Task::inline(async move { transport.join(&group, instance).await })
+            let (instance, ending) = (self.instance, self.ending.take());
+            Task::inline(async move {
+                // Fetches that were ended hold the membership that they are of until the runtime has dropped them, which is
+                // their next await. As long as it lasts the group would share its partitions between that one and this one,
+                // and a transport that remembers the epochs of an instance has nothing to remember yet. A fetch that blocks
+                // its thread has no next await, and ends within a deadline of its transport's that is none of this consumer's:
+                // it is not waited for any longer than this, and the group sees two members until then.
+                if let Some(ending) = ending {
+                    let _ = timeout(limits::ENDING_PATIENCE, ending).await;
+                }
+                transport.join(&group, instance).await
+            })
         });
         let Poll::Ready(joined) = joining.poll(cx) else { return Poll::Pending };
         self.joining = None;

@@ -422,6 +422,14 @@ impl PartitionReader {
         self.fetch.known.is_truncated()
     }
 
+    /// The partition was asked where it ends, after all that this reader knows of it.
+    pub(super) fn ends_at(&mut self, high: Offset) {
+        // That it was sent farther says nothing.
+        if !self.stands_beyond() {
+            self.fetch.ends_at(high);
+        }
+    }
+
     /// A truncation that was found out is told where reading goes on after the seek that follows.
     pub(super) fn truncation_is_untold(&mut self) {
         self.fetch.known.is_untold();

@@ -19,7 +19,8 @@ where
     T: Transport,
 {
     pub(super) async fn seek_to(&mut self, to: SeekPosition) -> Result<(), Error> {
-        check_partitions(&to, self.transport.properties().partitions)?;
+        self.know_of(greatest_partition(&to)).await?;
+        check_partitions(&to, self.partitions)?;
         self.settle().await?;
         self.check_placed()?;
         let ours: Vec<_> = self.readers.iter().map(PartitionReader::partition).collect();
@@ -144,14 +145,17 @@ async fn tail<M: GroupMember>(
 
 /// Refuses a position that names partitions which the log has not.
 pub(super) fn check_partitions(to: &SeekPosition, partitions: u32) -> Result<(), Error> {
-    let is_unknown = |partition: &PartitionId| partition.0 >= partitions;
-    let unknown = match to {
-        SeekPosition::Position(position) => Some(position.partition).filter(is_unknown),
-        SeekPosition::Cursor(cursor) => Cursor::iter(cursor).map(|(partition, _)| partition).find(is_unknown),
-        _ => None,
-    };
-    match unknown {
+    match greatest_partition(to).filter(|partition| partition.0 >= partitions) {
         Some(partition) => Err(Error::invalid("seek", format!("the log has no partition {partition}"))),
         None => Ok(()),
+    }
+}
+
+/// The last of the partitions that a position names, if it names any.
+fn greatest_partition(to: &SeekPosition) -> Option<PartitionId> {
+    match to {
+        SeekPosition::Position(position) => Some(position.partition),
+        SeekPosition::Cursor(cursor) => cursor.iter().map(|(partition, _)| partition).max(),
+        _ => None,
     }
 }

@@ -249,6 +249,9 @@ impl GroupMember for Member {
         self.server.called("fetch");
         let nth = request.partition.0 as usize;
         let _under_way = UnderWay::new(&self.server, (self.id, request.partition.0));
+        if let Some(gate) = self.server.change(|state| state.parts[nth].blocks.take()) {
+            let _ = gate.recv();
+        }
         tokio::select! {
             biased;
             () = self.died.notified() => {}

@@ -1,11 +1,19 @@
 //! Attack: catching up with a log that began again, in a group whose members come and go.
 
-use crate::fixture::{SECOND, SHORT, append, open};
+use crate::fixture::{Event, SECOND, SHORT, append, open};
 use event_log_core::{
-    ConsumerOptions, Error, EventConsumer as _, EventConsumerExt as _, EventLog as _, EventLogExt as _,
-    PartitionId, PoisonPolicy, SeekPosition,
+    ConsumerOptions, Error, EventBatch, EventConsumer as _, EventConsumerExt as _, EventLog as _,
+    EventLogExt as _, Notice, PartitionId, PoisonPolicy, SeekPosition,
 };
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
+
+/// The question for the end has shown that the log began again, which takes no fetch.
+async fn is_told(stream: &mut BoxStream<'_, Result<EventBatch<Event>, Error>>) {
+    let told = stream.next().await.unwrap().unwrap();
+    assert!(told.is_empty(), "{told:?}");
+    assert!(matches!(told.notices[..], [Notice::Truncated { .. }]), "{:?}", told.notices);
+}
 
 /// "Everything from here on up to the high watermark of this moment; then the stream ends." "Partitions that go to other
 /// members meanwhile are not waited for."
@@ -23,8 +31,9 @@ async fn c10_catching_up_ends_although_a_truncated_partition_went_and_came_back(
         // It is to look for the end, and to find out nothing else.
         let mut other = None;
         tokio::time::timeout(600 * SECOND, async {
-            // The end is known, and the log takes a while to answer.
             faults.stall_fetches(true);
+            is_told(&mut stream).await;
+            // The end is known, and the log takes a while to answer.
             let mut first = stream.next();
             assert!(tokio::time::timeout(SECOND / 10, &mut first).await.is_err());
             other = Some(log.consumer("g").await.unwrap());
@@ -62,8 +71,9 @@ async fn c10_catching_up_ends_although_the_truncated_partition_was_another_membe
     let caught_up = {
         let mut stream = consumer.until_caught_up(100);
         tokio::time::timeout(3_600 * SECOND, async {
-            // The end is known, and the log takes a while to answer.
             faults.stall_fetches(true);
+            is_told(&mut stream).await;
+            // The end is known, and the log takes a while to answer.
             let mut first = stream.next();
             assert!(tokio::time::timeout(SECOND / 10, &mut first).await.is_err());
             faults.interrupt();
@@ -93,6 +103,7 @@ async fn c10_catching_up_with_a_truncated_log_ends_through_a_restart_of_the_serv
     faults.stall_fetches(true);
     let caught_up = {
         let mut stream = consumer.until_caught_up(100);
+        is_told(&mut stream).await;
         assert!(tokio::time::timeout(SECOND / 10, stream.next()).await.is_err());
         faults.restart();
         faults.stall_fetches(false);

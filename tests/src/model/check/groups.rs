@@ -237,8 +237,8 @@ impl Groups<'_> {
     fn sought(&mut self, consumer: usize, to: &SeekPosition, seen: &Reading<()>) -> Verdict {
         let Some(mut reader) = self.begin(consumer) else { return Ok(()) };
         let strange = names_strange_partition(to, self.settings.partitions);
-        // A strange partition is refused before the log is asked.
-        let shaken = if strange { false } else { self.reach(&mut reader) };
+        // Whether it has a strange partition is asked of the log, and not over the consumer's connection.
+        let shaken = if strange { !self.link_up } else { self.reach(&mut reader) };
         match seen.result {
             Ok(()) => {
                 ensure!(!strange, "errors", "consumer {consumer} sought {to:?}");
@@ -252,7 +252,8 @@ impl Groups<'_> {
             Err(false) => {
                 let others = matches!(to, SeekPosition::Position(position)
                     if !reader.solo && seen.position.get(position.partition).is_none());
-                let excused = strange || others || self.lookup_may_fail(to);
+                // It is refused when the log has said so, and not before.
+                let excused = if strange { !shaken } else { others || self.lookup_may_fail(to) };
                 ensure!(excused, "errors", "consumer {consumer} could not seek to {to:?}");
                 self.sync(&mut reader, seen)?;
             }

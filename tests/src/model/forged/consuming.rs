@@ -158,6 +158,35 @@ fn a_seek_that_leads_elsewhere() {
     });
 }
 
+/// What came of the seeks to a partition that the log has not: before an outage, and in it.
+fn strange_seeks(history: &mut History) -> [&mut Result<(), bool>; 2] {
+    let strange = whats(history).filter_map(|what| match what {
+        What::Sought { to: SeekPosition::Position(position), reading, .. } if position.partition.0 == 2 => {
+            Some(&mut reading.result)
+        }
+        _ => None,
+    });
+    let results: Vec<_> = strange.collect();
+    results.try_into().expect("two such seeks")
+}
+
+#[test]
+fn a_seek_to_a_partition_that_is_not_there() {
+    for nth in [0, 1] {
+        found_out("errors", |history| *strange_seeks(history)[nth] = Ok(()));
+    }
+}
+
+#[test]
+fn a_partition_that_is_not_there_and_was_not_asked_for() {
+    found_out("errors", |history| *strange_seeks(history)[1] = Err(false));
+}
+
+#[test]
+fn a_partition_that_may_be_there_although_the_log_has_said_that_it_is_not() {
+    found_out("errors", |history| *strange_seeks(history)[0] = Err(true));
+}
+
 #[test]
 fn a_partition_with_two_owners() {
     found_out("ownership", |history| {

@@ -25,7 +25,7 @@ impl IggyTransport {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] when TLS cannot be set up.
+    /// [`Error::InvalidArgument`] when TLS cannot be set up.
     pub fn new(config: IggyConfig) -> Result<Self, Error> {
         Ok(Self { shared: Arc::new(Shared::new(config)?) })
     }

@@ -61,6 +61,12 @@ pub const MARK_INTERVAL: Duration = Duration::from_secs(1);
 /// For how long what is sent waits for the answer to that question.
 pub const MARK_PATIENCE: Duration = Duration::from_millis(500);
 
+/// The same for the first question of a handle. What is sent without any answer has to be looked for in the whole partition.
+pub const FIRST_MARK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a request may be given up while it waits for that answer, before it is sent although nothing at all is known.
+pub const MARK_WAITS: u32 = 3;
+
 /// For how long a handle makes do with the connections that it has, when a further one could not be opened.
 pub const WIDEN_RETRY: Duration = Duration::from_secs(10);
 

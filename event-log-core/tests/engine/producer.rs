@@ -1,12 +1,14 @@
 //! The producing side, over logs that answer when and what a test says.
 
 mod append_all;
+
 mod attempts;
 mod bad_partitions;
 mod characters;
 mod closing;
 mod deadlines;
 mod fair_walk;
+mod first_questions;
 mod given_up;
 mod landmarks;
 mod marks;

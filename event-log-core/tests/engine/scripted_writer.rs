@@ -55,7 +55,7 @@ pub(crate) struct Scripted {
     pub(crate) lets_in: Semaphore,
     /// What may be read back: every request takes one.
     pub(crate) reads: Semaphore,
-    /// Every connection can be made, and is of no use: no question is answered.
+    /// No question is answered where the partitions end.
     pub(crate) is_half_dead: AtomicBool,
     /// The credentials are refused.
     pub(crate) refuses: AtomicBool,

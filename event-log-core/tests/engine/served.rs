@@ -1,8 +1,8 @@
-//! A log of two partitions whose answers a test decides: requests and fetches that are lost, slow or refused, a partition that
+//! A log of a few partitions whose answers a test decides: requests and fetches that are lost, slow or refused, a partition that
 //! begins again, answers piece by piece. It does as the documentation of `Transport` says.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::no_member::NoMember;
@@ -20,6 +20,8 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 pub(crate) const PARTITIONS: u32 = 3;
+/// Where each partition is to have its turn.
+pub(crate) const MANY: u32 = 32;
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
@@ -30,16 +32,31 @@ pub(crate) struct Event {
     pub(crate) partition: u32,
     pub(crate) number: u64,
     pub(crate) id: Option<u128>,
+    /// How many partitions the log has.
+    #[serde(skip)]
+    pub(crate) of: u32,
 }
 
 pub(crate) fn event(partition: u32, number: u64) -> Event {
-    Event { partition, number, id: None }
+    Event { partition, number, id: None, of: PARTITIONS }
+}
+
+/// An event for a log of [`MANY`] partitions.
+pub(crate) fn one_of_many(partition: u32, number: u64) -> Event {
+    Event { of: MANY, ..event(partition, number) }
+}
+
+fn key_of(partition: u32, of: u32) -> String {
+    let mut keys = (0..).map(|nth| format!("key {nth}"));
+    keys.find(|key| partition_of(key, of) == PartitionId(partition)).unwrap()
 }
 
 impl Partitionable for Event {
     fn partition_key(&self) -> Option<&str> {
-        let mut keys = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"].into_iter();
-        keys.find(|key| partition_of(key, PARTITIONS) == PartitionId(self.partition))
+        static KEYS: [OnceLock<Vec<String>>; 2] = [const { OnceLock::new() }; 2];
+        let keys = &KEYS[usize::from(self.of == MANY)];
+        let keys = keys.get_or_init(|| (0..self.of).map(|partition| key_of(partition, self.of)).collect());
+        Some(&keys[self.partition as usize])
     }
 
     fn event_id(&self) -> Option<EventId> {
@@ -129,10 +146,14 @@ pub(crate) struct State {
     pub(crate) down: bool,
     /// Connections cannot be made; those that there are are good.
     pub(crate) refuses_connections: bool,
+    /// So many connections more can be made.
+    pub(crate) connects_left: usize,
     /// A connection is lost as soon as it is looked at.
     pub(crate) flaps: bool,
     /// The answer to a question for the watermarks takes so long: it is what they were when it was asked.
     pub(crate) watermarks_take: Duration,
+    /// Closing a connection takes so long.
+    pub(crate) closes_take: Duration,
     pub(crate) tells_incarnation: bool,
     /// So many questions for the watermarks fail, for a reason of their own.
     pub(crate) fails_watermarks: usize,
@@ -159,18 +180,24 @@ pub(crate) fn message(event: &Event, id: u128) -> Message {
 
 impl Server {
     pub(crate) fn new(says_where: bool, connections: usize) -> Arc<Self> {
+        Self::of(PARTITIONS, says_where, connections)
+    }
+
+    pub(crate) fn of(partitions: u32, says_where: bool, connections: usize) -> Arc<Self> {
         let state = State {
-            partitions: (0..PARTITIONS).map(|_| Partition::default()).collect(),
+            partitions: (0..partitions).map(|_| Partition::default()).collect(),
             most: usize::MAX,
             connects: 0,
             records_read: 0,
             down: false,
             refuses_connections: false,
+            connects_left: usize::MAX,
             flaps: false,
             watermarks_take: Duration::ZERO,
+            closes_take: Duration::ZERO,
             tells_incarnation: false,
             fails_watermarks: 0,
-            partitions_said: PARTITIONS,
+            partitions_said: partitions,
         };
         let (gate, questions) = (Notify::new(), None);
         Arc::new(Self { connections, says_where, state: Mutex::new(state), gate, questions })
@@ -254,7 +281,11 @@ impl Transport for Scripted {
     async fn connect(&self) -> Result<Connection, Error> {
         let mut state = self.0.state.lock();
         state.connects += 1;
-        if state.down || state.refuses_connections { Err(away()) } else { Ok(Connection(self.0.clone())) }
+        if state.down || state.refuses_connections || state.connects_left == 0 {
+            return Err(away());
+        }
+        state.connects_left -= 1;
+        Ok(Connection(self.0.clone()))
     }
 
     async fn join(&self, _: &str, _: u128) -> Result<NoMember, Error> {
@@ -448,7 +479,10 @@ impl ProducerConnection for Connection {
         }
     }
 
-    async fn close(self) {}
+    async fn close(self) {
+        let takes = self.0.state.lock().closes_take;
+        sleep(takes).await;
+    }
 }
 
 /// Events go one by one.

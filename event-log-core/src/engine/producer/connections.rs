@@ -45,17 +45,19 @@ impl<T: Transport> Connections<T> {
         self.idle.push_back(connection);
     }
 
-    /// All are in use, and there may be more.
-    pub(super) fn may_widen(&self) -> bool {
-        let is_refused = self.refused_until.is_some_and(|until| Instant::now() < until);
-        let is_complete = is_refused || self.open >= self.most;
-        !is_complete && self.idle.is_empty() && self.opening.is_empty()
+    /// All are in use, and there may be more, now or when the last refusal is long enough ago.
+    pub(super) fn is_waiting_to_widen(&self) -> bool {
+        self.open < self.most && self.idle.is_empty() && self.opening.is_empty()
     }
 
-    /// When it is to be looked again whether there may be more, if that is certain.
+    /// When one more may be opened, if that is to be waited for.
     pub(super) fn may_widen_at(&self) -> Option<Instant> {
-        self.refused_until
-            .filter(|_| self.idle.is_empty() && self.opening.is_empty() && self.open < self.most)
+        self.refused_until.filter(|&until| self.is_waiting_to_widen() && Instant::now() < until)
+    }
+
+    /// One more may be opened now.
+    pub(super) fn may_widen(&self) -> bool {
+        self.is_waiting_to_widen() && self.may_widen_at().is_none()
     }
 
     /// Opens one more. A producer that appends now and then never has a second one.

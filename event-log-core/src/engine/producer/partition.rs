@@ -77,14 +77,18 @@ impl<E> PartitionQueue<E> {
     }
 
     /// Whether it is to be asked where the partition ends before the next request is sent: what is known of it is so old that
-    /// reading back from there could take long. What may have arrived has to be found from where it may be, and what was given up
-    /// while it waited for the answer would be each time.
+    /// reading back from there could take long. What may have arrived has to be found from where it may be. And what was given up
+    /// while it waited for the answer makes do with less each time: it would wait in vain again and again.
     fn needs_mark(&self, now: Instant) -> bool {
         let is_certain =
             !self.resend.iter().any(|request| request.may_have_arrived || request.may_be_under_way());
-        let has_waited = self.resend.front().is_some_and(|request| request.has_waited);
-        let is_old = || self.marked_at.is_none_or(|at| now.duration_since(at) >= limits::MARK_INTERVAL);
-        is_certain && !has_waited && is_old()
+        let waits = self.resend.front().map_or(0, |request| request.waits);
+        let interval = doubled(limits::MARK_INTERVAL, limits::LONGEST_WAIT, waits.saturating_add(1));
+        let is_old = match self.marked_at {
+            Some(at) => now.duration_since(at) >= interval,
+            None => waits < limits::MARK_WAITS,
+        };
+        is_certain && is_old
     }
 
     /// Others have appended since, or events that passed the queue by.
@@ -151,7 +155,7 @@ impl<E> PartitionQueue<E> {
     /// The request in flight is sent now: from here on it may have arrived, if sending it is given up.
     pub(super) fn begin(&mut self) {
         if let Some(request) = &mut self.in_flight {
-            (request.may_have_arrived, request.has_waited) = (true, false);
+            (request.may_have_arrived, request.waits) = (true, 0);
         }
     }
 
@@ -271,7 +275,7 @@ impl<E> PartitionQueue<E> {
                 self.given_up = self.given_up.saturating_add(1);
                 self.is_closing = true;
             } else {
-                request.has_waited = true;
+                request.waits = request.waits.saturating_add(1);
             }
             self.resend.push_front(request);
         }
@@ -320,10 +324,10 @@ impl<E> PartitionQueue<E> {
             *ids.entry(id).or_default() += 1;
             events += 1;
         }
-        // A request is only sent after a first connection has filled this in.
+        // Where the log has not said that when the first request was sent, it may be anywhere.
         let from = self.unconfirmed_from.unwrap_or(Offset::ZERO);
-        let (number, acknowledged, since) = (request.number, self.acknowledged, self.quiet_since);
-        Some(Unresolved { partition, number, ids, events, from, acknowledged, since })
+        let (number, acknowledged) = (request.number, self.acknowledged);
+        Some(Unresolved { partition, number, ids, events, from, acknowledged })
     }
 
     /// Resolves what was found of the request with this number, and keeps what is to be sent again.

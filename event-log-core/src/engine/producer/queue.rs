@@ -386,13 +386,10 @@ impl<E> Queue<E> {
         }
     }
 
-    /// There is a new connection, and the partitions ended there when it was asked. Returns what has to be read back over it.
-    pub(super) fn connected(&mut self, watermarks: &Watermarks, asked_at: Moment) -> Vec<Unresolved> {
+    /// There is a new connection. Returns what has to be read back over it.
+    pub(super) fn connected(&mut self) -> Vec<Unresolved> {
         if self.phase == Phase::Away {
             self.phase = Phase::Connected;
-        }
-        for ((_, marks), queue) in watermarks.iter().zip(&mut self.partitions) {
-            queue.ends_at(marks.high, asked_at);
         }
         (0..).map(PartitionId).zip(&self.partitions).filter_map(|(id, queue)| queue.unresolved(id)).collect()
     }

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::moment::Moment;
 use crate::contain::report;
 use crate::engine::backoff::doubled;
 use crate::engine::scan::{EMPTY_ANSWER_WAIT, EMPTY_ANSWERS};
@@ -40,8 +39,6 @@ pub(super) struct Unresolved {
     pub(super) from: Offset,
     /// The last event that was acknowledged before.
     pub(super) acknowledged: Option<Landmark>,
-    /// Since when it is not in flight: where the partition ended before that says nothing of it.
-    pub(super) since: Option<Moment>,
 }
 
 /// What reading back has shown.
@@ -59,9 +56,10 @@ struct Reading {
     unresolved: Unresolved,
     /// What is still to be read.
     offsets: Range<Offset>,
-    /// It is to be asked first where that ends.
+    /// It is to be asked first where that ends, and how often that had no answer.
     needs_end: bool,
-    /// What the partition retained when the connection was new.
+    unanswered: u32,
+    /// What the partition retained when it was asked where it ends.
     low: Offset,
     /// Which incarnation of the partition has answered.
     incarnation: Option<u64>,
@@ -86,8 +84,9 @@ struct Reading {
 impl Reading {
     fn new(unresolved: Unresolved) -> Self {
         Self {
-            offsets: unresolved.from..unresolved.from,
+            offsets: unresolved.from..Offset(u64::MAX),
             needs_end: true,
+            unanswered: 0,
             low: unresolved.from,
             incarnation: None,
             landmark: unresolved.acknowledged,
@@ -107,11 +106,17 @@ impl Reading {
     /// The partition has these bounds now. What was read was read, unless it was truncated since. Where it ended when that was
     /// first asked after the request was over is far enough: what others append behind that is none of ours.
     fn is_bounded(&mut self, marks: PartitionWatermarks) {
-        let end = if self.needs_end { marks.high } else { self.offsets.end.min(marks.high) };
-        (self.offsets.end, self.low, self.needs_end) = (end, marks.low, false);
+        (self.offsets.end, self.low) = (self.offsets.end.min(marks.high), marks.low);
+        (self.needs_end, self.unanswered) = (false, 0);
         if marks.high < self.offsets.start {
             self.is_truncated();
         }
+    }
+
+    /// It was not said where the partition ends. Nothing is given up for that: it is asked again, ever more rarely.
+    fn is_unbounded(&mut self, now: Instant) {
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.retry_at = Some(now + doubled(limits::READER_RETRY, limits::READER_RETRY_MAX, self.unanswered));
     }
 
     /// It was purged, or lost its tail: anything of ours may be anywhere in what is left, or gone.
@@ -149,6 +154,10 @@ impl Reading {
         self.asking.is_none().then(|| self.retry_at.unwrap_or(now))
     }
 
+    fn is_fetch_due(&self, now: Instant) -> bool {
+        !self.needs_end && self.due(now).is_some_and(|at| at <= now)
+    }
+
     fn next_fetch(&self) -> FetchRequest {
         let after = self.landmark;
         match self.unrecognised() {
@@ -170,7 +179,7 @@ impl Reading {
         if read_to.is_none_or(|read_to| read_to <= asked) {
             self.empty += 1;
             if self.empty > EMPTY_ANSWERS {
-                self.empty = 0;
+                (self.empty, self.needs_end) = (0, true);
                 let reason = "the log returns no records below its high watermark";
                 self.failed(&Error::Unavailable(Some(reason.into())), now);
             } else {
@@ -277,41 +286,16 @@ pub(super) type Seen = (Lost, Option<ReadBack>);
 pub(super) type Progress = Result<Seen, Error>;
 
 impl Readings {
-    /// What there is to read back, with a new connection, over which the partitions ended there when it was asked. What was read
-    /// is not read again. Returns where nothing needs to be read.
-    pub(super) fn begin(
-        &mut self,
-        unresolved: Vec<Unresolved>,
-        marks: &Watermarks,
-        asked_at: Moment,
-        now: Instant,
-    ) -> Vec<(Lost, ReadBack)> {
+    /// What there is to read back, with a new connection. What was read is not read again, nor is asked again what is known.
+    pub(super) fn begin(&mut self, unresolved: Vec<Unresolved>) {
         let mut known = std::mem::take(&mut self.all);
-        let mut complete = Vec::new();
         for one in unresolved {
-            let nothing = PartitionWatermarks { low: one.from, high: one.from };
-            let marks = marks.get(one.partition).unwrap_or(nothing);
-            // It may have arrived since that was asked.
-            let is_late = one.since.is_some_and(|since| asked_at < since);
             let is_same = |reading: &Reading| reading.lost() == (one.partition, one.number);
-            let mut reading = match known.iter().position(is_same) {
+            self.all.push(match known.iter().position(is_same) {
                 Some(at) => known.swap_remove(at),
                 None => Reading::new(one),
-            };
-            if !is_late {
-                if reading.needs_end {
-                    // The answer has been overtaken.
-                    reading.asking = None;
-                }
-                reading.is_bounded(marks);
-            }
-            if reading.is_complete() || reading.is_hopeless(now) {
-                complete.push((reading.lost(), reading.seen()));
-            } else {
-                self.all.push(reading);
-            }
+            });
         }
-        complete
     }
 
     /// A request has come back beside others that are in flight.
@@ -322,8 +306,7 @@ impl Readings {
 
     /// The next fetch, if one is due. Of each request one question is under way at a time, and each has its turn.
     pub(super) fn next_fetch(&mut self, now: Instant) -> Option<Read> {
-        let is_due = |reading: &Reading| !reading.needs_end && reading.due(now).is_some_and(|at| at <= now);
-        let at = self.all.iter().position(is_due)?;
+        let at = self.all.iter().position(|reading| reading.is_fetch_due(now))?;
         let mut reading = self.all.remove(at);
         self.questions += 1;
         (reading.asking, reading.retry_at) = (Some(self.questions), None);
@@ -356,13 +339,15 @@ impl Readings {
         let (waited, others): (Vec<_>, _) =
             std::mem::take(&mut self.all).into_iter().partition(|reading| reading.asking == Some(number));
         self.all = others;
-        let nothing = || Error::Unavailable(Some("the log does not say where the partition ends".into()));
+        if let Err(error) = &answer {
+            let error = error as &dyn std::error::Error;
+            report(|| tracing::warn!(error, "the log does not say where partitions end"));
+        }
         let taken = |mut reading: Reading| {
             reading.asking = None;
-            match answer.as_ref().map(|marks| marks.get(reading.partition())) {
-                Ok(Some(marks)) => reading.is_bounded(marks),
-                Ok(None) => reading.failed(&nothing(), now),
-                Err(error) => reading.failed(error, now),
+            match answer.as_ref().ok().and_then(|marks| marks.get(reading.partition())) {
+                Some(marks) => reading.is_bounded(marks),
+                None => reading.is_unbounded(now),
             }
             self.keep(reading, now)
         };
@@ -433,6 +418,11 @@ impl Readings {
 
     pub(super) fn is_reading(&self) -> bool {
         !self.all.is_empty()
+    }
+
+    /// Of how many requests a fetch is due.
+    pub(super) fn fetches_due(&self, now: Instant) -> usize {
+        self.all.iter().filter(|reading| reading.is_fetch_due(now)).count()
     }
 
     /// When the next fetch is due.

@@ -18,8 +18,8 @@ pub(super) struct Request<E> {
     messages: Arc<[Message]>,
     /// It was sent, and how that ended is not known (yet).
     pub(super) may_have_arrived: bool,
-    /// It was given up while it waited for where the partition ends.
-    pub(super) has_waited: bool,
+    /// How often it was given up while it waited for where the partition ends.
+    pub(super) waits: u32,
     /// The ids of events that have expired since it was sent, if another of its events has the same: what is found first of such
     /// an id in the log is theirs.
     gone: Vec<EventId>,
@@ -28,7 +28,7 @@ pub(super) struct Request<E> {
 impl<E> Request<E> {
     pub(super) fn new(number: u64, mut entries: Vec<Entry<E>>) -> Self {
         let messages = entries.iter_mut().map(Entry::take_message).collect();
-        Self { number, entries, messages, may_have_arrived: false, has_waited: false, gone: Vec::new() }
+        Self { number, entries, messages, may_have_arrived: false, waits: 0, gone: Vec::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -113,7 +113,7 @@ impl<E> Request<E> {
             entries: vec![entry],
             messages: [message.clone()].into(),
             may_have_arrived: false,
-            has_waited: false,
+            waits: 0,
             gone: Vec::new(),
         };
         Ok(self.entries.into_iter().zip(self.messages.iter()).map(alone).collect())

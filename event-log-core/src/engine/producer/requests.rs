@@ -19,7 +19,6 @@ use super::recovery::Read;
 use super::shared::Shared;
 use crate::engine::transport::{FetchResponse, ProducerConnection, SendError, Transport};
 use crate::error::Error;
-use crate::limits;
 use crate::position::{Offset, PartitionId};
 use crate::watermark::Watermarks;
 
@@ -74,10 +73,15 @@ pub(super) struct Question {
 }
 
 impl Question {
-    pub(super) fn new<E: Send + 'static, T: Transport>(shared: &Arc<Shared<E>>, transport: &Arc<T>) -> Self {
+    /// It is given up after so long.
+    pub(super) fn new<E: Send + 'static, T: Transport>(
+        shared: &Arc<Shared<E>>,
+        transport: &Arc<T>,
+        patience: Duration,
+    ) -> Self {
         let (shared, transport, asked_at) = (Arc::clone(shared), Arc::clone(transport), shared.moment());
         let over = async move {
-            match timeout(limits::MARK_PATIENCE, transport.watermarks()).await {
+            match timeout(patience, transport.watermarks()).await {
                 Ok(Ok(watermarks)) => shared.marked(&watermarks, asked_at),
                 // Whatever is sent next finds out what is wrong.
                 Ok(Err(_)) | Err(_) => shared.unmarked(),

@@ -165,9 +165,9 @@ impl<E> Shared<E> {
         })
     }
 
-    /// Whether there is something to take.
-    pub(in crate::engine) fn is_ready(&self) -> bool {
-        self.queue.lock().ready() > 0
+    /// Of how many partitions there is something to take.
+    pub(in crate::engine) fn ready(&self) -> usize {
+        self.queue.lock().ready()
     }
 
     /// Takes the answer to a request. An error says that the connection is lost.
@@ -225,8 +225,8 @@ impl<E> Shared<E> {
         queue.phase() == Phase::Closing && queue.buffered() == 0
     }
 
-    /// There is a new connection, and the partitions ended there when it was asked. Returns what has to be read back over it.
-    pub(super) fn connected(&self, watermarks: &Watermarks, asked_at: Moment) -> Vec<Unresolved> {
+    /// There is a new connection. Returns what has to be read back over it.
+    pub(super) fn connected(&self) -> Vec<Unresolved> {
         let publish = || {
             self.state.modify(|state| {
                 if matches!(state.connection, Connection::Reconnecting { .. }) {
@@ -240,7 +240,7 @@ impl<E> Shared<E> {
                 // What an attempt under way was asked to hurry for is done.
                 let _ = self.hurry.notified().now_or_never();
             }
-            queue.connected(watermarks, asked_at)
+            queue.connected()
         };
         let unresolved = self.with_queue_and(change, publish);
         self.work.notify_one();

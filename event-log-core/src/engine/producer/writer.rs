@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
@@ -22,6 +23,7 @@ use super::shared::{Shared, sleep_until};
 use crate::contain::report;
 use crate::engine::transport::{SendError, Transport};
 use crate::error::Error;
+use crate::limits;
 use crate::position::PartitionId;
 
 pub(in crate::engine) struct Writer<E, T: Transport> {
@@ -34,14 +36,16 @@ pub(in crate::engine) struct Writer<E, T: Transport> {
     has_answered: bool,
     /// What is in flight, over connections that are lost too. One set of all, so that none keeps another from being looked at.
     in_flight: FuturesUnordered<BoxFuture<'static, Event<T::Producer>>>,
+    /// How many of them are neither requests nor fetches.
+    beside: usize,
     /// How often there was a new connection.
     generation: u64,
     /// The last question for the watermarks, until it is over.
     question: Option<Question>,
     readings: Readings,
-    /// Reading back has the next turn, and not a request. Where there is one connection for both, and each may lose it, neither
-    /// keeps the other waiting.
-    reads_next: bool,
+    /// How many fetches of reading back, and after them how many requests, have their turn in this round. Where there is one
+    /// connection for both, and each may be slow or lose it, no partition keeps another waiting for more than a turn.
+    round: (usize, usize),
     /// Dropped last: a log that is closed holds nothing of its backend any more but its handles.
     _ending: Ending<E>,
 }
@@ -70,10 +74,11 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             failed_attempts: 0,
             has_answered: false,
             in_flight: FuturesUnordered::new(),
+            beside: 0,
             generation: 0,
             question: None,
             readings: Readings::default(),
-            reads_next: true,
+            round: (0, 0),
         }
     }
 
@@ -97,22 +102,17 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 None => self.reconnect().await,
             };
             let Some(connection) = connected else { return };
-            let (since, transport) = (self.shared.moment(), Arc::clone(&self.transport));
-            let Some(watermarks) = self.unless_finished(transport.watermarks()).await else { return };
-            match watermarks {
-                Ok(watermarks) => {
-                    let unresolved = self.shared.connected(&watermarks, since);
-                    let read = self.readings.begin(unresolved, &watermarks, since, Instant::now());
-                    for (lost, seen) in read {
-                        self.shared.recovered(lost, seen);
-                    }
-                    if self.drain(connection).await {
-                        return;
-                    }
-                }
-                Err(error) => self.lost(error),
+            let since = Instant::now();
+            let unresolved = self.shared.connected();
+            self.readings.begin(unresolved);
+            // The first requests want to know, and wait for the answer no longer than those that come later do.
+            let patience =
+                if self.generation == 0 { limits::FIRST_MARK_PATIENCE } else { limits::MARK_PATIENCE };
+            self.ask(patience);
+            if self.drain(connection).await {
+                return;
             }
-            if since.at.elapsed() >= self.shared.config.reconnect.max {
+            if since.elapsed() >= self.shared.config.reconnect.max {
                 // It has lasted: that it is lost now is another outage.
                 self.failed_attempts = 0;
             }
@@ -167,10 +167,11 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 self.begin(work, connection, generation.clone());
             }
             if let Some(number) = self.readings.next_question(Instant::now()) {
+                self.beside += 1;
                 self.in_flight.push(requests::ends(Arc::clone(&self.transport), number).boxed());
             }
             let fetch_due = self.readings.next_fetch_due(Instant::now());
-            let needs_more = self.shared.is_ready() || fetch_due.is_some();
+            let needs_more = self.shared.ready() > 0 || fetch_due.is_some();
             if needs_more && connections.may_widen() {
                 connections.widen();
             }
@@ -190,7 +191,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                     Ok(connection) => connection.into_iter().for_each(|one| connections.give_back(one)),
                     Err(error) => break error,
                 },
-                () = self.shared.work(), if connections.has_idle() || connections.may_widen() => {}
+                () = self.shared.work(), if connections.has_idle() || connections.is_waiting_to_widen() => {}
                 () = sleep_until(reading_due) => {}
                 () = sleep_until(widening_due) => {}
                 // What was read back for may have expired.
@@ -204,17 +205,24 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
 
     /// Whether requests are in flight, or what reads back.
     fn is_sending(&self) -> bool {
-        self.in_flight.len() > usize::from(self.question.is_some())
+        self.in_flight.len() > self.beside
     }
 
     /// What there is to do over a connection.
     fn next_work(&mut self) -> Option<Work> {
         let now = Instant::now();
-        let mut read = || self.readings.next_fetch(now).map(Work::Read);
-        let send = || self.shared.take().map(|(partition, taken)| Work::Send(partition, taken));
-        let work = if self.reads_next { read().or_else(send) } else { send().or_else(read) }?;
-        self.reads_next = matches!(work, Work::Send(..));
-        Some(work)
+        if let Some(work) = self.next_of_round(now) {
+            return Some(work);
+        }
+        self.round = (self.readings.fetches_due(now), self.shared.ready());
+        // That the queue is idle is found out where there is nothing to take.
+        self.next_of_round(now).or_else(|| next_request(&self.shared))
+    }
+
+    fn next_of_round(&mut self, now: Instant) -> Option<Work> {
+        let Self { round: (fetches, requests), readings, shared, .. } = self;
+        turn(fetches, || readings.next_fetch(now).map(Work::Read))
+            .or_else(|| turn(requests, || next_request(shared)))
     }
 
     fn begin(&mut self, work: Work, connection: T::Producer, of: Generation) {
@@ -233,7 +241,13 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         if let Some(question) = self.question.as_ref().filter(|question| question.answers(wanted)) {
             return question.clone();
         }
-        let question = Question::new(&self.shared, &self.transport);
+        self.ask(limits::MARK_PATIENCE)
+    }
+
+    /// Asks where the partitions end.
+    fn ask(&mut self, patience: Duration) -> Question {
+        let question = Question::new(&self.shared, &self.transport, patience);
+        self.beside += 1;
         self.in_flight.push(question.clone().over().boxed());
         self.question.insert(question).clone()
     }
@@ -268,6 +282,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 Ok(None)
             }
             Event::Closed { partition } => {
+                self.beside -= 1;
                 self.shared.closed(partition);
                 // Where a connection is good, beside what goes over that.
                 if let Some(unresolved) = self.shared.unresolved(partition) {
@@ -292,11 +307,13 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 }
             }
             Event::Ends { number, answer } => {
+                self.beside -= 1;
                 let all = self.readings.bounded(number, &answer, Instant::now());
                 all.into_iter().for_each(|seen| self.take_seen(seen));
                 Ok(None)
             }
             Event::Asked => {
+                self.beside -= 1;
                 self.question.take_if(|question| question.is_over());
                 Ok(None)
             }
@@ -304,7 +321,8 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
     }
 
     /// A request had no answer over this connection. What may still come of it is waited for, before it is read back.
-    fn close(&self, partition: PartitionId, connection: T::Producer) {
+    fn close(&mut self, partition: PartitionId, connection: T::Producer) {
+        self.beside += 1;
         self.in_flight.push(requests::close(partition, connection).boxed());
     }
 
@@ -323,4 +341,15 @@ impl<E, T: Transport> Drop for Writer<E, T> {
     fn drop(&mut self) {
         self.shared.end();
     }
+}
+
+fn next_request<E>(shared: &Shared<E>) -> Option<Work> {
+    shared.take().map(|(partition, taken)| Work::Send(partition, taken))
+}
+
+/// The next of those that have their turn in this round. None of them has, once there is none.
+fn turn<W>(left: &mut usize, next: impl FnOnce() -> Option<W>) -> Option<W> {
+    let next = (*left > 0).then(next).flatten();
+    *left = if next.is_some() { *left - 1 } else { 0 };
+    next
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use crate::served::{Fate, HOUR, MS, SECOND, Scripted, Server, event};
+use crate::served::{Fate, FetchFate, HOUR, MS, SECOND, Scripted, Server, event, steady};
 use event_log_core::engine::LogBuilder;
 use event_log_core::{Connection, EventLog as _, JsonCodec, ProducerConfig, ReconnectPolicy};
 use tokio::time::{Instant, sleep, timeout};
@@ -118,4 +118,53 @@ async fn l3_a_closed_log_has_let_go_of_its_connections() {
     }
     // The test and the handle.
     assert_eq!(holders.1.load(Ordering::Relaxed), 2);
+}
+
+/// The connection of a request that had no answer is being closed, and all that there was to send has expired.
+async fn closing_beside_a_close(closes_take: Duration, has_ticket: bool) -> Duration {
+    let server = Server::new(true, 2);
+    let mut config = steady();
+    config.expiry = Some(3 * SECOND);
+    let log = server.open(config).await;
+    server.state.lock().closes_take = closes_take;
+    server.fate(0, Fate::Lost);
+    let ticket = log.submit(event(0, 1)).unwrap();
+    let ticket = has_ticket.then_some(ticket);
+    // It is connected again.
+    sleep(2 * SECOND).await;
+    assert!(log.state().current().is_connected());
+    let start = Instant::now();
+    let _closed = timeout(HOUR, log.close(60 * SECOND)).await.unwrap();
+    let took = start.elapsed();
+    assert!(ticket.is_none_or(|ticket| ticket.try_outcome().unwrap().is_err()));
+    took
+}
+
+#[tokio::test(start_paused = true)]
+async fn l3_close_does_not_wait_for_the_closing_of_the_connection_of_what_has_expired() {
+    let took = closing_beside_a_close(30 * SECOND, true).await;
+    assert!(took < 2 * SECOND, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn l3_the_same_of_an_event_that_close_returns() {
+    let took = closing_beside_a_close(30 * SECOND, false).await;
+    assert!(took < 2 * SECOND, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn control_l3_close_of_what_has_expired() {
+    // It is being read back, and not being closed.
+    let server = Server::new(true, 2);
+    let mut config = steady();
+    config.expiry = Some(3 * SECOND);
+    let log = server.open(config).await;
+    server.with(0, |partition| partition.every_fetch = Some(FetchFate::TimesOut(30_000)));
+    server.fate(0, Fate::ReplyLost);
+    let ticket = log.submit(event(0, 1)).unwrap();
+    sleep(2 * SECOND).await;
+    let start = Instant::now();
+    let _closed = timeout(HOUR, log.close(60 * SECOND)).await.unwrap();
+    assert!(ticket.try_outcome().unwrap().is_err());
+    assert!(start.elapsed() < 2 * SECOND, "{:?}", start.elapsed());
 }

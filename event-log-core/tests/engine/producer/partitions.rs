@@ -156,3 +156,34 @@ async fn a7_a_connection_that_could_not_be_opened_is_opened_later() {
     timeout(HOUR, ticket).await.unwrap().unwrap();
     assert!(start.elapsed() < 15 * SECOND, "sent after {:?}", start.elapsed());
 }
+
+/// A further connection could not be opened a moment ago. When it may be tried again nothing waits for it; then something does.
+async fn widened_for(waits: Duration) -> Duration {
+    let server = Server::new(true, 2);
+    let log = server.open(ProducerConfig::default()).await;
+    server.state.lock().refuses_connections = true;
+    server.fate(1, Fate::Confirmed(2_000));
+    let first = log.submit(event(1, 0)).unwrap();
+    sleep(10 * MS).await;
+    log.append_acked(event(0, 0)).await.unwrap();
+    first.await.unwrap();
+    server.state.lock().refuses_connections = false;
+    server.fate(1, Fate::Confirmed(3_600_000));
+    let _slow = log.submit(event(1, 1)).unwrap();
+    sleep(waits).await;
+    let start = Instant::now();
+    timeout(2 * HOUR, log.append_acked(event(0, 1))).await.unwrap().unwrap();
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_a_further_connection_is_opened_for_what_came_while_none_could_be_opened() {
+    let took = widened_for(5 * SECOND).await;
+    assert!(took < 15 * SECOND, "it waited for the slow request of another partition: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_a_further_connection_is_opened_for_what_came_when_one_could_be_opened_again() {
+    let took = widened_for(60 * SECOND).await;
+    assert!(took < 15 * SECOND, "it waited for the slow request of another partition: {took:?}");
+}

@@ -74,7 +74,7 @@ async fn a1_a_second_copy_is_not_acknowledged_by_the_first_after_a_late_answer()
     server.state.lock().watermarks_take = 5 * SECOND;
     sleep(4 * SECOND).await;
     // The question is under way.
-    let with_id = |number| Event { partition: 0, number, id: Some(7) };
+    let with_id = |number| Event { id: Some(7), ..event(0, number) };
     let first = log.append_acked(with_id(1)).await.unwrap();
     sleep(4 * SECOND).await;
     server.state.lock().watermarks_take = Duration::ZERO;
@@ -186,7 +186,7 @@ async fn a8_a_copy_of_another_producer_counts_for_no_other_event() {
     let server = Server::new(true, 2);
     server.state.lock().most = 1;
     let log = server.open(ProducerConfig::default()).await;
-    let with_id = |number, id| crate::served::Event { partition: 0, number, id: Some(id) };
+    let with_id = |number, id| crate::served::Event { id: Some(id), ..event(0, number) };
     server.fate(0, Fate::Confirmed(100));
     let first = log.submit(event(0, 0)).unwrap();
     sleep(10 * MS).await;

@@ -1,8 +1,10 @@
-//! Where reading back begins for requests that have to wait for their turn.
+//! Requests that have to wait for their turn: where reading back begins for them, and how long they wait.
 
-use crate::served::{Fate, HOUR, SECOND, Server, alone, event};
+use std::time::Duration;
+
+use crate::served::{Fate, FetchFate, HOUR, MANY, MS, SECOND, Server, alone, event, one_of_many};
 use event_log_core::{EventLog as _, EventLogExt as _, ProducerConfig};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// a17 for a request that has certainly not arrived, and waits for its turn on the new connection.
 async fn turn(trim: bool) {
@@ -109,4 +111,76 @@ async fn a17_what_others_appended_while_the_first_question_was_answered() {
         read < 1_100,
         "{read} records were read back, all appended eight seconds before the request was sent"
     );
+}
+
+/// a7: "what has to be found out of one partition keeps no other from being sent". One connection, and one partition of which two
+/// hundred answers have to be read, each of which takes so long; each other partition has an event. Returns how long the last of
+/// those takes, and how many fetches there were meanwhile.
+async fn many_beside_reading_back(takes: u64, healthy: u32) -> (Duration, usize) {
+    let server = Server::of(MANY, true, 1);
+    let log = server.open(ProducerConfig::default()).await;
+    for partition in 0..MANY {
+        log.append_acked(one_of_many(partition, 0)).await.unwrap();
+    }
+    {
+        let mut state = server.state.lock();
+        (state.most, state.watermarks_take) = (1, MS);
+    }
+    server.with(0, |partition| partition.every_fetch = Some(FetchFate::After(takes)));
+    server.fate(0, Fate::LostAfter(500));
+    let _lost = log.submit(one_of_many(0, 1)).unwrap();
+    sleep(10 * MS).await;
+    // While it is under way: it has to be looked for among these.
+    server.others(0, 200);
+    log.state().wait_for(|state| !state.is_connected()).await;
+    log.state().wait_for(|state| state.is_connected()).await;
+    sleep(SECOND).await;
+    let fetched = server.with(0, |partition| partition.fetched);
+    let start = Instant::now();
+    let tickets: Vec<_> = (1..=healthy).map(|at| log.submit(one_of_many(at, 1)).unwrap()).collect();
+    for ticket in tickets {
+        timeout(HOUR, ticket).await.unwrap().unwrap();
+    }
+    (start.elapsed(), server.with(0, |partition| partition.fetched) - fetched)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_each_partition_has_its_turn_beside_one_that_is_read_back() {
+    let (took, fetched) = many_beside_reading_back(5_000, 31).await;
+    assert!(
+        took <= 15 * SECOND,
+        "the last of 31 healthy partitions waited for {took:?}, {fetched} turns of one that is read back"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn control_a7_one_partition_has_its_turn_beside_one_that_is_read_back() {
+    let (took, fetched) = many_beside_reading_back(5_000, 1).await;
+    assert!(took <= 15 * SECOND, "{took:?}, {fetched}");
+}
+
+/// Four connections, four partitions that are read back in slow answers, and twenty-eight healthy ones.
+#[tokio::test(start_paused = true)]
+async fn a7_each_partition_has_its_turn_beside_four_that_are_read_back() {
+    let server = Server::of(MANY, true, 4);
+    let log = server.open(ProducerConfig::default()).await;
+    for partition in 0..MANY {
+        log.append_acked(one_of_many(partition, 0)).await.unwrap();
+    }
+    server.state.lock().most = 1;
+    for partition in 0..4 {
+        server.with(partition, |partition| partition.every_fetch = Some(FetchFate::After(5_000)));
+        server.fate(partition, Fate::LostAfter(500));
+        drop(log.submit(one_of_many(partition, 1)).unwrap());
+    }
+    sleep(10 * MS).await;
+    (0..4).for_each(|partition| server.others(partition, 2_000));
+    sleep(60 * SECOND).await;
+    let start = Instant::now();
+    let tickets: Vec<_> = (4..MANY).map(|at| log.submit(one_of_many(at, 1)).unwrap()).collect();
+    for ticket in tickets {
+        timeout(HOUR, ticket).await.unwrap().unwrap();
+    }
+    let took = start.elapsed();
+    assert!(took <= 15 * SECOND, "{took:?}");
 }

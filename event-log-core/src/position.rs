@@ -341,6 +341,20 @@ mod tests {
         assert_eq!(cursor.to_string(), "[5@3]");
     }
 
+    #[test]
+    fn cursors_are_equal_where_their_offsets_are() {
+        let cursor = |entries: &[(u32, u64)]| {
+            entries
+                .iter()
+                .map(|&(partition, next)| (PartitionId(partition), Offset(next)))
+                .collect::<Cursor>()
+        };
+        assert_eq!(cursor(&[(1, 2), (3, 4)]), cursor(&[(3, 4), (1, 2)]));
+        for other in [&[(1, 2), (3, 5)][..], &[(1, 2), (2, 4)], &[(1, 2)], &[]] {
+            assert_ne!(cursor(&[(1, 2), (3, 4)]), cursor(other));
+        }
+    }
+
     proptest! {
         #[test]
         fn a_cursor_survives_json(entries in proptest::collection::vec((any::<u32>(), any::<u64>()), 0..40)) {

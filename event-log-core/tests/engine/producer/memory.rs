@@ -9,8 +9,8 @@ use event_log_core::engine::{
     TransportProperties,
 };
 use event_log_core::{
-    Error, EventLog as _, JsonCodec, Offset, PartitionId, PartitionWatermarks, Partitionable, Timestamp,
-    Watermarks, partition_of,
+    Error, EventLog as _, JsonCodec, Offset, Overflow, PartitionId, PartitionWatermarks, Partitionable,
+    ProducerConfig, Timestamp, Watermarks, partition_of,
 };
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
@@ -122,4 +122,32 @@ fn l8_short_events_of_batches_keep_no_more_memory_than_their_own() {
         batch <= single + 1_000_000,
         "a hundred short events: {single} bytes, and {batch} when they came in batches"
     );
+}
+
+#[derive(Serialize)]
+struct Held {
+    #[serde(skip)]
+    _held: Arc<()>,
+}
+
+impl Partitionable for Held {
+    fn partition_key(&self) -> Option<&str> {
+        Some(key_of(0))
+    }
+}
+
+/// An `append` that waits for space, and is given up.
+#[tokio::test(start_paused = true)]
+async fn l8_an_append_that_is_dropped_takes_its_event_with_it() {
+    let mut config = ProducerConfig::default();
+    (config.buffer_events, config.overflow) = (1, Overflow::Block { deadline: Duration::from_secs(3_600) });
+    let builder = LogBuilder::new(Arc::new(JsonCodec)).config(config);
+    let log: TransportLog<Held, StandsStill> = builder.open(Arc::new(StandsStill)).await.unwrap();
+    let held = Arc::new(());
+    let event = || Held { _held: Arc::clone(&held) };
+    let _in_flight = log.submit(event()).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let _queued = log.submit(event()).unwrap();
+    assert!(timeout(Duration::from_secs(1), log.append(event())).await.is_err(), "there is no space");
+    assert_eq!(Arc::strong_count(&held), 3, "the one that was given up is kept");
 }

@@ -110,6 +110,7 @@ pub(super) async fn l3_close_drains(harness: &dyn Harness) -> CaseResult {
 pub(super) async fn l3_close_returns_what_it_could_not_send(harness: &dyn Harness) -> CaseResult {
     let log = open_with(harness, &partitions(1)).await;
     harness.inject(Fault::Disconnect).await?;
+    until_connected(&log, false).await;
     let mut held: Vec<Ticket<Probe>> = Vec::new();
     for number in 0..10 {
         let ticket = log.submit(Probe::new("k", number)).expect("it is buffered");

@@ -80,6 +80,7 @@ pub(super) async fn a4_an_expired_event_comes_back(harness: &dyn Harness) -> Cas
     spec.config.expiry = Some(Duration::from_millis(500));
     let log = open_with(harness, &spec).await;
     harness.inject(Fault::Disconnect).await?;
+    until_connected(&log, false).await;
     let ticket = log.submit(Probe::new("k", 1)).expect("it is buffered");
     let error =
         tokio::time::timeout(PATIENCE, ticket).await.expect("it expires").expect_err("it was not sent");

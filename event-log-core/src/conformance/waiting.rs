@@ -18,9 +18,10 @@ pub(super) async fn a16_what_waits_in_the_buffer_expires(harness: &dyn Harness) 
     spec.config.expiry = Some(expiry);
     let log = open_with(harness, &spec).await;
     harness.inject(Fault::Disconnect).await?;
+    // What is sent before that is known may have arrived.
+    until_connected(&log, false).await;
     let start = tokio::time::Instant::now();
     let first = log.submit(Probe::new("k", 1)).expect("it is buffered");
-    until_connected(&log, false).await;
     let second = log.submit(Probe::new("k", 2)).expect("it is buffered");
     for (ticket, number) in [(first, 1), (second, 2)] {
         let error =

@@ -256,6 +256,8 @@ fn is_rejected(history: &History, number: usize) -> bool {
 fn an_append_that_was_dropped_while_it_waited_stands_in_nobodys_way() {
     let ops = vec![
         Op::Disconnect,
+        // That is known, so that the next event waits in the buffer.
+        Op::Advance(10),
         Op::Submit(event(0)),
         Op::Batch(vec![event(0); 4], false),
         Op::Abandon(event(0)),
@@ -271,6 +273,8 @@ fn an_append_that_was_dropped_while_it_waited_stands_in_nobodys_way() {
 fn whoever_waits_behind_a_batch_that_gives_up_comes_in() {
     let ops = vec![
         Op::Disconnect,
+        // That is known, so that the next event waits in the buffer.
+        Op::Advance(10),
         Op::Submit(event(0)),
         Op::Batch(vec![event(0); 4], false),
         Op::Advance(1_100),

@@ -4,6 +4,7 @@
 #![cfg(feature = "engine")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, missing_docs, reason = "tests")]
 
+mod chance;
 mod no_member;
 mod picky;
 mod reading_ahead;

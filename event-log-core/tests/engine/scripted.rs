@@ -218,13 +218,7 @@ impl ProducerConnection for Connection {
         let mut partitions = self.0.partitions.lock();
         let records = &mut partitions[partition.0 as usize];
         let base = Offset(records.len() as u64);
-        records.extend(messages.iter().cloned().zip(base.0..).map(|(message, offset)| StoredMessage {
-            offset: Offset(offset),
-            id: message.id,
-            timestamp: Timestamp(offset),
-            headers: message.headers,
-            payload: message.payload,
-        }));
+        records.extend(crate::served::stored(messages, base.0));
         Ok(Some(base))
     }
 

@@ -156,13 +156,7 @@ impl Scripted {
         let mut state = self.state.lock();
         let records = state.records.entry(partition).or_default();
         let base = Offset(records.len() as u64);
-        records.extend(messages.iter().zip(base.0..).map(|(message, offset)| StoredMessage {
-            offset: Offset(offset),
-            id: message.id,
-            headers: message.headers.clone(),
-            timestamp: Timestamp(offset),
-            payload: message.payload.clone(),
-        }));
+        records.extend(crate::served::stored(messages, base.0));
         base
     }
 }

@@ -16,7 +16,7 @@ use event_log_core::{
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 pub(crate) const PARTITIONS: u32 = 3;
@@ -86,6 +86,8 @@ pub(crate) enum Fate {
     LostAfter(u64),
     /// It arrives after so many milliseconds, which is not known, and opens the gate.
     ReplyLostAtGate(u64),
+    /// It lies in the connection for so many milliseconds, also when it is given up, and arrives then.
+    Lies(u64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,19 +121,22 @@ pub(crate) struct Partition {
     pub(crate) fetched: usize,
 }
 
+/// Messages as a log keeps them, from this offset on.
+pub(crate) fn stored(messages: &[Message], base: u64) -> impl Iterator<Item = StoredMessage> {
+    messages.iter().zip(base..).map(|(message, offset)| StoredMessage {
+        offset: Offset(offset),
+        id: message.id,
+        timestamp: Timestamp(offset),
+        headers: message.headers.clone(),
+        payload: message.payload.clone(),
+    })
+}
+
 impl Partition {
     pub(crate) fn append(&mut self, messages: &[Message]) -> Offset {
         let base = self.high;
-        for message in messages {
-            self.records.push_back(StoredMessage {
-                offset: Offset(self.high),
-                id: message.id,
-                timestamp: Timestamp(self.high),
-                headers: message.headers.clone(),
-                payload: message.payload.clone(),
-            });
-            self.high += 1;
-        }
+        self.records.extend(stored(messages, base));
+        self.high += messages.len() as u64;
         Offset(base)
     }
 }
@@ -166,6 +171,8 @@ pub(crate) struct Server {
     pub(crate) says_where: bool,
     pub(crate) state: Mutex<State>,
     pub(crate) gate: Notify,
+    /// How many requests lie in connections.
+    lying: watch::Sender<usize>,
     /// The connection for questions, if there is one, which is used by one at a time.
     pub(crate) questions: Option<tokio::sync::Mutex<()>>,
 }
@@ -199,8 +206,8 @@ impl Server {
             fails_watermarks: 0,
             partitions_said: partitions,
         };
-        let (gate, questions) = (Notify::new(), None);
-        Arc::new(Self { connections, says_where, state: Mutex::new(state), gate, questions })
+        let (gate, lying, questions) = (Notify::new(), watch::Sender::new(0), None);
+        Arc::new(Self { connections, says_where, state: Mutex::new(state), gate, lying, questions })
     }
 
     /// Questions go one after the other over one connection.
@@ -364,6 +371,18 @@ impl ProducerConnection for Connection {
                 let base = append();
                 Ok(self.0.says_where.then_some(base))
             }
+            Fate::Lies(takes) => {
+                let (server, messages) = (self.0.clone(), messages.to_vec());
+                server.lying.send_modify(|count| *count += 1);
+                let arrives = tokio::spawn(async move {
+                    sleep(Duration::from_millis(takes)).await;
+                    let base = server.with(partition.0, |partition| partition.append(&messages));
+                    server.lying.send_modify(|count| *count -= 1);
+                    base
+                });
+                let base = arrives.await.unwrap();
+                Ok(self.0.says_where.then_some(base))
+            }
             Fate::Lost => Err(lost(true)),
             Fate::ReplyLost => {
                 append();
@@ -482,6 +501,7 @@ impl ProducerConnection for Connection {
     async fn close(self) {
         let takes = self.0.state.lock().closes_take;
         sleep(takes).await;
+        self.0.lying.subscribe().wait_for(|&count| count == 0).await.unwrap();
     }
 }
 

@@ -106,11 +106,8 @@ impl Process {
         // Its end is found out elsewhere, and so neither is consumed here.
         let news = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let standing = tokio::task::spawn_blocking(move || retry_on_intr(|| waitid(WaitId::Pid(pid), news)));
-        match standing.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(ServerError::Signal(error.into())),
-            Err(error) => Err(ServerError::Signal(error.into())),
-        }
+        let standing = standing.await.map_err(|error| ServerError::Signal(error.into()))?;
+        standing.map(drop).map_err(|error| ServerError::Signal(error.into()))
     }
 
     /// Ends the process: asks it to, and kills it if it has not followed within the grace.

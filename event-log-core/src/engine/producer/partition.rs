@@ -29,7 +29,8 @@ pub(super) struct PartitionQueue<E> {
     is_closing: bool,
     /// The last event that was acknowledged, by which the partition is recognised.
     acknowledged: Option<Landmark>,
-    /// Everything of ours that is unconfirmed is at this offset or behind it. `None` until the first connection.
+    /// Everything of ours that is unconfirmed is at this offset or behind it. `None` as long as the log has not said where the
+    /// partition ends.
     unconfirmed_from: Option<Offset>,
     /// When the partition was known to end there; `None` when others may have appended for long.
     marked_at: Option<Instant>,

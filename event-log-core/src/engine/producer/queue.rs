@@ -300,14 +300,16 @@ impl<E> Queue<E> {
         self.partitions[partition.0 as usize].unresolved(partition)
     }
 
-    /// The request in flight is not waited for any longer. Returns whether its connection has to be closed before it is read back.
-    pub(super) fn give_up_in_flight(&mut self, partition: PartitionId) -> bool {
-        let queue = &mut self.partitions[partition.0 as usize];
-        queue.give_up_in_flight();
-        let is_closing = queue.is_closing();
+    /// The request in flight is not waited for any longer.
+    pub(super) fn give_up_in_flight(&mut self, partition: PartitionId) {
+        self.partitions[partition.0 as usize].give_up_in_flight();
         self.effects.may_expire_sooner = true;
         self.check_ready(partition);
-        is_closing
+    }
+
+    /// Whether the connection of a request that had no answer is to be closed before anything else.
+    pub(super) fn is_closing(&self, partition: PartitionId) -> bool {
+        self.partitions[partition.0 as usize].is_closing()
     }
 
     /// The connection is closed over which a request had no answer.

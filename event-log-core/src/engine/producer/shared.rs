@@ -189,9 +189,14 @@ impl<E> Shared<E> {
         self.queue.lock().unresolved(partition)
     }
 
-    /// The request in flight is not waited for any longer. Returns whether its connection has to be closed before it is read back.
-    pub(super) fn give_up_in_flight(&self, partition: PartitionId) -> bool {
-        self.with_work(|queue| queue.give_up_in_flight(partition))
+    /// The request in flight is not waited for any longer.
+    pub(super) fn give_up_in_flight(&self, partition: PartitionId) {
+        self.with_work(|queue| queue.give_up_in_flight(partition));
+    }
+
+    /// Whether the connection of a request that had no answer is to be closed before anything else.
+    pub(super) fn is_closing(&self, partition: PartitionId) -> bool {
+        self.queue.lock().is_closing(partition)
     }
 
     /// The connection is closed over which a request had no answer.

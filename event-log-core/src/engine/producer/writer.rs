@@ -21,7 +21,7 @@ use super::recovery::{Read, Readings, Seen};
 use super::requests::{self, Event, Generation, Question};
 use super::shared::{Shared, sleep_until};
 use crate::contain::report;
-use crate::engine::transport::{SendError, Transport};
+use crate::engine::transport::Transport;
 use crate::error::Error;
 use crate::limits;
 use crate::position::PartitionId;
@@ -171,7 +171,8 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 self.in_flight.push(requests::ends(Arc::clone(&self.transport), number).boxed());
             }
             let fetch_due = self.readings.next_fetch_due(Instant::now());
-            let needs_more = self.shared.ready() > 0 || fetch_due.is_some();
+            let needs_more =
+                connections.is_waiting_to_widen() && (fetch_due.is_some() || self.shared.ready() > 0);
             if needs_more && connections.may_widen() {
                 connections.widen();
             }
@@ -261,24 +262,20 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         match event {
             Event::Sent { partition, generation, connection, result } => {
                 let is_current = generation == self.generation;
-                let may_arrive = matches!(result, Err(SendError::Lost { may_have_taken_effect: true, .. }));
                 match self.shared.complete(partition, result) {
                     Ok(()) => {
                         (self.failed_attempts, self.has_answered) = (0, true);
                         Ok(Some(connection).filter(|_| is_current))
                     }
                     Err(error) => {
-                        if may_arrive {
-                            self.close(partition, connection);
-                        }
+                        self.close(partition, connection);
                         if is_current { Err(error) } else { Ok(None) }
                     }
                 }
             }
             Event::GivenUp { partition, connection } => {
-                if self.shared.give_up_in_flight(partition) {
-                    self.close(partition, connection);
-                }
+                self.shared.give_up_in_flight(partition);
+                self.close(partition, connection);
                 Ok(None)
             }
             Event::Closed { partition } => {
@@ -320,10 +317,12 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         }
     }
 
-    /// A request had no answer over this connection. What may still come of it is waited for, before it is read back.
+    /// A request had no answer over this connection. If it may still arrive, that is waited for before it is read back.
     fn close(&mut self, partition: PartitionId, connection: T::Producer) {
-        self.beside += 1;
-        self.in_flight.push(requests::close(partition, connection).boxed());
+        if self.shared.is_closing(partition) {
+            self.beside += 1;
+            self.in_flight.push(requests::close(partition, connection).boxed());
+        }
     }
 
     /// Goes on with what was read back of a request, if it is all.

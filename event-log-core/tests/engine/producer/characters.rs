@@ -25,9 +25,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::calls::{Caller, Calls, callers};
 use self::judge::{Walk, judge, slowest};
-use self::nature::{Chance, Character, Fetches, Fortune, Sends, Temper};
+use self::nature::{Character, Fetches, Fortune, Sends, Temper};
 use self::server::Server;
 use self::transport::Scripted;
+use crate::chance::Chance;
 
 const PARTITIONS: u32 = 3;
 /// The numbers of events of other producers begin here.
@@ -215,12 +216,15 @@ async fn run(seed: u64) -> Report {
     }
 }
 
+/// In this one a healthy partition starves where a request waits anew for where its partition ends each time that it was given up.
+const FOUND: [u64; 1] = [30_514];
+
 #[test]
 fn every_promise_to_producers_holds_beside_partitions_of_bad_character() {
     let number = |name, default| std::env::var(name).map_or(default, |text| text.parse().unwrap());
     let (first, count) = (number("SEED", 0), number("SEEDS", 30));
     let (mut failed, mut reports) = (Vec::new(), Vec::new());
-    for seed in first..first + count {
+    for seed in (first..first + count).chain(FOUND) {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().start_paused(true).build().unwrap();
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(run(seed)))) {

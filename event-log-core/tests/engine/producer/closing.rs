@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use crate::served::{Fate, FetchFate, HOUR, MS, SECOND, Scripted, Server, event, steady};
+use crate::served::{Fate, HOUR, MS, SECOND, Scripted, Server, event, steady};
 use event_log_core::engine::LogBuilder;
 use event_log_core::{Connection, EventLog as _, JsonCodec, ProducerConfig, ReconnectPolicy};
 use tokio::time::{Instant, sleep, timeout};
@@ -150,21 +150,4 @@ async fn l3_close_does_not_wait_for_the_closing_of_the_connection_of_what_has_ex
 async fn l3_the_same_of_an_event_that_close_returns() {
     let took = closing_beside_a_close(30 * SECOND, false).await;
     assert!(took < 2 * SECOND, "{took:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn control_l3_close_of_what_has_expired() {
-    // It is being read back, and not being closed.
-    let server = Server::new(true, 2);
-    let mut config = steady();
-    config.expiry = Some(3 * SECOND);
-    let log = server.open(config).await;
-    server.with(0, |partition| partition.every_fetch = Some(FetchFate::TimesOut(30_000)));
-    server.fate(0, Fate::ReplyLost);
-    let ticket = log.submit(event(0, 1)).unwrap();
-    sleep(2 * SECOND).await;
-    let start = Instant::now();
-    let _closed = timeout(HOUR, log.close(60 * SECOND)).await.unwrap();
-    assert!(ticket.try_outcome().unwrap().is_err());
-    assert!(start.elapsed() < 2 * SECOND, "{:?}", start.elapsed());
 }

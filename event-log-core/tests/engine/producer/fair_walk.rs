@@ -4,25 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::chance::Chance;
 use crate::served::{Fate, FetchFate, PARTITIONS, SECOND, Server, event};
 use event_log_core::{EventLog as _, EventLogExt as _, Overflow, ProducerConfig};
 use tokio::time::sleep;
-
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    }
-
-    fn of<T: Clone>(&mut self, choices: &[T]) -> T {
-        choices[self.next(choices.len() as u64) as usize].clone()
-    }
-}
 
 async fn run(seed: u64) -> Option<String> {
     let mut chance = Chance(seed);

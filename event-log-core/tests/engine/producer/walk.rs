@@ -17,7 +17,8 @@ use tokio::time::{sleep, timeout};
 
 use self::calls::Calls;
 use self::judge::judge;
-use self::server::{Chance, Scripted, Server, Temper};
+use self::server::{Scripted, Server, Temper};
+use crate::chance::Chance;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Event;
-use super::nature::Chance;
 use super::transport::Scripted;
+use crate::chance::Chance;
 
 pub(crate) type Log = TransportLog<Event, Scripted>;
 

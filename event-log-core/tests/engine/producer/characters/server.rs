@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_log_core::engine::{Message, StoredMessage};
-use event_log_core::{Error, EventId, Offset, PartitionId, PartitionWatermarks, Timestamp, Watermarks};
+use event_log_core::{Error, EventId, Offset, PartitionId, PartitionWatermarks, Watermarks};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::nature::{Chance, Character, Fortune, Sends, Temper};
+use super::nature::{Character, Fortune, Sends, Temper};
 use super::{Event, OTHERS, PARTITIONS};
+use crate::chance::Chance;
 
 #[derive(Clone)]
 pub(crate) struct Partition {
@@ -30,15 +31,7 @@ pub(crate) struct Partition {
 impl Partition {
     pub(crate) fn append(&mut self, messages: &[Message]) -> Offset {
         let base = self.records.len() as u64;
-        for (message, offset) in messages.iter().zip(base..) {
-            self.records.push(StoredMessage {
-                offset: Offset(offset),
-                id: message.id,
-                timestamp: Timestamp(0),
-                headers: message.headers.clone(),
-                payload: message.payload.clone(),
-            });
-        }
+        self.records.extend(crate::served::stored(messages, base));
         Offset(base)
     }
 

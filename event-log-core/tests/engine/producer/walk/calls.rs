@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::DAY;
-use super::server::{Chance, Event, Scripted};
+use super::server::{Event, Scripted};
+use crate::chance::Chance;
 
 type Log = TransportLog<Event, Scripted>;
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::chance::Chance;
 use crate::no_member::NoMember;
 
 pub(crate) const PARTITIONS: u32 = 3;
@@ -38,26 +39,6 @@ impl Partitionable for Event {
     }
 }
 
-pub(crate) struct Chance(pub(crate) u64);
-
-impl Chance {
-    pub(crate) fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    }
-
-    pub(crate) fn of<T: Clone>(&mut self, choices: &[T]) -> T {
-        choices[self.next(choices.len() as u64) as usize].clone()
-    }
-
-    pub(crate) fn partition(&mut self) -> u32 {
-        self.next(u64::from(PARTITIONS)) as u32
-    }
-}
-
 /// What a server does throughout a walk.
 #[derive(Clone, Copy)]
 pub(crate) struct Temper {
@@ -66,7 +47,7 @@ pub(crate) struct Temper {
     pub(crate) begins_again: bool,
     /// Partitions cannot be read for a while.
     pub(crate) breaks: bool,
-    /// A request that was given up may arrive until there is a new connection.
+    /// A request that was given up may arrive until its connection is closed.
     arrives_late: bool,
     says_where: bool,
     says_high: bool,
@@ -107,15 +88,7 @@ fn away() -> Error {
 
 fn append(partition: &mut Partition, messages: &[Message]) -> Offset {
     let base = partition.records.len() as u64;
-    for (message, offset) in messages.iter().zip(base..) {
-        partition.records.push(StoredMessage {
-            offset: Offset(offset),
-            id: message.id,
-            timestamp: Timestamp(0),
-            headers: message.headers.clone(),
-            payload: message.payload.clone(),
-        });
-    }
+    partition.records.extend(crate::served::stored(messages, base));
     Offset(base)
 }
 

@@ -55,7 +55,7 @@ fn with_scratch<T>(encode: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     result
 }
 
-/// Everything that preparing an event takes. Shared by all handles, and nobody waits for a lock.
+/// Everything that preparing an event takes. Shared by all handles, and none waits for a lock.
 pub(in crate::engine) struct Encoder<E> {
     codec: Arc<dyn Codec<E>>,
     clock: Arc<dyn Clock>,

@@ -40,6 +40,8 @@ pub(super) struct PartitionQueue<E> {
     requests: u64,
     /// How often in a row a request was given up because it was not answered.
     given_up: u32,
+    /// How long answers take: the longest lately.
+    answers_take: Duration,
     /// The partition is among those that the queue has something to take of.
     pub(super) is_ready: bool,
 }
@@ -57,6 +59,7 @@ impl<E> Default for PartitionQueue<E> {
             quiet_since: None,
             requests: 0,
             given_up: 0,
+            answers_take: Duration::ZERO,
             is_ready: false,
         }
     }
@@ -127,7 +130,7 @@ impl<E> PartitionQueue<E> {
     ) -> Option<(Taken, usize, usize)> {
         let mark =
             (may_ask && self.needs_mark(Instant::now())).then_some(MarkWanted { after: self.quiet_since });
-        let patience = doubled(limits::LOST_GRACE, limits::LOST_GRACE_MAX, self.given_up.saturating_add(1));
+        let patience = self.patience();
         let taken = |request: &Request<E>| Taken { messages: request.messages(), mark, patience };
         self.requests += 1;
         if let Some(mut request) = self.resend.pop_front() {
@@ -153,10 +156,16 @@ impl<E> PartitionQueue<E> {
         Some((taken(self.in_flight.insert(Request::new(self.requests, entries))), events, bytes))
     }
 
+    /// For how long a request is waited for when another connection is lost: twice as long as it has to be.
+    fn patience(&self) -> Duration {
+        let first = limits::LOST_GRACE.max(2 * self.answers_take);
+        doubled(first, limits::LOST_GRACE_MAX, self.given_up.saturating_add(1))
+    }
+
     /// The request in flight is sent now: from here on it may have arrived, if sending it is given up.
     pub(super) fn begin(&mut self) {
         if let Some(request) = &mut self.in_flight {
-            (request.may_have_arrived, request.waits) = (true, 0);
+            (request.may_have_arrived, request.sent_at, request.waits) = (true, Some(Instant::now()), 0);
         }
     }
 
@@ -172,6 +181,9 @@ impl<E> PartitionQueue<E> {
         self.quiet_since = Some(now);
         if !matches!(result, Err(SendError::Lost { .. })) {
             self.given_up = 0;
+            let took = request.sent_at.map_or(Duration::ZERO, |sent_at| now.at.duration_since(sent_at));
+            // What was slow for once is forgotten by and by.
+            self.answers_take = took.max(self.answers_take / 2);
         }
         match result {
             Ok(base) => {

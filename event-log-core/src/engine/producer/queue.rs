@@ -355,7 +355,7 @@ impl<E> Queue<E> {
         }
     }
 
-    /// The log went away: everybody who waits for an outcome learns that the event is buffered, and the
+    /// The log went away: all who wait for an outcome learn that the event is buffered, and the
     /// overflow policy decides about those who wait for space.
     pub(in crate::engine) fn away(&mut self) {
         let wakers = &mut self.effects.wakers;

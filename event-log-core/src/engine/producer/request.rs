@@ -18,6 +18,8 @@ pub(super) struct Request<E> {
     messages: Arc<[Message]>,
     /// It was sent, and how that ended is not known (yet).
     pub(super) may_have_arrived: bool,
+    /// When it was sent last.
+    pub(super) sent_at: Option<Instant>,
     /// How often it was given up while it waited for where the partition ends.
     pub(super) waits: u32,
     /// The ids of events that have expired since it was sent, if another of its events has the same: what is found first of such
@@ -28,7 +30,7 @@ pub(super) struct Request<E> {
 impl<E> Request<E> {
     pub(super) fn new(number: u64, mut entries: Vec<Entry<E>>) -> Self {
         let messages = entries.iter_mut().map(Entry::take_message).collect();
-        Self { number, entries, messages, may_have_arrived: false, waits: 0, gone: Vec::new() }
+        Self { number, entries, messages, may_have_arrived: false, sent_at: None, waits: 0, gone: Vec::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -113,6 +115,7 @@ impl<E> Request<E> {
             entries: vec![entry],
             messages: [message.clone()].into(),
             may_have_arrived: false,
+            sent_at: None,
             waits: 0,
             gone: Vec::new(),
         };

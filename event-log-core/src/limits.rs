@@ -70,8 +70,8 @@ pub const MARK_WAITS: u32 = 3;
 /// For how long a handle makes do with the connections that it has, when a further one could not be opened.
 pub const WIDEN_RETRY: Duration = Duration::from_secs(10);
 
-/// For how long a request is waited for when another connection is lost: what is not answered then is read back. Twice as long
-/// each time it happens to the same partition, so that a request that needs longer has it in the end.
+/// For how long a request is waited for when another connection is lost: what is not answered then is read back. Twice as long as
+/// answers of its partition have taken lately, if that is longer, and twice that each time in a row that it was not enough.
 pub const LOST_GRACE: Duration = Duration::from_secs(1);
 
 /// The longest of these.
@@ -98,17 +98,14 @@ pub const READER_RETRY: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts to read a faulty partition: it is back within a second of its fault's end.
 pub const READER_RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// The longest wait before a partition is fetched again whose fetches lose the connection of its consumer, or a place is stored
-/// after commits that did. Each loss interrupts the fetches of the others, so that those need more and more time for themselves;
-/// doubled with each loss in a row.
-pub const READER_LOST_RETRY_MAX: Duration = Duration::from_secs(60);
+/// The longest wait before the place of a partition is stored whose commits lose the connection of its consumer. Each loss
+/// interrupts what is under way over it, so that the others need more and more time for themselves; doubled with each loss in a
+/// row.
+pub const COMMIT_LOST_RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// For how long a fetch that may have lost the connection of its consumer keeps others waiting that may have lost it too. Twice as
-/// long each time that has not been enough.
-pub const SUSPECT_PATIENCE: Duration = Duration::from_secs(1);
-
-/// The longest of these.
-pub const SUSPECT_PATIENCE_MAX: Duration = Duration::from_secs(60);
+/// How many fetches of a consumer are in flight at a time over connections of their own, because they were lost with the
+/// connection that they shared.
+pub const ISOLATED_FETCHES: usize = 8;
 
 /// How long a consumer that waits for news waits before it asks again, when the log has said at once that there is nothing.
 /// Doubled each time in a row, up to [`NEWS_RETRY_MAX`]: a wait may return early, and waiting must keep no processor busy.

@@ -40,40 +40,43 @@ pub(crate) async fn stored(
     Ok((partitions.iter().zip(offsets).map(next).collect(), topic))
 }
 
-/// The place of a group in each partition.
+/// The place of a group in these partitions.
 ///
 /// A missing offset of a group that has started is asked for again, and certainly: it is where the group begins, and the
 /// server says the same when it could not ask the part of it that has the partition.
 pub(crate) async fn committed(
     shared: &Shared,
     group: &GroupId,
+    partitions: &[PartitionId],
 ) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
-    let all: Vec<_> = (0..shared.partitions()).map(PartitionId).collect();
-    let (mut places, topic) = stored(shared, group, &all).await?;
-    let known = all
+    let (mut places, topic) = stored(shared, group, partitions).await?;
+    let known = partitions
         .iter()
         .zip(&places)
         .filter_map(|(&partition, place)| Some((partition, place.as_ref().ok()?.unwrap_or(Offset::ZERO))));
     shared.members.stored(group.name(), known);
-    let missing = all.iter().zip(&places).filter(|(_, place)| matches!(place, Ok(None)));
-    let missing: Vec<_> = missing.map(|(&partition, _)| partition).collect();
+    let missing: Vec<_> = places
+        .iter()
+        .enumerate()
+        .filter(|(_, place)| matches!(place, Ok(None)))
+        .map(|(nth, _)| nth)
+        .collect();
     let has_any = places.iter().any(|place| matches!(place, Ok(Some(_))));
     if missing.is_empty()
         || (!has_any && !shared.ask(|client| async move { client.is_started(group).await }).await?)
     {
         return Ok(places);
     }
-    let certain = each(&missing, |&partition| {
+    let certain = each(&missing, |&nth| {
+        let partition = partitions[nth];
         let stats = topic.stats(partition);
         shared.ask(move |client| async move {
             let offset = client.certain_offset(group, partition, stats).await?;
             Ok(offset.and_then(|offset| offset.next_in(stats)).unwrap_or(Offset::ZERO))
         })
     });
-    for (partition, place) in missing.iter().zip(certain.await) {
-        if let Some(known) = places.get_mut(partition.0 as usize) {
-            *known = place.map(Some);
-        }
+    for (&nth, place) in missing.iter().zip(certain.await) {
+        places[nth] = place.map(Some);
     }
     Ok(places)
 }

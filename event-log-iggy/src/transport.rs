@@ -79,8 +79,12 @@ impl Transport for IggyTransport {
         offsets.map(|offset| offset.ok_or(Error::Unavailable(None))).collect()
     }
 
-    async fn committed(&self, group: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
-        places::committed(&self.shared, &GroupId::new(group)?).await
+    async fn committed(
+        &self,
+        group: &str,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
+        places::committed(&self.shared, &GroupId::new(group)?, partitions).await
     }
 
     async fn delete_group(&self, group: &str) -> Result<(), Error> {

@@ -118,12 +118,15 @@ impl Transport for MemoryTransport {
         Ok(times.iter().map(|&(partition, timestamp)| topic.offset_at(partition, timestamp)).collect())
     }
 
-    async fn committed(&self, group: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
+    async fn committed(
+        &self,
+        group: &str,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
         let connection = self.connection()?;
-        let topic = connection.check()?;
-        let committed = topic.groups.get(group).map(|group| group.committed());
-        let committed = committed.unwrap_or_else(|| vec![None; topic.partitions() as usize]);
-        Ok(committed.into_iter().map(Ok).collect())
+        let committed = connection.check()?.groups.get(group).map(|group| group.committed());
+        let of = |partition: &PartitionId| committed.as_ref()?.get(partition.0 as usize).copied().flatten();
+        Ok(partitions.iter().map(|partition| Ok(of(partition))).collect())
     }
 
     async fn delete_group(&self, group: &str) -> Result<(), Error> {

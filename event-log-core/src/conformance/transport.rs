@@ -193,9 +193,8 @@ async fn assigned<M: GroupMember>(member: &M, count: usize) -> BTreeMap<Partitio
 }
 
 async fn place<T: Transport>(transport: &T, group: &str, partition: PartitionId) -> Option<Offset> {
-    let places = transport.committed(group).await.expect("the places are known");
-    let place = places.into_iter().nth(partition.0 as usize).expect("one for each partition");
-    place.expect("the place is known")
+    let places = transport.committed(group, &[partition]).await.expect("the places are known");
+    places.into_iter().next().expect("one for each partition").expect("the place is known")
 }
 
 async fn commit<M: GroupMember>(

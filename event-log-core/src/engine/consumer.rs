@@ -8,9 +8,9 @@
 //! takes records out of the readers in the same breath in which it returns them. So a poll that is dropped loses nothing,
 //! neither records nor the work under way.
 
-mod blame;
 mod commit;
 mod fetch;
+mod isolation;
 mod known;
 mod membership;
 mod merge;
@@ -36,14 +36,13 @@ use tokio::runtime::Handle;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, Sleep, timeout};
 
-use self::blame::Blame;
-use self::commit::{CommitLosses, EndedBy, EndedEpoch};
+use self::commit::{EndedBy, EndedEpoch};
 use self::fetch::Source;
 use self::membership::{Change, Membership, Place};
 use self::merge::Head;
 use self::news::News;
 use self::notices::Notices;
-use self::partition::{PartitionReader, Report};
+use self::partition::{Conduct, PartitionReader, Report};
 use self::polling::Call;
 use super::transport::{Assignment, GroupMember, Transport};
 use crate::codec::Codec;
@@ -69,9 +68,6 @@ pub(super) struct Consumer<E, T: Transport> {
     partitions: u32,
     /// Sorted by partition.
     readers: Vec<PartitionReader>,
-    /// Finds out which reader loses the connection.
-    blame: Blame,
-    commit_losses: CommitLosses,
     /// Waits for news of partitions that were read to their ends.
     news: News,
     /// Wakes the consumer when something is due although no task has ended.
@@ -89,6 +85,9 @@ pub(super) struct Consumer<E, T: Transport> {
     ended: BTreeMap<PartitionId, VecDeque<EndedEpoch>>,
     /// How far any epoch that has ended has come, remembered or not.
     reached: BTreeMap<PartitionId, Offset>,
+    /// How partitions have behaved that have no reader: a membership that is lost takes all readers with it where each one is a new
+    /// epoch.
+    conduct: BTreeMap<PartitionId, Conduct>,
     notices: Notices,
     /// Where letters come from.
     letter_from: LetterFrom,
@@ -125,7 +124,7 @@ where
         let letter_from =
             LetterFrom::new(transport.properties().topic.unwrap_or_default(), Arc::clone(&group));
         let member = transport.join(&group, instance).await?;
-        let notices = start::ensure(&*transport, &member, &group, &options.start).await?;
+        let notices = start::ensure(&*transport, &member, &group, &[], &options.start).await?;
         let mut membership =
             Membership::new(Arc::clone(&transport), Arc::clone(&group), options.start.clone(), instance);
         membership.joined(member);
@@ -139,8 +138,6 @@ where
             options,
             membership,
             readers: Vec::new(),
-            blame: Blame::default(),
-            commit_losses: CommitLosses::default(),
             news: News::default(),
             alarm: None,
             held_since: None,
@@ -151,6 +148,7 @@ where
             epochs: Epochs::new(),
             ended: BTreeMap::new(),
             reached: BTreeMap::new(),
+            conduct: BTreeMap::new(),
             notices: Notices::default(),
             letter_from,
             waker: ContainedWaker::default(),
@@ -222,13 +220,7 @@ where
     /// The connection is lost.
     fn disconnected(&mut self) {
         self.news.forget();
-        self.blame.lost(&mut self.readers, Instant::now());
-    }
-
-    /// The same by a commit: no fetch is to blame.
-    fn disconnected_by_commit(&mut self, now: Instant) {
-        self.news.forget();
-        self.readers.iter_mut().for_each(|reader| reader.disconnected(false, false, now));
+        self.readers.iter_mut().for_each(PartitionReader::disconnected);
     }
 
     /// Sees to it that the log is known to have this partition, if it has.
@@ -242,7 +234,6 @@ where
 
     /// Gives up what is not this member's any more, and has the rest placed that it does not read yet.
     fn assigned(&mut self, assignments: Vec<Assignment>) {
-        self.news.forget();
         for one in &assignments {
             self.partitions = self.partitions.max(one.partition.0.saturating_add(1));
         }
@@ -254,6 +245,7 @@ where
             self.remember(reader.partition(), reader.ended(EndedBy::Revocation));
             self.notices.left(reader.partition());
             self.notices.revoked(reader.partition());
+            self.conduct.insert(reader.partition(), reader.conduct());
         }
         let is_read = |one: &Assignment| self.readers.iter().any(|reader| reader.assignment() == *one);
         self.membership.arrive(assignments.into_iter().filter(|one| !is_read(one)).collect());
@@ -262,10 +254,9 @@ where
 
     fn placed(&mut self, places: Vec<Place>) {
         for Place { assignment, committed, low } in places {
-            // Of a partition that came after the group had started, everything is news.
-            let next = committed.unwrap_or(low);
             self.notices.assigned(assignment.partition);
-            self.readers.push(PartitionReader::new(self.epochs.clone(), assignment, committed, next, low));
+            let conduct = self.conduct.remove(&assignment.partition).unwrap_or_default();
+            self.readers.push(PartitionReader::new(self.epochs.clone(), assignment, committed, low, conduct));
         }
         self.readers.sort_by_key(PartitionReader::partition);
         self.show_cursors();
@@ -313,24 +304,26 @@ where
             now,
             wanted,
             has_room: true,
-            has_turn: false,
+            may_isolate: false,
         };
         let (mut reports, mut is_unfinished) = (Vec::new(), false);
-        let mut advance = |reader: &mut PartitionReader, has_turn| {
-            let report = reader.advance(cx, &Source { has_turn, ..source }, wanted);
+        let mut advance = |reader: &mut PartitionReader, may_isolate| {
+            let report = reader.advance(cx, &Source { may_isolate, ..source }, wanted);
             is_unfinished |= report.is_unfinished;
             if !report.is_empty() {
                 reports.push((reader.partition(), report));
             }
         };
-        let suspects = self.blame.suspects(&self.readers);
         self.readers.iter_mut().for_each(|reader| advance(reader, false));
-        let mut turns = self.blame.turns(&self.readers, suspects, now);
-        let mut waiting = if turns > 0 { blame::in_turn(&self.readers) } else { Vec::new() }.into_iter();
-        while let Some(at) = waiting.next().filter(|_| turns > 0) {
+        let is_isolated = |reader: &&PartitionReader| reader.fetch().is_isolated();
+        let mut isolated = self.readers.iter().filter(is_isolated).count();
+        for at in isolation::in_turn(&self.readers) {
+            if isolated >= limits::ISOLATED_FETCHES {
+                break;
+            }
             let reader = &mut self.readers[at];
             advance(reader, true);
-            turns -= usize::from(reader.fetch().is_in_flight());
+            isolated += usize::from(reader.fetch().is_isolated());
         }
         self.take_reports(reports, now);
         is_unfinished

@@ -32,6 +32,7 @@ use crate::error::{AppendError, AppendErrorKind, BatchError, Error, SubmitError,
 use crate::event::Partitionable;
 use crate::limits;
 use crate::log::{CloseError, EventLog};
+use crate::position::PartitionId;
 use crate::receipt::{AppendAck, Receipt};
 use crate::state::{Connection, StateReceiver};
 use crate::ticket::Ticket;
@@ -391,7 +392,8 @@ where
         consume_budget().await;
         check_group(group)?;
         // In this order: a lag is rather too large than negative.
-        let committed = self.inner.transport.committed(group).await?;
+        let partitions: Vec<_> = (0..self.inner.transport.properties().partitions).map(PartitionId).collect();
+        let committed = self.inner.transport.committed(group, &partitions).await?;
         let watermarks = self.inner.transport.watermarks().await?;
         let mut committed = committed.into_iter();
         let lag = watermarks.iter().map(|(_, marks)| {

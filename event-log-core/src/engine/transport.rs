@@ -239,7 +239,7 @@ pub trait Transport: Send + Sync + 'static {
     fn properties(&self) -> TransportProperties;
 
     /// Connects, logs in, creates the topic when it is absent and verifies it when it is present. There may be others, good
-    /// and lost ones.
+    /// and lost ones. A consumer opens one for a fetch that was lost with its member's connection more than once.
     fn connect(&self) -> impl Future<Output = Result<Self::Producer, Error>> + Send;
 
     /// Connects and joins a group. `instance` is the same whenever the same consumer joins again.
@@ -256,12 +256,14 @@ pub trait Transport: Send + Sync + 'static {
         times: &[(PartitionId, Timestamp)],
     ) -> impl Future<Output = Result<Vec<Offset>, Error>> + Send;
 
-    /// The place of a group in every partition: the next offset to read. `None` for a partition in which the group has
-    /// none; in all of them, for a group that no member has started. An answer that is missing for one partition must not
-    /// hide the others.
+    /// The place of a group in these partitions: the next offset to read. The answers are in the order of the question, one for
+    /// each; one that fails hides no other. `None` says that the group has not started, or not completely: its start is
+    /// determined then. So of a partition that came to the log after the group had started the place is 0, for nothing of it
+    /// was read.
     fn committed(
         &self,
         group: &str,
+        partitions: &[PartitionId],
     ) -> impl Future<Output = Result<Vec<Result<Option<Offset>, Error>>, Error>> + Send;
 
     /// Forgets a group. An unknown one is no error.
@@ -296,7 +298,7 @@ pub trait ProducerConnection: Send + Sync + 'static {
         messages: &[Message],
     ) -> impl Future<Output = Result<Option<Offset>, SendError>> + Send;
 
-    /// Fetches records, for reading back what became of a request.
+    /// Fetches records: for reading back what became of a request, or for a consumer as [`GroupMember::fetch`] does.
     fn fetch(&self, request: FetchRequest) -> impl Future<Output = Result<FetchResponse, Error>> + Send;
 
     /// Completes when the connection is known to be lost, with the reason. Cancel safe; never completes for a transport
@@ -312,9 +314,9 @@ pub trait ProducerConnection: Send + Sync + 'static {
 /// A consumer's connection: one member of one group. Dropping it leaves the group.
 ///
 /// The engine has several calls in flight at the same time, fetches among them: for each partition at most one that reads on,
-/// and one that looks for the last records of the partition, for a seek or the start of a group. It may leave one
-/// unpolled (a [`wait`](Self::wait), while its consumer is not polled) and make others meanwhile: no lock may be held across
-/// an await that another call needs.
+/// and one that looks for the last records of the partition, for a seek or the start of a group. Two [waits](Self::wait) may be in
+/// flight for different partitions, and stay unpolled while their consumer is not polled and makes other calls: no lock may be
+/// held across an await that another call needs.
 /// [`Error::Unavailable`] from any call means that the connection is lost; the engine joins again.
 pub trait GroupMember: Send + Sync + 'static {
     /// The partitions of this member, unless they are still those of the generation `known`. Cheap, since it is asked

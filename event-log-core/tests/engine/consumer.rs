@@ -2,13 +2,17 @@
 
 mod assignments;
 mod backlogs;
+
 mod bounds;
 mod catching_up;
+mod character_walk;
 mod characters;
 mod commits;
 mod errors;
 mod fairness;
 mod halting;
+mod isolation;
+mod later_partitions;
 mod letters;
 mod losing;
 mod memberships;

@@ -31,17 +31,27 @@ pub(crate) struct Part {
     pub(crate) high: u64,
     pub(crate) incarnation: u64,
     pub(crate) place: Option<Offset>,
+    /// Other members have handled everything before this.
+    pub(crate) handled: u64,
     pub(crate) owner: Option<u64>,
     pub(crate) last_instance: Option<u128>,
     pub(crate) epoch: u64,
     /// What a fetch takes.
     pub(crate) fetch_takes: Duration,
     pub(crate) fetch_fails: bool,
+    /// So manieth fetches of it are refused; 0 for none.
+    pub(crate) refuses_every: u64,
+    /// Its answers are on their way for so long, and say what was so when they were made.
+    pub(crate) reply_takes: Duration,
+    /// It answers with so many records at most; 0 for any number.
+    pub(crate) most: usize,
     /// So manieth fetches of it have the server close the connection; 0 for none.
     pub(crate) loses_every: u64,
     pub(crate) fetches: u64,
     /// Storing its place has the server close the connection.
     pub(crate) commit_loses: bool,
+    /// Storing its place is refused.
+    pub(crate) commit_fails: bool,
     pub(crate) place_fails: bool,
     /// The next fetch blocks its thread until this is closed.
     pub(crate) blocks: Option<std::sync::mpsc::Receiver<()>>,
@@ -101,6 +111,8 @@ pub(crate) struct State {
     pub(crate) marks_reply: Duration,
     /// The server waits, whether or not its answer is looked at.
     pub(crate) wait_is_remote: bool,
+    /// Each membership is a new epoch, as where nothing is remembered of the one before.
+    pub(crate) forgets_instances: bool,
     /// A member that was dropped from the group has no connection.
     pub(crate) drop_unknown: bool,
     /// The transport says that there are so many, as there were when it was opened.
@@ -109,6 +121,22 @@ pub(crate) struct State {
     pub(crate) places_unavailable: bool,
     /// Bytes of answers that are in memory, and the most that ever were.
     pub(crate) alive: Arc<(AtomicU64, AtomicU64)>,
+}
+
+/// What comes of a fetch.
+enum Fetched {
+    Answer(FetchResponse),
+    /// The server closes the connection.
+    Loses,
+}
+
+impl Fetched {
+    fn answer(self) -> Result<FetchResponse, Error> {
+        match self {
+            Self::Answer(answer) => Ok(answer),
+            Self::Loses => Err(Error::Unavailable(None)),
+        }
+    }
 }
 
 /// A payload that is counted while it is in memory.
@@ -147,13 +175,19 @@ impl State {
             let owner = (!members.is_empty()).then(|| members[nth % members.len()]);
             part.owner = owner.map(|(id, _)| id);
             if let Some((_, instance)) = owner {
-                if part.last_instance.replace(instance) != Some(instance) {
+                if part.last_instance.replace(instance) != Some(instance) || self.forgets_instances {
                     self.last_epoch += 1;
                     part.epoch = self.last_epoch;
                 }
             }
         }
         self.generation += 1;
+    }
+
+    /// One more partition. A group that has started has read nothing of it.
+    pub(crate) fn grow(&mut self) {
+        let place = self.parts.iter().any(|part| part.place.is_some()).then_some(Offset(0));
+        self.parts.push(Part { place, ..Part::default() });
     }
 
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
@@ -257,6 +291,32 @@ impl Server {
         }
     }
 
+    /// One fetch, over whichever connection. That is what `check` is for, when the request has arrived.
+    async fn fetch(
+        &self,
+        request: FetchRequest,
+        check: impl Fn() -> Result<(), Error>,
+    ) -> Result<Fetched, Error> {
+        let nth = request.partition.0 as usize;
+        self.takes(|state| state.parts[nth].fetch_takes).await;
+        check()?;
+        let (loses, refuses) = self.change(|state| {
+            let part = &mut state.parts[nth];
+            part.fetches += 1;
+            let is_due = |every| every > 0 && part.fetches % every == 0;
+            (is_due(part.loses_every), is_due(part.refuses_every))
+        });
+        if loses {
+            return Ok(Fetched::Loses);
+        }
+        if refuses || self.goes_wrong(25) {
+            return Err(fault());
+        }
+        let answer = self.answer(request)?;
+        self.reply(|state| state.fetch_reply + state.parts[nth].reply_takes).await;
+        Ok(Fetched::Answer(answer))
+    }
+
     fn answer(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         let nth = request.partition.0 as usize;
         let is_short = self.goes_wrong(4);
@@ -265,7 +325,11 @@ impl Server {
         if state.parts[nth].fetch_fails {
             return Err(fault());
         }
-        let most = state.most.min(if is_short { 1 + state.below(5) as usize } else { usize::MAX });
+        let most = match state.parts[nth].most {
+            0 => state.most,
+            most => most.min(state.most),
+        };
+        let most = most.min(if is_short { 1 + state.below(5) as usize } else { usize::MAX });
         let (tells_high, tells_incarnation) = (state.tells_high, state.tells_incarnation);
         let tells_scanned = state.tells_scanned;
         let part = &state.parts[nth];

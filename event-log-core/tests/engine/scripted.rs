@@ -188,7 +188,11 @@ impl Transport for Scripted {
         Ok(vec![Offset::ZERO; times.len()])
     }
 
-    async fn committed(&self, _: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
+    async fn committed(
+        &self,
+        _: &str,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
         takes(&self.0.committed_takes).await;
         if self.0.committed_is_refused.load(Relaxed) {
             let error = "permission denied".into();
@@ -200,8 +204,12 @@ impl Transport for Scripted {
             may_have_taken_effect: false,
             error: "the disk of partition 1 fails".into(),
         };
-        let of_1 = if self.0.committed_of_1_fails.load(Relaxed) { Err(failed()) } else { Ok(of_1) };
-        Ok(vec![Ok(of_0), of_1])
+        let of = |partition: &PartitionId| match partition.0 {
+            0 => Ok(of_0),
+            _ if self.0.committed_of_1_fails.load(Relaxed) => Err(failed()),
+            _ => Ok(of_1),
+        };
+        Ok(partitions.iter().map(of).collect())
     }
 
     async fn delete_group(&self, _: &str) -> Result<(), Error> {

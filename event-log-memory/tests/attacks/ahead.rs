@@ -157,9 +157,14 @@ impl Transport for Flaky {
         Ok(times.iter().map(of).collect())
     }
 
-    async fn committed(&self, _: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
+    async fn committed(
+        &self,
+        _: &str,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
         self.ask().await?;
-        let places: Vec<_> = self.0.0.lock().parts.iter().map(|part| part.place).collect();
+        let of = |partition: &PartitionId| self.0.0.lock().parts[partition.0 as usize].place;
+        let places: Vec<_> = partitions.iter().map(of).collect();
         Ok(places
             .into_iter()
             .map(|place| if self.0.draw(20) == 0 { Err(Server::failed()) } else { Ok(place) })

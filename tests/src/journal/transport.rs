@@ -114,10 +114,15 @@ impl Transport for JournalTransport {
         })
     }
 
-    async fn committed(&self, group: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
+    async fn committed(
+        &self,
+        group: &str,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
         self.connection()?.ask(|state| {
-            let group = state.groups.name(group);
-            Ok(state.groups.places(&group).into_iter().map(Ok).collect())
+            let places = state.groups.places(&state.groups.name(group));
+            let of = |partition: &PartitionId| places.get(partition.0 as usize).copied().flatten();
+            Ok(partitions.iter().map(|partition| Ok(of(partition))).collect())
         })
     }
 

@@ -6,11 +6,12 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::Consumer;
-use super::blame::Losses;
-use super::membership::Membership;
+use super::membership::{Joined, Membership};
 use super::partition::PartitionReader;
+use crate::engine::backoff::doubled;
 use crate::engine::transport::{CommitMode, GroupMember, Transport};
 use crate::error::{CommitError, CommitErrorKind, Error};
+use crate::limits;
 use crate::position::{Cursor, Epoch, Offset, PartitionId};
 
 /// How an epoch of a reader ended.
@@ -34,22 +35,33 @@ pub(super) struct EndedEpoch {
     pub(super) committed: Option<Offset>,
 }
 
-/// Commits that lose the connection: those that follow leave the fetches of the others their time.
-#[derive(Default)]
+/// Whether storing the place of a partition loses the connection, and all that is in flight with it.
+#[derive(Clone, Copy, Default)]
 pub(super) struct CommitLosses {
-    in_a_row: Losses,
+    /// It was among several that were being stored when the connection was lost, and is stored by itself next.
+    is_suspect: bool,
+    /// How often in a row it has lost the connection by itself.
+    in_a_row: u32,
+    /// Not before this.
     not_before: Option<Instant>,
 }
 
 impl CommitLosses {
-    fn lost(&mut self, now: Instant) {
-        self.not_before = self.in_a_row.add(now);
+    /// One more. The others need time for themselves, and more of it each time.
+    fn lost(&mut self, is_alone: bool, now: Instant) {
+        self.is_suspect = true;
+        if is_alone {
+            let before = self.in_a_row;
+            self.in_a_row = before.saturating_add(1);
+            let wait = doubled(limits::READER_RETRY, limits::COMMIT_LOST_RETRY_MAX, before);
+            self.not_before = (before > 0).then(|| now + wait);
+        }
     }
 
     /// Why nothing is to be stored now.
     fn check(&self, now: Instant) -> Result<(), Error> {
         let Some(at) = self.not_before.filter(|&at| now < at) else { return Ok(()) };
-        let (count, wait) = (self.in_a_row.count(), at - now);
+        let (count, wait) = (self.in_a_row, at - now);
         let problem = format!("the last {count} commits lost the connection, the next is made in {wait:?}");
         Err(Error::Unavailable(Some(problem.into())))
     }
@@ -93,15 +105,16 @@ where
         if plan.is_mixed_up || plan.places.is_empty() {
             return finish(Cursor::new(), plan.failures);
         }
-        if let Err(error) = self.commit_losses.check(Instant::now()) {
-            return finish(Cursor::new(), fail_all(plan, error));
+        let plan = self.postpone(plan, Instant::now());
+        if plan.places.is_empty() {
+            return finish(Cursor::new(), plan.failures);
         }
         if let Err(error) = self.settle_until(Membership::is_assigned).await {
             return finish(Cursor::new(), fail_all(plan, error));
         }
         let unknown = self.resolve_doubts(&plan.places).await;
         // The partitions may be others by now.
-        let Plan { mut places, mut failures, .. } = self.plan(up_to);
+        let Plan { mut places, mut failures, .. } = self.postpone(self.plan(up_to), Instant::now());
         places.retain(|(partition, _)| unknown.iter().all(|(unknown, _)| unknown != partition));
         failures.extend(
             unknown.into_iter().map(|(partition, error)| (partition, CommitErrorKind::Failed(error))),
@@ -110,55 +123,104 @@ where
             let plan = Plan { places, failures, is_mixed_up: false };
             return finish(Cursor::new(), fail_all(plan, Error::Unavailable(None)));
         };
-        // Until the answer is there the places may be stored or not, also if this future is dropped.
-        self.each_reader(&places, PartitionReader::begins_to_commit);
-        let answers = member.commit(&places, CommitMode::Replace).await;
         let mut stored = Cursor::new();
+        let mut requests = self.requests(places).into_iter();
+        for places in requests.by_ref() {
+            if !self.store(&member, &places, &mut stored, &mut failures).await {
+                break;
+            }
+        }
+        let rest = Plan { places: requests.flatten().collect(), failures, is_mixed_up: false };
+        let failures = fail_all(rest, Error::Unavailable(None));
+        self.show_cursors();
+        finish(stored, failures)
+    }
+
+    /// Without what has lost the connection lately: that fails at once, and the rest is stored.
+    fn postpone(&self, mut plan: Plan, now: Instant) -> Plan {
+        for reader in &self.readers {
+            let is_it = |&(partition, _): &(PartitionId, Offset)| partition == reader.partition();
+            if let (Some(at), Err(error)) = (plan.places.iter().position(is_it), reader.commits.check(now)) {
+                let (partition, _) = plan.places.remove(at);
+                plan.failures.push((partition, CommitErrorKind::Failed(error)));
+            }
+        }
+        plan
+    }
+
+    /// One request for all, but for those during which the connection was lost: each of them is stored by itself, those last that
+    /// are known to lose it.
+    fn requests(&self, places: Vec<(PartitionId, Offset)>) -> Vec<Vec<(PartitionId, Offset)>> {
+        let losses = |&(partition, _): &(PartitionId, Offset)| {
+            let reader = self.readers.iter().find(|reader| reader.partition() == partition);
+            reader.filter(|reader| reader.commits.is_suspect).map(|reader| reader.commits.in_a_row)
+        };
+        let (mut suspects, together): (Vec<_>, Vec<_>) =
+            places.into_iter().partition(|place| losses(place).is_some());
+        suspects.sort_by_key(losses);
+        let together = (!together.is_empty()).then_some(together);
+        together.into_iter().chain(suspects.into_iter().map(|place| vec![place])).collect()
+    }
+
+    /// Stores these in one request, and notes what is stored and why the rest is not. False when the connection is lost.
+    async fn store(
+        &mut self,
+        member: &Joined<T::Member>,
+        places: &[(PartitionId, Offset)],
+        stored: &mut Cursor,
+        failures: &mut Vec<(PartitionId, CommitErrorKind)>,
+    ) -> bool {
+        // Until the answer is there the places may be stored or not, also if this future is dropped.
+        self.each_reader(places, PartitionReader::begins_to_commit);
+        let answers = member.commit(places, CommitMode::Replace).await;
+        let now = Instant::now();
         let mut is_lost = false;
         for (&(partition, next), answer) in places.iter().zip(answers) {
             let is_certain = !matches!(&answer, Err(CommitErrorKind::Failed(error)) if may_be_stored(error));
-            self.each_reader(&[(partition, next)], |reader, next| match &answer {
-                Ok(()) => reader.stored(next),
-                Err(_) if is_certain => reader.commit_in_doubt = false,
-                Err(_) => {}
+            let has_lost = matches!(&answer, Err(CommitErrorKind::Failed(Error::Unavailable(_))));
+            is_lost |= has_lost;
+            self.each_reader(&[(partition, next)], |reader, next| {
+                match &answer {
+                    Ok(()) => reader.stored(next),
+                    Err(_) if is_certain => reader.commit_in_doubt = false,
+                    Err(_) => {}
+                }
+                if has_lost {
+                    reader.commits.lost(places.len() == 1, now);
+                } else {
+                    reader.commits = CommitLosses::default();
+                }
             });
             match answer {
                 Ok(()) => stored.set(partition, next),
-                Err(kind) => {
-                    is_lost |= matches!(kind, CommitErrorKind::Failed(Error::Unavailable(_)));
-                    failures.push((partition, kind));
-                }
+                Err(kind) => failures.push((partition, kind)),
             }
         }
         if is_lost {
-            let now = Instant::now();
-            self.commit_losses.lost(now);
             self.membership.disconnect(Error::Unavailable(None), now);
-            self.disconnected_by_commit(now);
-        } else {
-            self.commit_losses = CommitLosses::default();
+            self.disconnected();
         }
-        self.show_cursors();
-        finish(stored, failures)
+        !is_lost
     }
 
     /// Asks where the group stands in those of these partitions of which it is in doubt. Returns those of which it stays so.
     async fn resolve_doubts(&mut self, places: &[(PartitionId, Offset)]) -> Vec<(PartitionId, Error)> {
         let named = |reader: &PartitionReader| places.iter().any(|&(one, _)| one == reader.partition());
         let mut unknown = Vec::new();
-        if !self.readers.iter().any(|reader| reader.commit_in_doubt && named(reader)) {
+        let is_in_doubt = |reader: &&PartitionReader| reader.commit_in_doubt && named(reader);
+        let doubtful: Vec<_> =
+            self.readers.iter().filter(is_in_doubt).map(PartitionReader::partition).collect();
+        if doubtful.is_empty() {
             return unknown;
         }
-        let committed = self.transport.committed(&self.group).await;
-        let in_doubt = self.readers.iter_mut().filter(|reader| reader.commit_in_doubt && named(reader));
-        let mut committed = match committed {
+        let committed = match self.transport.committed(&self.group, &doubtful).await {
             Ok(committed) => committed,
             // It delays no partition of which nothing is in doubt.
-            Err(error) => return in_doubt.map(|reader| reader.partition()).zip(error.repeated()).collect(),
+            Err(error) => return doubtful.into_iter().zip(error.repeated()).collect(),
         };
-        for reader in in_doubt {
-            let place = committed.get_mut(reader.partition().0 as usize);
-            match place.map_or(Ok(None), |place| std::mem::replace(place, Ok(None))) {
+        let in_doubt = self.readers.iter_mut().filter(|reader| doubtful.contains(&reader.partition()));
+        for (reader, place) in in_doubt.zip(committed) {
+            match place {
                 Ok(place) => reader.set_committed(place),
                 Err(error) => unknown.push((reader.partition(), error)),
             }

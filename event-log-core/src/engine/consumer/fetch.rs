@@ -18,13 +18,14 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::blame::Losses;
+use super::isolation::Suspicion;
 use super::known::Known;
 use super::membership::Joined;
 use crate::engine::backoff::doubled;
 use crate::engine::task::Task;
 use crate::engine::transport::{
-    FetchRequest, FetchResponse, GroupMember, KnownEnd, Landmark, StoredMessage, Transport,
+    FetchRequest, FetchResponse, GroupMember, KnownEnd, Landmark, ProducerConnection, StoredMessage,
+    Transport,
 };
 use crate::error::Error;
 use crate::event::EventId;
@@ -55,12 +56,12 @@ pub(super) struct Fetch {
     retry_at: Option<Instant>,
     /// How often it has failed in a row.
     failures: u32,
-    /// How often in a row it has lost the connection.
-    losses: Losses,
-    /// The connection was lost while it was in flight, perhaps because of it, and it has not been answered since.
-    is_suspect: bool,
-    /// When it was answered for the last time.
-    answered_at: Option<Instant>,
+    /// Whether it loses connections.
+    suspicion: Suspicion,
+    /// What is in flight is so over a connection of its own.
+    is_isolated: bool,
+    /// When that began for the last time.
+    isolated_at: Option<Instant>,
     /// Offsets that the window of ids has to know before anything is delivered: a copy of what another consumer has had
     /// may be yet to come.
     unseen: Option<Range<u64>>,
@@ -100,8 +101,8 @@ pub(super) struct Source<'a, T: Transport> {
     pub(super) wanted: usize,
     /// What is buffered is not too long.
     pub(super) has_room: bool,
-    /// A suspect may be made again.
-    pub(super) has_turn: bool,
+    /// There may be one more connection that is of one fetch alone.
+    pub(super) may_isolate: bool,
 }
 
 impl<T: Transport> Clone for Source<'_, T> {
@@ -149,9 +150,9 @@ impl Fetch {
             look_again: true,
             retry_at: None,
             failures: 0,
-            losses: Losses::default(),
-            is_suspect: false,
-            answered_at: None,
+            suspicion: Suspicion::default(),
+            is_isolated: false,
+            isolated_at: None,
             unseen: None,
             looked_to: 0..0,
             nearer: VecDeque::new(),
@@ -193,7 +194,7 @@ impl Fetch {
 
     /// Until when others wait for this work. What has failed before is not waited for.
     pub(super) fn prompt_until(&self) -> Option<Instant> {
-        let since = self.busy_since.filter(|_| self.failures == 0 && self.losses.count() < 2)?;
+        let since = self.busy_since.filter(|_| self.failures == 0 && !self.suspicion.isolates())?;
         Some(since + limits::MERGE_PATIENCE)
     }
 
@@ -205,45 +206,40 @@ impl Fetch {
         self.look_again = true;
     }
 
-    /// Whether it is in flight over the member's connection.
-    pub(super) const fn is_in_flight(&self) -> bool {
-        matches!(self.work, Work::Fetching(_) | Work::LookingBack(_) | Work::Lost)
+    /// Whether it is in flight over a connection of its own.
+    pub(super) const fn is_isolated(&self) -> bool {
+        self.is_isolated
     }
 
-    pub(super) const fn is_suspect(&self) -> bool {
-        self.is_suspect
+    /// It is not made before there may be one more connection.
+    pub(super) const fn waits_for_isolation(&self) -> bool {
+        self.suspicion.isolates() && matches!(self.work, Work::None)
     }
 
-    /// Whether it is known to have lost the connection.
-    pub(super) const fn has_lost(&self) -> bool {
-        self.losses.count() > 0
+    pub(super) const fn isolated_at(&self) -> Option<Instant> {
+        self.isolated_at
     }
 
-    /// It is not made again before it has its turn.
-    pub(super) const fn waits_for_turn(&self) -> bool {
-        self.is_suspect && matches!(self.work, Work::None)
+    pub(super) const fn suspicion(&self) -> Suspicion {
+        self.suspicion
     }
 
-    /// Since when it is in flight as a suspect.
-    pub(super) fn on_trial_since(&self) -> Option<Instant> {
-        self.busy_since.filter(|_| self.is_suspect && self.is_in_flight())
+    /// What is known of the partition from before it had this reader.
+    pub(super) const fn set_suspicion(&mut self, suspicion: Suspicion) {
+        self.suspicion = suspicion;
     }
 
-    pub(super) const fn answered_at(&self) -> Option<Instant> {
-        self.answered_at
-    }
-
-    /// The connection is lost. One that has lost it is made again later, and ever later: those that take longer have to be
-    /// answered meanwhile.
-    pub(super) fn disconnected(&mut self, is_guilty: bool, is_suspect: bool, now: Instant) {
-        let was_in_flight = self.is_in_flight();
-        (self.work, self.busy_since, self.look_again) = (Work::None, None, true);
-        if !was_in_flight {
-            return;
-        }
-        self.is_suspect |= is_suspect || is_guilty;
-        if is_guilty {
-            self.retry_at = self.losses.add(now).or(self.retry_at);
+    /// The member's connection is lost, with what is in flight over it. Anything else goes on.
+    pub(super) fn disconnected(&mut self) {
+        self.look_again = true;
+        match self.work {
+            Work::Resuming(_) => {}
+            Work::Fetching(_) | Work::LookingBack(_) if self.is_isolated => {}
+            Work::None => self.busy_since = None,
+            Work::Fetching(_) | Work::LookingBack(_) | Work::Lost => {
+                self.suspicion.lost();
+                (self.work, self.busy_since) = (Work::None, None);
+            }
         }
     }
 
@@ -257,14 +253,14 @@ impl Fetch {
         self.known.reaches(self.from);
         self.known.ends_at(high);
         if self.known.is_truncated() {
-            (self.work, self.busy_since, self.held) = (Work::None, None, None);
+            (self.work, self.is_isolated, self.busy_since, self.held) = (Work::None, false, None, None);
         }
     }
 
     /// Forgets what is known of where reading was.
     pub(super) fn move_to(&mut self, from: Offset) {
-        let Self { partition, known, .. } = *self;
-        *self = Self { known, ..Self::new(partition, from) };
+        let Self { partition, known, suspicion, isolated_at, .. } = *self;
+        *self = Self { known, suspicion, isolated_at, ..Self::new(partition, from) };
     }
 
     /// Does what can be done without waiting, up to the first result.
@@ -279,7 +275,7 @@ impl Fetch {
             if self.retry_at.is_some_and(|at| source.now < at) {
                 return Step::Idle;
             }
-            if self.is_suspect && !source.has_turn {
+            if self.suspicion.isolates() && !source.may_isolate {
                 self.retry_at = None;
                 return Step::Idle;
             }
@@ -289,6 +285,11 @@ impl Fetch {
                     return Step::Idle;
                 }
                 work => self.work = work,
+            }
+            self.is_isolated =
+                self.suspicion.isolates() && matches!(self.work, Work::Fetching(_) | Work::LookingBack(_));
+            if self.is_isolated {
+                self.isolated_at = Some(source.now);
             }
             self.retry_at = None;
             self.busy_since.get_or_insert(source.now);
@@ -324,10 +325,9 @@ impl Fetch {
         if let (Some(_), Some(unseen)) = (&self.held, &self.unseen) {
             let max_records = usize::try_from(unseen.end - unseen.start).unwrap_or(usize::MAX);
             let max_records = max_records.min(limits::FETCH_RECORDS);
-            return Work::LookingBack(fetch(
-                source,
-                FetchRequest { from: Offset(unseen.start), max_records, ..request },
-            ));
+            return Work::LookingBack(
+                self.fetch(source, FetchRequest { from: Offset(unseen.start), max_records, ..request }),
+            );
         }
         let is_wanted = source.wanted > 0 && (self.is_behind() || self.look_again);
         // One answer is being delivered, and the next one is on its way.
@@ -338,7 +338,20 @@ impl Fetch {
         // What is fetched in a moment is fetched when it is wanted: it stays in the caches of the processor until then.
         let stride = if source.reads_ahead { self.stride } else { limits::PREFETCH_RECORDS };
         let max_records = source.wanted.max(stride);
-        Work::Fetching(fetch(source, FetchRequest { after: self.last_read, max_records, ..request }))
+        Work::Fetching(self.fetch(source, FetchRequest { after: self.last_read, max_records, ..request }))
+    }
+
+    fn fetch<T: Transport>(
+        &self,
+        source: &Source<'_, T>,
+        request: FetchRequest,
+    ) -> Task<Result<FetchResponse, Error>> {
+        if self.suspicion.isolates() {
+            let transport = Arc::clone(source.transport);
+            return begin(source, async move { transport.connect().await?.fetch(request).await });
+        }
+        let member = Arc::clone(source.member);
+        begin(source, async move { member.fetch(request).await })
     }
 
     fn resume<T: Transport>(&self, source: &Source<'_, T>, last: Option<Timestamp>) -> Work {
@@ -349,24 +362,27 @@ impl Fetch {
                 Some(last) => transport.offsets_at(&[(partition, last)]).await?.pop().unwrap_or_default(),
                 None => transport.watermarks().await?.get(partition).unwrap_or_default().low,
             };
-            let mut places = transport.committed(&group).await?.into_iter();
-            let committed = places.nth(partition.0 as usize).unwrap_or(Ok(None))?;
+            let committed = transport.committed(&group, &[partition]).await?.pop().unwrap_or(Ok(None))?;
             Ok(Resume { at, committed })
         }))
     }
 
-    /// Ends what was in flight over the member's connection.
+    /// Ends a fetch.
     fn answered<A>(
         &mut self,
         answer: Result<A, Error>,
         now: Instant,
         take: impl FnOnce(&mut Self, A, Instant) -> Step,
     ) -> Step {
-        if let Err(error @ Error::Unavailable(_)) = answer {
-            self.work = Work::Lost;
-            return Step::Lost(error);
+        let is_isolated = std::mem::take(&mut self.is_isolated);
+        match answer {
+            Err(error @ Error::Unavailable(_)) if !is_isolated => {
+                self.work = Work::Lost;
+                return Step::Lost(error);
+            }
+            Err(Error::Unavailable(_)) => self.suspicion.lost(),
+            _ => self.suspicion.answered(),
         }
-        (self.losses, self.is_suspect, self.answered_at) = (Losses::default(), false, Some(now));
         self.done(answer, now, take)
     }
 
@@ -517,11 +533,6 @@ fn begin<T: Transport, A: Send + 'static>(
     work: impl Future<Output = A> + Send + 'static,
 ) -> Task<A> {
     if source.reads_ahead { Task::spawned(source.runtime, work) } else { Task::inline(work) }
-}
-
-fn fetch<T: Transport>(source: &Source<'_, T>, request: FetchRequest) -> Task<Result<FetchResponse, Error>> {
-    let member = Arc::clone(source.member);
-    begin(source, async move { member.fetch(request).await })
 }
 
 fn flat<A>(answer: Poll<Result<Result<A, Error>, Error>>) -> Poll<Result<A, Error>> {

@@ -17,11 +17,6 @@ impl Log {
         let is_another = self.incarnation.zip(answer.incarnation).is_some_and(|(known, now)| known != now);
         is_another || answer.high.is_some_and(|high| high < self.high)
     }
-
-    fn updated(self, answer: &FetchResponse) -> Self {
-        let incarnation = answer.incarnation.or(self.incarnation);
-        Self { incarnation, high: answer.high.unwrap_or(self.high) }
-    }
 }
 
 /// Survives seeks: what was read stays read, wherever reading goes on.
@@ -99,13 +94,16 @@ impl Known {
         if let Some((read, truncated)) = self.former.take() {
             self.is_another = truncated.is_some() || read.is_contradicted(answer);
         }
-        let now = self.read.updated(answer);
+        let incarnation = answer.incarnation.or(self.read.incarnation);
         if answer.truncated || self.read.is_contradicted(answer) {
-            // What was read stays what is known, until its end is told.
-            self.truncated = Some(now);
+            // What was read stays what is known, until its end is told. Where that was is not where this one ends.
+            self.truncated = Some(Log { incarnation, high: answer.high.unwrap_or_default() });
             return true;
         }
-        self.read = now;
+        // Where a log ends that does not say which one it is may be where the one before this one did.
+        let is_known = incarnation == self.read.incarnation;
+        let high = answer.high.or(is_known.then_some(self.read.high)).unwrap_or_default();
+        self.read = Log { incarnation, high };
         false
     }
 

@@ -21,7 +21,8 @@ use crate::watermark::Watermarks;
 
 /// The answer to *where does the group stand*.
 struct Places {
-    by_partition: Vec<Result<Option<Offset>, Error>>,
+    /// In the order of the question.
+    places: Vec<Result<Option<Offset>, Error>>,
     /// What the partitions retain.
     marks: Watermarks,
     /// The group had no place, and what does not hold of the start that it was given.
@@ -100,7 +101,7 @@ pub(super) enum Change {
 /// Where the group stands in one partition.
 pub(super) struct Place {
     pub(super) assignment: Assignment,
-    pub(super) committed: Option<Offset>,
+    pub(super) committed: Offset,
     pub(super) low: Offset,
 }
 
@@ -302,8 +303,11 @@ impl<T: Transport> Membership<T> {
         if connection.placing.is_none() && !self.arriving.is_empty() && is_due {
             let (transport, group) = (Arc::clone(&self.transport), Arc::clone(&self.group));
             let (member, start) = (Arc::clone(&connection.member), self.start.clone());
+            let partitions: Vec<_> = self.arriving.iter().map(|one| one.partition).collect();
             connection.placing =
-                Some(Task::inline(async move { places(&*transport, &member, &group, &start).await }));
+                Some(Task::inline(
+                    async move { places(&*transport, &member, &group, &partitions, &start).await },
+                ));
             (connection.to_place, connection.place_at) = (self.arriving.clone(), None);
         }
         let (mut placed, mut faults, mut started) = (Vec::new(), Vec::new(), Vec::new());
@@ -314,41 +318,24 @@ impl<T: Transport> Membership<T> {
                 let asked = self.arriving.iter().filter(|one| connection.to_place.contains(one));
                 faults.extend(asked.map(|one| one.partition).zip(error.repeated()));
             }
-            Ok(mut places) => {
-                for assignment in std::mem::take(&mut self.arriving) {
-                    if !connection.to_place.contains(&assignment) {
-                        self.arriving.push(assignment);
-                        continue;
-                    }
-                    match places.take(assignment) {
-                        Ok(place) => placed.push(place),
-                        Err(error) => {
-                            faults.push((assignment.partition, error));
-                            self.arriving.push(assignment);
+            Ok(answer) => {
+                for (&assignment, place) in connection.to_place.iter().zip(answer.places) {
+                    // It may have gone meanwhile.
+                    let Some(at) = self.arriving.iter().position(|one| *one == assignment) else { continue };
+                    let low = answer.marks.get(assignment.partition).unwrap_or_default().low;
+                    match place.and_then(|place| place.ok_or_else(without_a_place)) {
+                        Ok(committed) => {
+                            self.arriving.remove(at);
+                            placed.push(Place { assignment, committed, low });
                         }
+                        Err(error) => faults.push((assignment.partition, error)),
                     }
                 }
-                started = places.started;
+                started = answer.started;
             }
         }
         connection.place_at = (!faults.is_empty()).then(|| now + limits::READER_RETRY_MAX);
         Some(Change::Placed { places: placed, faults, started })
-    }
-}
-
-impl Places {
-    /// Where the group stands in this partition. A place that is not known, or not there, is no place at the beginning.
-    fn take(&mut self, assignment: Assignment) -> Result<Place, Error> {
-        let low = self.marks.get(assignment.partition).unwrap_or_default().low;
-        let committed = match self.by_partition.get_mut(assignment.partition.0 as usize) {
-            Some(place) => match std::mem::replace(place, Ok(None))? {
-                Some(committed) => Some(committed),
-                None => return Err(without_a_place()),
-            },
-            // The partition came to the log after this handle was opened: all of it is news.
-            None => None,
-        };
-        Ok(Place { assignment, committed, low })
     }
 }
 
@@ -357,33 +344,34 @@ fn without_a_place() -> Error {
     Error::Backend { retryable: true, may_have_taken_effect: false, error }
 }
 
-/// Where the group stands. One that has no place somewhere was deleted since this consumer was opened, or is being started, and
+/// Where the group stands in these partitions. One that has no place in some was deleted since this consumer was opened, or is being started, and
 /// is started first: completely. If that fails, those partitions in which the group has a place have no part in it.
 async fn places<T: Transport>(
     transport: &T,
     member: &T::Member,
     group: &str,
+    partitions: &[PartitionId],
     start: &SeekPosition,
 ) -> Result<Places, Error> {
-    let (places, marks) = futures::future::join(transport.committed(group), transport.watermarks()).await;
-    let (mut by_partition, marks, mut started) = (places?, marks?, Vec::new());
-    if start::is_missing(&by_partition) {
-        let stands = match start::ensure(transport, member, group, start).await {
+    let asked = futures::future::join(transport.committed(group, partitions), transport.watermarks()).await;
+    let (mut places, marks, mut started) = (asked.0?, asked.1?, Vec::new());
+    if start::is_missing(&places) {
+        let stands = match start::ensure(transport, member, group, partitions, start).await {
             Ok(notices) => {
                 started = notices;
-                transport.committed(group).await
+                transport.committed(group, partitions).await
             }
             Err(error) => Err(error),
         };
         match stands {
-            Ok(places) => by_partition = places,
+            Ok(answer) => places = answer,
             // But what is to be told of the start is not asked for again.
             Err(error @ Error::Unavailable(_)) if started.is_empty() => return Err(error),
             Err(error) => {
-                let missing = by_partition.iter_mut().filter(|place| matches!(place, Ok(None)));
+                let missing = places.iter_mut().filter(|place| matches!(place, Ok(None)));
                 missing.zip(error.repeated()).for_each(|(place, error)| *place = Err(error));
             }
         }
     }
-    Ok(Places { by_partition, marks, started })
+    Ok(Places { places, marks, started })
 }

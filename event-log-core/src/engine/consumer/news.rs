@@ -1,5 +1,10 @@
 //! Waiting for news of partitions that were read to their ends.
+//!
+//! A question goes on while it is for anything that is still waited for. What it is not for, because it came meanwhile, is asked
+//! for by a second one beside it, and that one is replaced whenever something else comes: so there are two at most, and the
+//! older one is always answered.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -11,13 +16,15 @@ use super::{Call, Consumer};
 use crate::engine::backoff::doubled;
 use crate::engine::task::Task;
 use crate::engine::transport::{GroupMember, KnownEnd, Transport};
+use crate::error::Error;
 use crate::limits;
 use crate::position::PartitionId;
 
 /// What is asked for news, and when it is asked again.
 #[derive(Default)]
 pub(super) struct News {
-    waiting: Option<Waiting>,
+    /// What is under way, the older question first.
+    waiting: VecDeque<Waiting>,
     /// Not before this: the log has said before its time that there is nothing.
     again_at: Option<Instant>,
     /// The same, where a question would be asked but for that.
@@ -38,10 +45,10 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Whether it waits for these. Both are sorted by partition.
-    fn is_for(&self, ends: &[KnownEnd]) -> bool {
-        let mut asked = self.ends.iter();
-        ends.iter().all(|end| asked.any(|one| one == end))
+    /// Whether it waits for this one.
+    fn is_for(&self, end: &KnownEnd) -> bool {
+        let place = self.ends.binary_search_by_key(&end.partition, |one| one.partition);
+        place.is_ok_and(|at| self.ends[at] == *end)
     }
 
     /// Whether its answer is from after that call began. Of one that was asked before, that is known when it has waited until its
@@ -52,8 +59,8 @@ impl Waiting {
 }
 
 impl News {
-    pub(super) const fn is_asked_for(&self) -> bool {
-        self.waiting.is_some()
+    pub(super) fn is_asked_for(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// When a question is due although no task has ended.
@@ -63,7 +70,32 @@ impl News {
 
     /// What was asked does not hold any more.
     pub(super) fn forget(&mut self) {
-        self.waiting = None;
+        self.waiting.clear();
+    }
+
+    /// The first answer that is there, and what was asked.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Option<(Result<Vec<PartitionId>, Error>, Waiting)> {
+        for nth in 0..self.waiting.len() {
+            if let Poll::Ready(news) = self.waiting[nth].task.poll(cx) {
+                return Some((news, self.waiting.remove(nth)?));
+            }
+        }
+        None
+    }
+
+    /// Ends what would end too late for a call, or is for nothing that is waited for. Returns what no question is for then.
+    fn keep_for(&mut self, ends: &[KnownEnd], deadline: Instant) -> Vec<KnownEnd> {
+        let is_of_use = |waiting: &Waiting| {
+            waiting.deadline <= deadline && (ends.is_empty() || ends.iter().any(|end| waiting.is_for(end)))
+        };
+        self.waiting.retain(is_of_use);
+        let is_open =
+            |waiting: &VecDeque<Waiting>, end: &&KnownEnd| !waiting.iter().any(|one| one.is_for(end));
+        let open = ends.iter().filter(|end| is_open(&self.waiting, end)).count();
+        if open > 0 {
+            self.waiting.truncate(1);
+        }
+        ends.iter().filter(|end| is_open(&self.waiting, end)).copied().collect()
     }
 
     /// A caller has come who may wait for less long than it is until the question.
@@ -102,28 +134,29 @@ where
         // once.
         let is_ending = call.is_halted || now >= call.deadline;
         let deadline = if call.is_halted { now } else { call.deadline };
-        // One from an earlier poll is heard first: news is news, however late it comes and whatever else was to be waited for.
-        let mut answer = self.news.waiting.as_mut().map_or(Poll::Pending, |waiting| waiting.task.poll(cx));
-        if answer.is_pending() {
+        // Those from an earlier poll are heard first: news is news, however late it comes and whatever else was to be waited for.
+        let mut answer = self.news.poll(cx);
+        if answer.is_none() {
             if is_ending && (call.has_looked || !looks) {
-                self.news.waiting = None;
+                self.news.forget();
                 return false;
             }
-            // It goes on unless it would end too late for this call, or waits for something else.
-            self.news.waiting.take_if(|waiting| waiting.deadline > deadline || !waiting.is_for(&ends));
-            if self.news.waiting.is_none() {
+            let mut open = self.news.keep_for(&ends, deadline);
+            if is_ending {
+                open.retain(|end| !call.has_looked_at(end));
+            }
+            if !open.is_empty() || self.news.waiting.is_empty() {
                 self.news.due = self.news.again_at.filter(|&at| now < at);
                 if self.news.due.is_some() {
                     return false;
                 }
-                let (member, known, asked) = (Arc::clone(member), self.membership.generation(), ends.clone());
+                let (member, known, asked) = (Arc::clone(member), self.membership.generation(), open.clone());
                 let task = Task::inline(async move { member.wait(&asked, known, deadline).await });
-                let waiting = self.news.waiting.insert(Waiting { task, ends, asked_at: now, deadline });
-                answer = waiting.task.poll(cx);
+                self.news.waiting.push_back(Waiting { task, ends: open, asked_at: now, deadline });
+                answer = self.news.poll(cx);
             }
         }
-        let Poll::Ready(news) = answer else { return false };
-        let asked = self.news.waiting.take();
+        let Some((news, asked)) = answer else { return false };
         let mut news = match news {
             Ok(news) => news,
             Err(error) => {
@@ -132,10 +165,11 @@ where
                 return true;
             }
         };
-        if let Some(asked) = asked {
-            call.has_looked |= looks && asked.is_look_of(call, now);
-            self.news.answered(asked, !news.is_empty(), Instant::now());
+        if looks && !call.has_looked && asked.is_look_of(call, now) {
+            call.looked_at.extend(asked.ends.iter().map(|end| (end.partition, *end)));
+            call.has_looked = ends.iter().all(|end| call.has_looked_at(end));
         }
+        self.news.answered(asked, !news.is_empty(), Instant::now());
         self.membership.is_fresh = false;
         news.sort_unstable();
         let has_news = |reader: &&mut PartitionReader| news.binary_search(&reader.partition()).is_ok();

@@ -9,8 +9,9 @@ use std::task::Context;
 
 use tokio::time::Instant;
 
-use super::commit::{EndedBy, EndedEpoch};
+use super::commit::{CommitLosses, EndedBy, EndedEpoch};
 use super::fetch::{Fetch, Source, Step};
+use super::isolation::Suspicion;
 use super::window::DedupWindow;
 use crate::engine::backoff::doubled;
 use crate::engine::task::Task;
@@ -46,6 +47,8 @@ pub(super) struct PartitionReader {
     beyond: Option<Offset>,
     /// What that commit was to store, unless the reader has moved since.
     committing: Option<Offset>,
+    /// Whether storing its place loses the connection.
+    pub(super) commits: CommitLosses,
     /// When the last record was appended that was delivered.
     last_timestamp: Option<Timestamp>,
     window: DedupWindow,
@@ -55,6 +58,13 @@ pub(super) struct PartitionReader {
     last_turn: u64,
     /// Since which turn its head has waited; `None` without a head.
     waits_since: Option<u64>,
+}
+
+/// How a partition behaves towards the connection of its consumer: what outlives its reader.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Conduct {
+    fetches: Suspicion,
+    commits: CommitLosses,
 }
 
 /// What becomes of a head that cannot be decoded, while that takes time.
@@ -102,16 +112,18 @@ impl PartitionReader {
     pub(super) fn new(
         epochs: Epochs,
         assignment: Assignment,
-        committed: Option<Offset>,
-        next: Offset,
+        committed: Offset,
         low: Offset,
+        conduct: Conduct,
     ) -> Self {
+        let next = committed;
         let mut fetch = Fetch::new(assignment.partition, next);
+        fetch.set_suspicion(conduct.fetches);
         if next > low {
             fetch.look_back(next);
         }
         // What is committed was there once.
-        fetch.known.reaches(committed.unwrap_or_default());
+        fetch.known.reaches(committed);
         Self {
             assignment,
             epoch: epochs.draw(),
@@ -121,12 +133,13 @@ impl PartitionReader {
             answers: VecDeque::new(),
             next,
             since: next,
-            committed,
+            committed: Some(committed),
             may_go_back: false,
             letter_failures: 0,
             commit_in_doubt: false,
             beyond: None,
             committing: None,
+            commits: conduct.commits,
             last_timestamp: None,
             window: DedupWindow::default(),
             hold: Hold::None,
@@ -255,8 +268,13 @@ impl PartitionReader {
     }
 
     /// The member was lost: what this reader has asked is not answered any more.
-    pub(super) fn disconnected(&mut self, is_guilty: bool, is_suspect: bool, now: Instant) {
-        self.fetch.disconnected(is_guilty, is_suspect, now);
+    pub(super) fn disconnected(&mut self) {
+        self.fetch.disconnected();
+    }
+
+    /// How the partition has behaved.
+    pub(super) fn conduct(&self) -> Conduct {
+        Conduct { fetches: self.fetch.suspicion(), commits: self.commits }
     }
 
     /// Fetches what is missing of `wanted` records, and what a reader that is behind will want next.

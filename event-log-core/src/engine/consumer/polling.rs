@@ -1,5 +1,6 @@
 //! One call of poll: what is looked at in which order, what is waited for, and when it ends.
 
+use std::collections::BTreeMap;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use tokio::time::Instant;
 use super::partition::PartitionReader;
 use super::{Consumer, merge};
 use crate::contain::contain;
-use crate::engine::transport::Transport;
+use crate::engine::transport::{KnownEnd, Transport};
 use crate::error::Error;
 use crate::limits;
+use crate::position::PartitionId;
 use crate::record::EventBatch;
 
 /// How often a poll looks again before it lets others have their turn.
@@ -27,6 +29,8 @@ pub(super) struct Call {
     overtime: Instant,
     /// Since the call began the log has said that there is nothing more.
     pub(super) has_looked: bool,
+    /// Of these partitions.
+    pub(super) looked_at: BTreeMap<PartitionId, KnownEnd>,
     /// A partition is halted: the call ends with that as soon as the others have nothing to deliver.
     pub(super) is_halted: bool,
     /// A reader could go on at once, and leaves the others their turn first.
@@ -44,9 +48,14 @@ impl Call {
             deadline,
             overtime: deadline + limits::POLL_OVERTIME,
             has_looked: false,
+            looked_at: BTreeMap::new(),
             is_halted: false,
             is_unfinished: false,
         }
+    }
+
+    pub(super) fn has_looked_at(&self, end: &KnownEnd) -> bool {
+        self.looked_at.get(&end.partition) == Some(end)
     }
 }
 
@@ -76,6 +85,10 @@ where
             if held_until.is_none() || is_late {
                 let merged = self.merge(call.max_count, now);
                 if !merged.records.is_empty() || !merged.notices.is_empty() || !self.notices.is_empty() {
+                    if self.reads_ahead && merged.records.is_empty() && !self.news.is_asked_for() {
+                        // Where there is always something to tell, too.
+                        self.poll_news(cx, call, now);
+                    }
                     return Poll::Ready(Ok(self.batch(merged)));
                 }
                 call.is_halted = merged.halted.is_some();
@@ -106,7 +119,6 @@ where
             let is_reading = self.membership.reading().is_some();
             let alarms = self.readers.iter().filter_map(|reader| reader.alarm(is_reading));
             let alarms = alarms.chain(held_until).chain(self.membership.alarm()).chain(self.news.alarm());
-            let alarms = alarms.chain(self.blame.alarm(&self.readers, now));
             let due = alarms.chain([call_alarm]).min();
             if self.set_alarm(cx, due) {
                 continue;

@@ -11,15 +11,18 @@ pub(super) fn is_missing(places: &[Result<Option<Offset>, Error>]) -> bool {
     places.iter().any(|place| matches!(place, Ok(None)))
 }
 
-/// Sees to it that the group has a place in every partition, before anything is delivered of one in which it has none. What
-/// does not hold of the start that was asked for is in the notices.
+/// Sees to it that the group has a place in every partition, before anything is delivered of one in which it has none. `named`
+/// may have come to the log after the handle was opened. What does not hold of the start that was asked for is in the notices.
 pub(super) async fn ensure<T: Transport>(
     transport: &T,
     member: &T::Member,
     group: &str,
+    named: &[PartitionId],
     start: &SeekPosition,
 ) -> Result<Vec<Notice>, Error> {
-    let places = transport.committed(group).await?;
+    let named = named.iter().map(|partition| partition.0.saturating_add(1)).max().unwrap_or_default();
+    let all: Vec<_> = (0..named.max(transport.properties().partitions)).map(PartitionId).collect();
+    let places = transport.committed(group, &all).await?;
     if !is_missing(&places) {
         // A place that cannot be asked for is asked for again, and may turn out to be missing then. But where none is known at
         // all, nothing says that the group has started.
@@ -28,7 +31,6 @@ pub(super) async fn ensure<T: Transport>(
         return failed.map_or(Ok(Vec::new()), Err);
     }
     // Nothing, or what a member has left that ended while it stored the start: what is there is kept, known or not.
-    let all: Vec<_> = (0..transport.properties().partitions).map(PartitionId).collect();
     let mut target = seek::resolve(transport, member, &all, start).await?;
     let marks = transport.watermarks().await?;
     let mut notices = Vec::new();
@@ -53,7 +55,7 @@ pub(super) async fn ensure<T: Transport>(
     }
     if !notices.is_empty() {
         // Of several members that start the group at the same time another one may have prevailed.
-        let places = transport.committed(group).await.unwrap_or_default();
+        let places = transport.committed(group, &all).await.unwrap_or_default();
         notices.retain(|notice| is_true(notice, &places));
     }
     Ok(notices)

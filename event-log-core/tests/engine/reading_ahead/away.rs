@@ -52,7 +52,11 @@ impl Transport for Away {
         Err(Error::Unavailable(None))
     }
 
-    async fn committed(&self, _: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
+    async fn committed(
+        &self,
+        _: &str,
+        _: &[PartitionId],
+    ) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
         Err(Error::Unavailable(None))
     }
 

@@ -13,7 +13,7 @@ use event_log_core::{
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::{MS, Part, Server, fault};
+use super::{Fetched, MS, Part, Server, fault};
 
 pub(crate) struct Reach(pub(crate) Arc<Server>);
 
@@ -117,7 +117,9 @@ impl ProducerConnection for Producer {
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
-        self.0.answer(request)
+        self.0.called("fetch_isolated");
+        let is_up = || if self.0.0.lock().up { Ok(()) } else { Err(Error::Unavailable(None)) };
+        self.0.fetch(request, is_up).await?.answer()
     }
 
     async fn lost(&mut self) -> Error {
@@ -140,6 +142,11 @@ impl Transport for Reach {
     }
 
     async fn connect(&self) -> Result<Producer, Error> {
+        self.0.called("connect");
+        self.0.takes(|state| state.ask_takes).await;
+        if !self.0.0.lock().up {
+            return Err(Error::Unavailable(None));
+        }
         Ok(Producer(Arc::clone(&self.0)))
     }
 
@@ -198,7 +205,11 @@ impl Transport for Reach {
         Ok(answer)
     }
 
-    async fn committed(&self, _: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
+    async fn committed(
+        &self,
+        _: &str,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
         self.0.called("committed");
         self.0.takes(|state| state.places_take).await;
         self.ask().await?;
@@ -210,8 +221,11 @@ impl Transport for Reach {
             if state.places_unavailable {
                 return Err(Error::Unavailable(None));
             }
-            let parts = state.parts.iter().take(state.partitions_said.unwrap_or(u32::MAX) as usize);
-            parts.map(|part| if part.place_fails { Err(fault()) } else { Ok(part.place) }).collect()
+            let of = |partition: &PartitionId| {
+                let part = &state.parts[partition.0 as usize];
+                if part.place_fails { Err(fault()) } else { Ok(part.place) }
+            };
+            partitions.iter().map(of).collect()
         };
         self.0.reply(|state| state.places_reply).await;
         Ok(answer)
@@ -254,25 +268,14 @@ impl GroupMember for Member {
         }
         tokio::select! {
             biased;
-            () = self.died.notified() => {}
-            () = self.server.takes(|state| state.parts[nth].fetch_takes) => {}
+            () = self.died.notified() => Err(Error::Unavailable(None)),
+            answer = self.server.fetch(request, || self.check()) => {
+                if matches!(answer, Ok(Fetched::Loses)) {
+                    self.dies();
+                }
+                answer.and_then(Fetched::answer)
+            }
         }
-        self.check()?;
-        let loses = self.server.change(|state| {
-            let part = &mut state.parts[nth];
-            part.fetches += 1;
-            part.loses_every > 0 && part.fetches % part.loses_every == 0
-        });
-        if loses {
-            self.dies();
-            return Err(Error::Unavailable(None));
-        }
-        if self.server.goes_wrong(25) {
-            return Err(fault());
-        }
-        let answer = self.server.answer(request);
-        self.server.reply(|state| state.fetch_reply).await;
-        answer
     }
 
     async fn commit(
@@ -280,6 +283,7 @@ impl GroupMember for Member {
         places: &[(PartitionId, Offset)],
         mode: CommitMode,
     ) -> Vec<Result<(), CommitErrorKind>> {
+        self.server.called("commit");
         self.server.takes(|state| state.commit_takes).await;
         let mut answers = Vec::new();
         for &(partition, next) in places {
@@ -287,7 +291,10 @@ impl GroupMember for Member {
                 answers.push(Err(CommitErrorKind::Failed(error)));
                 continue;
             }
-            if self.server.goes_wrong(25) {
+            let is_refused = || {
+                mode == CommitMode::Replace && self.server.0.lock().parts[partition.0 as usize].commit_fails
+            };
+            if is_refused() || self.server.goes_wrong(25) {
                 answers.push(Err(CommitErrorKind::Failed(fault())));
                 continue;
             }

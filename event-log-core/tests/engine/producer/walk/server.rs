@@ -245,8 +245,12 @@ impl Transport for Scripted {
         Ok(vec![Offset::ZERO; times.len()])
     }
 
-    async fn committed(&self, _: &str) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
-        Ok((0..PARTITIONS).map(|_| Ok(None)).collect())
+    async fn committed(
+        &self,
+        _: &str,
+        partitions: &[PartitionId],
+    ) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
+        Ok(partitions.iter().map(|_| Ok(None)).collect())
     }
 
     async fn delete_group(&self, _: &str) -> Result<(), Error> {

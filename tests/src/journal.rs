@@ -65,4 +65,8 @@ pub enum JournalBug {
     LandmarkIgnored,
     /// A request that is given up goes on, and closing its connection does not wait for it.
     GivenUpArrives,
+    /// Whichever places are asked for, the answers are those of the first partitions.
+    PlacesByNumber,
+    /// Over a connection of the producer, it is not looked whether what was read before is there.
+    LandmarkIgnoredApart,
 }

@@ -75,6 +75,8 @@ caught! {
     fetch_skips_one: FetchSkipsOne by l8_a_fetch_from_anywhere_begins_there;
     landmark_ignored: LandmarkIgnored by c7_a_landmark_shows_another_log;
     given_up_arrives: GivenUpArrives by a8_nothing_arrives_over_a_closed_connection;
+    places_by_number: PlacesByNumber by c13_places_are_in_the_order_of_the_question;
+    landmark_ignored_apart: LandmarkIgnoredApart by c15_a_fetch_over_a_connection_of_its_own_says_the_same;
 }
 
 #[test]

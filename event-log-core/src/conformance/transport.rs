@@ -125,6 +125,8 @@ transport_cases! { $
     c12_initialising_keeps_the_place_of_a_group,
     c13_an_epoch_shows_that_another_had_the_partition,
     c13_the_owner_can_move_a_place_back,
+    c13_places_are_in_the_order_of_the_question,
+    c15_a_fetch_over_a_connection_of_its_own_says_the_same,
 }
 
 fn message(number: u64, bytes: usize) -> Message {
@@ -431,4 +433,49 @@ async fn c13_the_owner_can_move_a_place_back<H: TransportHarness>(harness: &H) {
         assert_eq!(place(&*transport, "readers", ZERO).await, Some(Offset(next)));
     }
     assert_eq!(place(&*transport, "others", ZERO).await, None, "another group has another place");
+}
+
+async fn c13_places_are_in_the_order_of_the_question<H: TransportHarness>(harness: &H) {
+    let transport = all_filled(harness, 3, 10, 10).await;
+    let only = member(&*transport, "readers", 1).await;
+    assigned(&only, 3).await;
+    let all: Vec<_> = (0..3).map(PartitionId).collect();
+    for (&partition, next) in all.iter().zip(4..) {
+        commit(&only, partition, next, CommitMode::Initialise)
+            .await
+            .expect("a group begins in every partition");
+    }
+    for question in [&[2, 0][..], &[1], &[], &[0, 1, 2], &[1, 1]] {
+        let named: Vec<_> = question.iter().copied().map(PartitionId).collect();
+        let places = transport.committed("readers", &named).await.expect("the places are known");
+        let places: Vec<_> = places.into_iter().map(|place| place.expect("the place is known")).collect();
+        let expected: Vec<_> = named.iter().map(|one| Some(Offset(u64::from(one.0) + 4))).collect();
+        assert_eq!(places, expected, "of {question:?}");
+    }
+}
+
+/// A consumer makes its fetches over a connection of a producer where they were lost with its own.
+async fn c15_a_fetch_over_a_connection_of_its_own_says_the_same<H: TransportHarness>(harness: &H) {
+    let transport = filled(harness, 50, 10).await;
+    let reader = member(&*transport, "readers", 1).await;
+    let apart = transport.connect().await.expect("there is a connection");
+    for (from, last_id, max_records) in
+        [(0, None, 100), (20, Some(20), 7), (20, Some(99), 7), (49, Some(49), 7)]
+    {
+        let after = last_id.map(|id| Landmark { offset: Offset(from - 1), id: EventId::from_u128(id) });
+        let request = FetchRequest { after, max_records, ..FetchRequest::new(ZERO, Offset(from)) };
+        let shared = fetch(&reader, request).await;
+        let own = loop {
+            let own = apart.fetch(request).await.expect("the fetch is answered");
+            if own.truncated || !own.records.is_empty() {
+                break own;
+            }
+        };
+        assert_eq!(own.truncated, shared.truncated, "from {from} after {last_id:?}");
+        if !own.truncated {
+            let ids = |answer: &FetchResponse| answer.records.iter().map(|one| one.id).collect::<Vec<_>>();
+            assert_eq!(ids(&own)[0], ids(&shared)[0], "from {from}");
+            assert!(own.records.len() <= max_records, "{} of {max_records} records", own.records.len());
+        }
+    }
 }

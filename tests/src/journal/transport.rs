@@ -121,8 +121,12 @@ impl Transport for JournalTransport {
     ) -> Result<Vec<Result<Option<Offset>, Error>>, Error> {
         self.connection()?.ask(|state| {
             let places = state.groups.places(&state.groups.name(group));
-            let of = |partition: &PartitionId| places.get(partition.0 as usize).copied().flatten();
-            Ok(partitions.iter().map(|partition| Ok(of(partition))).collect())
+            let of = |(number, partition): (usize, &PartitionId)| {
+                let by_number = self.bug == Some(JournalBug::PlacesByNumber);
+                let at = if by_number { number } else { partition.0 as usize };
+                Ok(places.get(at).copied().flatten())
+            };
+            Ok(partitions.iter().enumerate().map(of).collect())
         })
     }
 
@@ -197,7 +201,8 @@ impl ProducerConnection for JournalProducer {
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
-        self.connection.ask(|state| state.fetch(request))
+        let after = request.after.filter(|_| self.bug != Some(JournalBug::LandmarkIgnoredApart));
+        self.connection.ask(|state| state.fetch(FetchRequest { after, ..request }))
     }
 
     async fn lost(&mut self) -> Error {

@@ -96,6 +96,8 @@ pub(crate) struct State {
     pub(crate) tells_scanned: bool,
     /// How many calls there have been.
     pub(crate) calls: std::collections::BTreeMap<&'static str, u64>,
+    /// How many of them came last at the same time.
+    pub(crate) busy: Option<(Instant, u32)>,
     /// The most records that a fetch has asked for.
     pub(crate) most_asked: usize,
     /// Calls go wrong and take their time at random.
@@ -247,7 +249,11 @@ impl Server {
     }
 
     fn called(&self, name: &'static str) {
-        *self.0.lock().calls.entry(name).or_default() += 1;
+        let mut state = self.0.lock();
+        *state.calls.entry(name).or_default() += 1;
+        let now = Instant::now();
+        let count = state.busy.filter(|&(at, _)| at == now).map_or(1, |(_, count)| count + 1);
+        state.busy = Some((now, count));
     }
 
     pub(crate) fn evict_all(&self) {
@@ -261,6 +267,10 @@ impl Server {
         let mut takes = what(&self.0.lock());
         {
             let mut state = self.0.lock();
+            if state.busy.is_some_and(|(_, count)| count > 20_000) {
+                // A processor that is kept busy would stop the clock of the test that looks for it.
+                takes += MS;
+            }
             if state.chaos {
                 takes += match state.below(40) {
                     0 => MS * state.below(2_500) as u32,

@@ -14,6 +14,7 @@ mod halting;
 mod isolation;
 mod later_partitions;
 mod letters;
+mod looking_back;
 mod losing;
 mod memberships;
 mod newer_views;

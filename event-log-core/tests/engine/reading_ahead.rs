@@ -96,6 +96,8 @@ pub(crate) struct State {
     pub(crate) tells_scanned: bool,
     /// How many calls there have been.
     pub(crate) calls: std::collections::BTreeMap<&'static str, u64>,
+    /// The fetches that were asked for, if that is looked at.
+    pub(crate) requests: Option<Vec<FetchRequest>>,
     /// How many of them came last at the same time.
     pub(crate) busy: Option<(Instant, u32)>,
     /// The most records that a fetch has asked for.
@@ -332,6 +334,7 @@ impl Server {
         let is_short = self.goes_wrong(4);
         let mut state = self.0.lock();
         state.most_asked = state.most_asked.max(request.max_records);
+        state.requests.iter_mut().for_each(|requests| requests.push(request));
         if state.parts[nth].fetch_fails {
             return Err(fault());
         }

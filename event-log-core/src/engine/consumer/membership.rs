@@ -271,8 +271,7 @@ impl<T: Transport> Membership<T> {
         let answer = poll_task(&mut connection.asking, cx)?.and_then(|answer| answer);
         self.is_fresh = answer.is_ok() && !std::mem::take(&mut connection.is_old);
         match answer {
-            Ok(None) if self.is_fresh => None,
-            // It is asked once more.
+            // It is asked once more, unless that was as of now.
             Ok(None) => self.poll_assignments(cx, now),
             Ok(Some(assignments)) => {
                 connection.generation = Some(assignments.generation);

@@ -301,6 +301,11 @@ pub trait EventConsumerExt<E: Send + 'static>: EventConsumer<E> {
                         Err(error) => return Some((Err(error), (None, unsure))),
                     },
                 };
+                if !known.is_of(consumer.position()) {
+                    // What has gone may be on its way back, as when the connection was lost. The end is known when it has come.
+                    target = Target::AtMost(known.end);
+                    continue;
+                }
                 if known.is_reached(consumer.position()) {
                     return None;
                 }
@@ -366,6 +371,8 @@ impl Target {
 
 /// Where a reader that catches up has to come.
 struct CatchUp {
+    /// The partitions that it had when that was asked.
+    partitions: Vec<PartitionId>,
     end: Cursor,
     /// Partitions that ended before where the reader stood: they were truncated, which it has not noticed yet.
     truncated: Vec<PartitionId>,
@@ -378,7 +385,13 @@ impl CatchUp {
             awaits_notices && end.get(partition).is_some_and(|end| Offset::ZERO < end && end < next)
         };
         let truncated = position.iter().filter(is_truncated).map(|(partition, _)| partition).collect();
-        Self { end, truncated }
+        let partitions = position.iter().map(|(partition, _)| partition).collect();
+        Self { partitions, end, truncated }
+    }
+
+    /// Whether the reader has the same partitions.
+    fn is_of(&self, position: &Cursor) -> bool {
+        position.iter().map(|(partition, _)| partition).eq(self.partitions.iter().copied())
     }
 
     fn is_reached(&self, position: &Cursor) -> bool {

@@ -98,14 +98,18 @@ pub const READER_RETRY: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts to read a faulty partition: it is back within a second of its fault's end.
 pub const READER_RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// The longest wait before the place of a partition is stored whose commits lose the connection of its consumer. Each loss
+/// The longest wait before the place of a partition is stored whose commits lose the connection of its consumer, or before it is
+/// fetched over that one where there is none of its own to be had. Each loss
 /// interrupts what is under way over it, so that the others need more and more time for themselves; doubled with each loss in a
 /// row.
-pub const COMMIT_LOST_RETRY_MAX: Duration = Duration::from_secs(60);
+pub const LOST_RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// How many fetches of a consumer are in flight at a time over connections of their own, because they were lost with the
 /// connection that they shared.
-pub const ISOLATED_FETCHES: usize = 8;
+pub const ISOLATED_FETCHES: usize = 64;
+
+/// How many more of those that have lost the last connection of their own.
+pub const LOSING_FETCHES: usize = 8;
 
 /// How long a consumer that waits for news waits before it asks again, when the log has said at once that there is nothing.
 /// Doubled each time in a row, up to [`NEWS_RETRY_MAX`]: a wait may return early, and waiting must keep no processor busy.

@@ -191,9 +191,9 @@ where
         .await
     }
 
-    /// Fails while it is not known where a partition of this member stands: it has no reader, and would be left out.
-    fn check_placed(&self) -> Result<(), Error> {
-        let Some(partition) = self.membership.unplaced() else { return Ok(()) };
+    /// Fails while it is not known where a partition of this member stands that matters: it has no reader, and would be left out.
+    fn check_placed(&self, matters: impl Fn(PartitionId) -> bool) -> Result<(), Error> {
+        let Some(partition) = self.membership.unplaced(matters) else { return Ok(()) };
         let problem = format!("the place of the group in partition {partition} is not known yet");
         Err(Error::Unavailable(Some(problem.into())))
     }
@@ -245,7 +245,7 @@ where
             self.remember(reader.partition(), reader.ended(EndedBy::Revocation));
             self.notices.left(reader.partition());
             self.notices.revoked(reader.partition());
-            self.conduct.insert(reader.partition(), reader.conduct());
+            self.conduct.insert(reader.partition(), reader.into_conduct());
         }
         let is_read = |one: &Assignment| self.readers.iter().any(|reader| reader.assignment() == *one);
         self.membership.arrive(assignments.into_iter().filter(|one| !is_read(one)).collect());
@@ -315,15 +315,8 @@ where
             }
         };
         self.readers.iter_mut().for_each(|reader| advance(reader, false));
-        let is_isolated = |reader: &&PartitionReader| reader.fetch().is_isolated();
-        let mut isolated = self.readers.iter().filter(is_isolated).count();
         for at in isolation::in_turn(&self.readers) {
-            if isolated >= limits::ISOLATED_FETCHES {
-                break;
-            }
-            let reader = &mut self.readers[at];
-            advance(reader, true);
-            isolated += usize::from(reader.fetch().is_isolated());
+            advance(&mut self.readers[at], true);
         }
         self.take_reports(reports, now);
         is_unfinished
@@ -367,9 +360,8 @@ where
         self.membership.ask_now();
         self.news.ask_now();
         if !self.reads_ahead {
-            // Fetching costs no more than asking whether there is anything to fetch.
             self.readers.iter_mut().for_each(PartitionReader::look_again);
-            call.has_looked = true;
+            call.looks_by_fetching = true;
         }
         let runtime = self.runtime.clone();
         poll_fn(|cx| {
@@ -398,12 +390,12 @@ where
         within(&runtime, self.settle()).await?;
         // A question for a place that has failed is asked again, for so long.
         let is_placed =
-            |membership: &Membership<T>| membership.is_settled() && membership.unplaced().is_none();
+            |membership: &Membership<T>| membership.is_settled() && membership.unplaced(|_| true).is_none();
         let placed = async { timeout(limits::POLL_OVERTIME, self.drive_until(is_placed)).await };
         match within(&runtime, placed).await {
             Ok(placed) => placed?,
             Err(_) => {
-                self.check_placed()?;
+                self.check_placed(|_| true)?;
                 return Err(Error::Timeout(limits::POLL_OVERTIME));
             }
         }

@@ -1,6 +1,7 @@
 //! The consuming side, over logs that a test can slow down, stop and falsify.
 
 mod assignments;
+mod attacks;
 mod backlogs;
 
 mod bounds;

@@ -53,6 +53,18 @@ pub(crate) struct Part {
     /// Storing its place is refused.
     pub(crate) commit_fails: bool,
     pub(crate) place_fails: bool,
+    /// A fetch over a connection of its own takes so long, if it is not the same, and loses that.
+    pub(crate) isolated_takes: Option<Duration>,
+    pub(crate) isolated_loses: bool,
+    /// So manieth commit of its place loses the connection; 0 for none.
+    pub(crate) commit_loses_every: u64,
+    pub(crate) commits: u64,
+    /// How long an answer to a question for news is on its way that is for this one, too.
+    pub(crate) news_take: Duration,
+    /// What storing its place takes.
+    pub(crate) commit_takes: Duration,
+    /// So manieth fetches are answered without a record, which proves nothing; 0 for none.
+    pub(crate) empty_next: u64,
     /// The next fetch blocks its thread until this is closed.
     pub(crate) blocks: Option<std::sync::mpsc::Receiver<()>>,
     /// When the records were appended, by offset, in real time of the test.
@@ -75,6 +87,9 @@ pub(crate) struct State {
     pub(crate) join_takes: Duration,
     /// The credentials are refused.
     pub(crate) join_refused: bool,
+    /// Connections that are no member's are not to be had.
+    pub(crate) connect_fails: bool,
+    pub(crate) connect_takes: Duration,
     /// What a question for the places of the group takes, and one for the watermarks; and that they fail, for all partitions.
     pub(crate) places_take: Duration,
     pub(crate) marks_take: Duration,
@@ -113,6 +128,8 @@ pub(crate) struct State {
     pub(crate) fetch_reply: Duration,
     pub(crate) places_reply: Duration,
     pub(crate) marks_reply: Duration,
+    /// An answer to a question for news is on its way for up to so long, one of them longer than another.
+    pub(crate) wait_reply: Duration,
     /// The server waits, whether or not its answer is looked at.
     pub(crate) wait_is_remote: bool,
     /// Each membership is a new epoch, as where nothing is remembered of the one before.
@@ -337,6 +354,10 @@ impl Server {
         state.requests.iter_mut().for_each(|requests| requests.push(request));
         if state.parts[nth].fetch_fails {
             return Err(fault());
+        }
+        if state.parts[nth].empty_next > 0 {
+            state.parts[nth].empty_next -= 1;
+            return Ok(FetchResponse::default());
         }
         let most = match state.parts[nth].most {
             0 => state.most,

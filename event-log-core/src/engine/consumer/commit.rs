@@ -38,31 +38,47 @@ pub(super) struct EndedEpoch {
 /// Whether storing the place of a partition loses the connection, and all that is in flight with it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct CommitLosses {
-    /// It was among several that were being stored when the connection was lost, and is stored by itself next.
-    is_suspect: bool,
-    /// How often in a row it has lost the connection by itself.
-    in_a_row: u32,
+    /// How often it was begun since it was answered: the connection was lost meanwhile, or the caller went away. It is stored by
+    /// itself next.
+    unanswered: u32,
+    /// How often it has lost the connection by itself, and how often it was answered since.
+    losses: u32,
+    answers: u32,
     /// Not before this.
     not_before: Option<Instant>,
 }
 
 impl CommitLosses {
-    /// One more. The others need time for themselves, and more of it each time.
-    fn lost(&mut self, is_alone: bool, now: Instant) {
-        self.is_suspect = true;
-        if is_alone {
-            let before = self.in_a_row;
-            self.in_a_row = before.saturating_add(1);
-            let wait = doubled(limits::READER_RETRY, limits::COMMIT_LOST_RETRY_MAX, before);
-            self.not_before = (before > 0).then(|| now + wait);
+    pub(super) const fn begins(&mut self) {
+        self.unanswered = self.unanswered.saturating_add(1);
+    }
+
+    fn answered(&mut self) {
+        (self.unanswered, self.answers) = (0, self.answers.saturating_add(1));
+        // One that loses a connection now and then does so again.
+        if self.answers >= self.losses.saturating_mul(16) {
+            *self = Self::default();
         }
+    }
+
+    /// It was the only one in flight. The others need time for themselves, and more of it each time.
+    fn lost(&mut self, now: Instant) {
+        let before = self.losses;
+        (self.losses, self.answers) = (before.saturating_add(1), 0);
+        self.not_before =
+            (before > 0).then(|| now + doubled(limits::READER_RETRY, limits::LOST_RETRY_MAX, before));
+    }
+
+    /// Whether it is stored by itself, and how late: those last that are known to lose the connection.
+    fn alone(&self) -> Option<(u32, u32)> {
+        (self.unanswered > 0 || self.losses > 0).then_some((self.losses, self.unanswered))
     }
 
     /// Why nothing is to be stored now.
     fn check(&self, now: Instant) -> Result<(), Error> {
         let Some(at) = self.not_before.filter(|&at| now < at) else { return Ok(()) };
-        let (count, wait) = (self.in_a_row, at - now);
-        let problem = format!("the last {count} commits lost the connection, the next is made in {wait:?}");
+        let (count, wait) = (self.losses, at - now);
+        let problem = format!("{count} commits have lost the connection, the next is made in {wait:?}");
         Err(Error::Unavailable(Some(problem.into())))
     }
 }
@@ -132,7 +148,6 @@ where
         }
         let rest = Plan { places: requests.flatten().collect(), failures, is_mixed_up: false };
         let failures = fail_all(rest, Error::Unavailable(None));
-        self.show_cursors();
         finish(stored, failures)
     }
 
@@ -153,7 +168,7 @@ where
     fn requests(&self, places: Vec<(PartitionId, Offset)>) -> Vec<Vec<(PartitionId, Offset)>> {
         let losses = |&(partition, _): &(PartitionId, Offset)| {
             let reader = self.readers.iter().find(|reader| reader.partition() == partition);
-            reader.filter(|reader| reader.commits.is_suspect).map(|reader| reader.commits.in_a_row)
+            reader.and_then(|reader| reader.commits.alone())
         };
         let (mut suspects, together): (Vec<_>, Vec<_>) =
             places.into_iter().partition(|place| losses(place).is_some());
@@ -185,10 +200,10 @@ where
                     Err(_) if is_certain => reader.commit_in_doubt = false,
                     Err(_) => {}
                 }
-                if has_lost {
-                    reader.commits.lost(places.len() == 1, now);
-                } else {
-                    reader.commits = CommitLosses::default();
+                if !has_lost {
+                    reader.commits.answered();
+                } else if places.len() == 1 {
+                    reader.commits.lost(now);
                 }
             });
             match answer {
@@ -200,6 +215,7 @@ where
             self.membership.disconnect(Error::Unavailable(None), now);
             self.disconnected();
         }
+        self.show_cursors();
         !is_lost
     }
 

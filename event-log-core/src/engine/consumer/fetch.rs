@@ -60,8 +60,9 @@ pub(super) struct Fetch {
     suspicion: Suspicion,
     /// What is in flight is so over a connection of its own.
     is_isolated: bool,
-    /// When that began for the last time.
+    /// When that began for the last time, and that it lost its connection.
     isolated_at: Option<Instant>,
+    has_lost_its_own: bool,
     /// Offsets that the window of ids has to know before anything is delivered: a copy of what another consumer has had
     /// may be yet to come.
     unseen: Option<Range<u64>>,
@@ -74,10 +75,32 @@ pub(super) struct Fetch {
     held: Option<FetchResponse>,
 }
 
+/// A fetch under way.
+type Answering = Task<Result<FetchResponse, Unanswered>>;
+
+/// Why there was no answer.
+struct Unanswered {
+    error: Error,
+    /// There was no connection of its own to be had.
+    is_unconnected: bool,
+}
+
+impl From<Error> for Unanswered {
+    fn from(error: Error) -> Self {
+        Self { error, is_unconnected: false }
+    }
+}
+
+/// An isolated fetch that outlives its reader: the next one of its partition may begin at the same place.
+pub(super) struct Isolated {
+    from: Offset,
+    work: Answering,
+}
+
 enum Work {
     None,
-    Fetching(Task<Result<FetchResponse, Error>>),
-    LookingBack(Task<Result<FetchResponse, Error>>),
+    Fetching(Answering),
+    LookingBack(Answering),
     Resuming(Task<Result<Resume, Error>>),
     /// It was in flight when the connection was lost.
     Lost,
@@ -153,6 +176,7 @@ impl Fetch {
             suspicion: Suspicion::default(),
             is_isolated: false,
             isolated_at: None,
+            has_lost_its_own: false,
             unseen: None,
             looked_to: 0..0,
             nearer: VecDeque::new(),
@@ -220,13 +244,26 @@ impl Fetch {
         self.isolated_at
     }
 
-    pub(super) const fn suspicion(&self) -> Suspicion {
-        self.suspicion
+    /// It has lost the last connection of its own.
+    pub(super) const fn has_lost_its_own(&self) -> bool {
+        self.has_lost_its_own
     }
 
-    /// What is known of the partition from before it had this reader.
-    pub(super) const fn set_suspicion(&mut self, suspicion: Suspicion) {
+    /// What goes on when its reader ends.
+    pub(super) fn into_isolated(self) -> (Suspicion, Option<Isolated>) {
+        let isolated = match self.work {
+            Work::Fetching(work) if self.is_isolated => Some(Isolated { from: self.from, work }),
+            _ => None,
+        };
+        (self.suspicion, isolated)
+    }
+
+    /// Goes on with what is known of the partition from before it had this reader, and what is under way.
+    pub(super) fn resume_isolated(&mut self, suspicion: Suspicion, isolated: Option<Isolated>) {
         self.suspicion = suspicion;
+        if let Some(Isolated { work, .. }) = isolated.filter(|isolated| isolated.from == self.from) {
+            (self.work, self.is_isolated) = (Work::Fetching(work), true);
+        }
     }
 
     /// The member's connection is lost, with what is in flight over it. Anything else goes on.
@@ -259,8 +296,8 @@ impl Fetch {
 
     /// Forgets what is known of where reading was.
     pub(super) fn move_to(&mut self, from: Offset) {
-        let Self { partition, known, suspicion, isolated_at, .. } = *self;
-        *self = Self { known, suspicion, isolated_at, ..Self::new(partition, from) };
+        let Self { partition, known, suspicion, isolated_at, has_lost_its_own, .. } = *self;
+        *self = Self { known, suspicion, isolated_at, has_lost_its_own, ..Self::new(partition, from) };
     }
 
     /// Does what can be done without waiting, up to the first result.
@@ -275,7 +312,7 @@ impl Fetch {
             if self.retry_at.is_some_and(|at| source.now < at) {
                 return Step::Idle;
             }
-            if self.suspicion.isolates() && !source.may_isolate {
+            if self.suspicion.isolates() && !source.may_isolate && !self.known.is_truncated() {
                 self.retry_at = None;
                 return Step::Idle;
             }
@@ -341,17 +378,17 @@ impl Fetch {
         Work::Fetching(self.fetch(source, FetchRequest { after: self.last_read, max_records, ..request }))
     }
 
-    fn fetch<T: Transport>(
-        &self,
-        source: &Source<'_, T>,
-        request: FetchRequest,
-    ) -> Task<Result<FetchResponse, Error>> {
+    fn fetch<T: Transport>(&self, source: &Source<'_, T>, request: FetchRequest) -> Answering {
         if self.suspicion.isolates() {
             let transport = Arc::clone(source.transport);
-            return begin(source, async move { transport.connect().await?.fetch(request).await });
+            return begin(source, async move {
+                let unconnected = |error| Unanswered { error, is_unconnected: true };
+                let connection = transport.connect().await.map_err(unconnected)?;
+                Ok(connection.fetch(request).await?)
+            });
         }
         let member = Arc::clone(source.member);
-        begin(source, async move { member.fetch(request).await })
+        begin(source, async move { Ok(member.fetch(request).await?) })
     }
 
     fn resume<T: Transport>(&self, source: &Source<'_, T>, last: Option<Timestamp>) -> Work {
@@ -368,22 +405,37 @@ impl Fetch {
     }
 
     /// Ends a fetch.
-    fn answered<A>(
+    fn answered(
         &mut self,
-        answer: Result<A, Error>,
+        answer: Result<FetchResponse, Unanswered>,
         now: Instant,
-        take: impl FnOnce(&mut Self, A, Instant) -> Step,
+        take: impl FnOnce(&mut Self, FetchResponse, Instant) -> Step,
     ) -> Step {
         let is_isolated = std::mem::take(&mut self.is_isolated);
         match answer {
-            Err(error @ Error::Unavailable(_)) if !is_isolated => {
+            Err(Unanswered { error, is_unconnected: true }) => {
+                self.work = Work::None;
+                self.suspicion.cannot_be_isolated();
+                self.failures = self.failures.saturating_add(1);
+                // It costs the others their connection, if that is what it does: later each time, and not when they do it.
+                let wait = doubled(limits::READER_RETRY, limits::LOST_RETRY_MAX, self.failures);
+                self.retry_after(now, wait + wait * (self.partition.0 % 8) / 8);
+                return Step::Failed(error);
+            }
+            Err(Unanswered { error: error @ Error::Unavailable(_), .. }) if !is_isolated => {
                 self.work = Work::Lost;
                 return Step::Lost(error);
             }
-            Err(Error::Unavailable(_)) => self.suspicion.lost(),
-            _ => self.suspicion.answered(),
+            Err(Unanswered { error: Error::Unavailable(_), .. }) => {
+                self.suspicion.lost();
+                self.has_lost_its_own = true;
+            }
+            _ => {
+                self.suspicion.answered();
+                self.has_lost_its_own = false;
+            }
         }
-        self.done(answer, now, take)
+        self.done(answer.map_err(|unanswered| unanswered.error), now, take)
     }
 
     /// Ends the work under way.
@@ -535,6 +587,6 @@ fn begin<T: Transport, A: Send + 'static>(
     if source.reads_ahead { Task::spawned(source.runtime, work) } else { Task::inline(work) }
 }
 
-fn flat<A>(answer: Poll<Result<Result<A, Error>, Error>>) -> Poll<Result<A, Error>> {
-    answer.map(|answer| answer.and_then(|answer| answer))
+fn flat<A, F: From<Error>>(answer: Poll<Result<Result<A, F>, Error>>) -> Poll<Result<A, F>> {
+    answer.map(|answer| answer.unwrap_or_else(|error| Err(error.into())))
 }

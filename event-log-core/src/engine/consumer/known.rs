@@ -58,7 +58,8 @@ impl Known {
     /// The partition ends there, which is no news unless it has been longer.
     pub(super) fn ends_at(&mut self, high: Offset) {
         if high < self.read.high {
-            self.truncated.get_or_insert(Log { incarnation: None, high });
+            // Which log it is that ends there is not known: it may be yet another one that is read.
+            self.truncated.get_or_insert(Log { incarnation: None, high: Offset::ZERO });
         }
     }
 
@@ -100,10 +101,7 @@ impl Known {
             self.truncated = Some(Log { incarnation, high: answer.high.unwrap_or_default() });
             return true;
         }
-        // Where a log ends that does not say which one it is may be where the one before this one did.
-        let is_known = incarnation == self.read.incarnation;
-        let high = answer.high.or(is_known.then_some(self.read.high)).unwrap_or_default();
-        self.read = Log { incarnation, high };
+        self.read = Log { incarnation, high: answer.high.unwrap_or(self.read.high) };
         false
     }
 

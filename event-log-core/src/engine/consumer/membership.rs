@@ -167,9 +167,9 @@ impl<T: Transport> Membership<T> {
         self.is_assigned() && self.connection.as_ref().is_some_and(|connection| connection.placing.is_none())
     }
 
-    /// A partition of this member of which it is not known where the group stands: it has no reader yet.
-    pub(super) fn unplaced(&self) -> Option<PartitionId> {
-        self.arriving.first().map(|one| one.partition)
+    /// One of these partitions of this member of which it is not known where the group stands: it has no reader yet.
+    pub(super) fn unplaced(&self, matters: impl Fn(PartitionId) -> bool) -> Option<PartitionId> {
+        self.arriving.iter().map(|one| one.partition).find(|&partition| matters(partition))
     }
 
     /// When something has to be done although no task has ended.

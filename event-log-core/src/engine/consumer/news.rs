@@ -127,24 +127,24 @@ where
         let Some(member) = self.membership.reading() else { return false };
         // Those whose answers are under way are no reason not to hear of the others.
         let idle = self.readers.iter().filter(|reader| !reader.has_more());
-        let ends: Vec<_> = idle.filter_map(PartitionReader::known_end).collect();
-        // Without any it waits for other partitions, or none at all, to be the member's.
-        let looks = !ends.is_empty() || self.readers.is_empty();
+        let mut ends: Vec<_> = idle.filter_map(PartitionReader::known_end).collect();
         // A call that is over, or ends with an error as soon as the others have nothing, waits for answers in flight and looks
-        // once.
+        // once at each. Without any it waits for other partitions, or none at all, to be the member's.
         let is_ending = call.is_halted || now >= call.deadline;
         let deadline = if call.is_halted { now } else { call.deadline };
+        if is_ending {
+            ends.retain(|end| !call.has_looked_at(end));
+        }
+        let has_looked =
+            call.looks_by_fetching || ends.is_empty() && (call.has_asked || !self.readers.is_empty());
         // Those from an earlier poll are heard first: news is news, however late it comes and whatever else was to be waited for.
         let mut answer = self.news.poll(cx);
         if answer.is_none() {
-            if is_ending && (call.has_looked || !looks) {
+            if is_ending && has_looked {
                 self.news.forget();
                 return false;
             }
-            let mut open = self.news.keep_for(&ends, deadline);
-            if is_ending {
-                open.retain(|end| !call.has_looked_at(end));
-            }
+            let open = self.news.keep_for(&ends, deadline);
             if !open.is_empty() || self.news.waiting.is_empty() {
                 self.news.due = self.news.again_at.filter(|&at| now < at);
                 if self.news.due.is_some() {
@@ -165,9 +165,9 @@ where
                 return true;
             }
         };
-        if looks && !call.has_looked && asked.is_look_of(call, now) {
+        if asked.is_look_of(call, now) {
+            call.has_asked = true;
             call.looked_at.extend(asked.ends.iter().map(|end| (end.partition, *end)));
-            call.has_looked = ends.iter().all(|end| call.has_looked_at(end));
         }
         self.news.answered(asked, !news.is_empty(), Instant::now());
         self.membership.is_fresh = false;

@@ -10,7 +10,7 @@ use std::task::Context;
 use tokio::time::Instant;
 
 use super::commit::{CommitLosses, EndedBy, EndedEpoch};
-use super::fetch::{Fetch, Source, Step};
+use super::fetch::{Fetch, Isolated, Source, Step};
 use super::isolation::Suspicion;
 use super::window::DedupWindow;
 use crate::engine::backoff::doubled;
@@ -60,10 +60,11 @@ pub(super) struct PartitionReader {
     waits_since: Option<u64>,
 }
 
-/// How a partition behaves towards the connection of its consumer: what outlives its reader.
-#[derive(Clone, Copy, Default)]
+/// How a partition behaves towards the connection of its consumer, and what is under way over its own: what outlives its reader.
+#[derive(Default)]
 pub(super) struct Conduct {
     fetches: Suspicion,
+    isolated: Option<Isolated>,
     commits: CommitLosses,
 }
 
@@ -118,7 +119,7 @@ impl PartitionReader {
     ) -> Self {
         let next = committed;
         let mut fetch = Fetch::new(assignment.partition, next);
-        fetch.set_suspicion(conduct.fetches);
+        fetch.resume_isolated(conduct.fetches, conduct.isolated);
         if next > low {
             fetch.look_back(next);
         }
@@ -199,9 +200,10 @@ impl PartitionReader {
         }
     }
 
-    /// Until the answer is there the place may be stored or not.
+    /// Until the answer is there the place may be stored or not, and the connection lost.
     pub(super) const fn begins_to_commit(&mut self, next: Offset) {
         (self.commit_in_doubt, self.committing) = (true, Some(next));
+        self.commits.begins();
     }
 
     /// Where the partition ends; `None` while it is asked anyway, now or later.
@@ -273,8 +275,9 @@ impl PartitionReader {
     }
 
     /// How the partition has behaved.
-    pub(super) fn conduct(&self) -> Conduct {
-        Conduct { fetches: self.fetch.suspicion(), commits: self.commits }
+    pub(super) fn into_conduct(self) -> Conduct {
+        let (fetches, isolated) = self.fetch.into_isolated();
+        Conduct { fetches, isolated, commits: self.commits }
     }
 
     /// Fetches what is missing of `wanted` records, and what a reader that is behind will want next.

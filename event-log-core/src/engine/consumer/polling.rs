@@ -27,9 +27,10 @@ pub(super) struct Call {
     pub(super) deadline: Instant,
     /// Until when answers in flight are waited for.
     overtime: Instant,
-    /// Since the call began the log has said that there is nothing more.
-    pub(super) has_looked: bool,
-    /// Of these partitions.
+    /// Fetching costs no more than asking whether there is anything to fetch.
+    pub(super) looks_by_fetching: bool,
+    /// Since the call began the log was asked for news, and has said that there is nothing more of these partitions.
+    pub(super) has_asked: bool,
     pub(super) looked_at: BTreeMap<PartitionId, KnownEnd>,
     /// A partition is halted: the call ends with that as soon as the others have nothing to deliver.
     pub(super) is_halted: bool,
@@ -47,7 +48,8 @@ impl Call {
             began,
             deadline,
             overtime: deadline + limits::POLL_OVERTIME,
-            has_looked: false,
+            looks_by_fetching: false,
+            has_asked: false,
             looked_at: BTreeMap::new(),
             is_halted: false,
             is_unfinished: false,
@@ -135,9 +137,10 @@ where
         let is_unanswered =
             !self.membership.is_settled() || self.readers.iter().any(PartitionReader::is_unanswered);
         // What is retried later is not in flight, and of what has more already there is nothing to be asked.
-        let is_unknown =
-            || self.readers.iter().any(|reader| !reader.has_more() && reader.known_end().is_some());
-        is_unanswered || call.is_unfinished || !call.has_looked && is_unknown()
+        let is_unknown = |reader: &PartitionReader| {
+            !reader.has_more() && reader.known_end().is_some_and(|end| !call.has_looked_at(&end))
+        };
+        is_unanswered || call.is_unfinished || !call.looks_by_fetching && self.readers.iter().any(is_unknown)
     }
 
     /// Whether a call that is late waits for no answer any more.

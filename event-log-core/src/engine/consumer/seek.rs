@@ -22,7 +22,11 @@ where
         self.know_of(greatest_partition(&to)).await?;
         check_partitions(&to, self.partitions)?;
         self.settle().await?;
-        self.check_placed()?;
+        self.check_placed(|partition| match &to {
+            SeekPosition::Position(position) => position.partition == partition,
+            SeekPosition::Cursor(cursor) => cursor.get(partition).is_some(),
+            _ => true,
+        })?;
         let ours: Vec<_> = self.readers.iter().map(PartitionReader::partition).collect();
         if let SeekPosition::Position(position) = &to {
             if !ours.contains(&position.partition) {

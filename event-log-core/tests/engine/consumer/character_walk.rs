@@ -66,8 +66,15 @@ struct Walk {
 impl Walk {
     async fn new(seed: u64) -> Self {
         let mut chance = Chance::new(seed);
-        let kind = chance.of(&[Kind::Plain, Kind::Plain, Kind::Shared, Kind::Seeking, Kind::BeginningAgain]);
-        let partitions = 1 + chance.below(5) as usize;
+        let mut kind =
+            chance.of(&[Kind::Plain, Kind::Plain, Kind::Shared, Kind::Seeking, Kind::BeginningAgain]);
+        if chance.once_in(3) {
+            kind = Kind::Forgetting;
+        }
+        let mut partitions = 1 + chance.below(5) as usize;
+        if chance.once_in(4) {
+            partitions += 4 + chance.below(10) as usize;
+        }
         let server = Server::new(partitions);
         server.change(|state| {
             let tells = chance.below(4);
@@ -75,6 +82,8 @@ impl Walk {
             // What begins again has to be shown by something.
             state.tells_incarnation |= !state.tells_high;
             state.tells_scanned = !chance.once_in(3);
+            state.forgets_instances = kind == Kind::Forgetting;
+            state.wait_is_remote = chance.once_in(3);
         });
         let nature = Nature::healthy(partitions, kind);
         nature.becomes(&server);

@@ -118,7 +118,14 @@ impl ProducerConnection for Producer {
 
     async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         self.0.called("fetch_isolated");
+        let nth = request.partition.0 as usize;
         let is_up = || if self.0.0.lock().up { Ok(()) } else { Err(Error::Unavailable(None)) };
+        if let Some(takes) = self.0.change(|state| state.parts[nth].isolated_takes) {
+            tokio::time::sleep(takes).await;
+        }
+        if self.0.change(|state| state.parts[nth].isolated_loses) {
+            return Err(Error::Unavailable(None));
+        }
         self.0.fetch(request, is_up).await?.answer()
     }
 
@@ -143,8 +150,8 @@ impl Transport for Reach {
 
     async fn connect(&self) -> Result<Producer, Error> {
         self.0.called("connect");
-        self.0.takes(|state| state.ask_takes).await;
-        if !self.0.0.lock().up {
+        self.0.takes(|state| state.ask_takes + state.connect_takes).await;
+        if !self.0.0.lock().up || self.0.0.lock().connect_fails {
             return Err(Error::Unavailable(None));
         }
         Ok(Producer(Arc::clone(&self.0)))
@@ -242,6 +249,18 @@ impl Transport for Reach {
     }
 }
 
+impl Member {
+    async fn wait_reply(&self, asked: std::time::Duration) {
+        let takes = self.server.change(|state| {
+            let most = state.wait_reply.as_millis() as u64;
+            if most == 0 { std::time::Duration::ZERO } else { MS * state.below(most + 1) as u32 }
+        });
+        if !(takes + asked).is_zero() {
+            tokio::time::sleep(takes + asked).await;
+        }
+    }
+}
+
 impl GroupMember for Member {
     async fn assignments(&self, known: Option<u64>) -> Result<Option<Assignments>, Error> {
         self.server.called("assignments");
@@ -287,8 +306,24 @@ impl GroupMember for Member {
         self.server.takes(|state| state.commit_takes).await;
         let mut answers = Vec::new();
         for &(partition, next) in places {
+            if mode == CommitMode::Replace {
+                let takes = self.server.change(|state| state.parts[partition.0 as usize].commit_takes);
+                if !takes.is_zero() {
+                    tokio::time::sleep(takes).await;
+                }
+            }
             if let Err(error) = self.check() {
                 answers.push(Err(CommitErrorKind::Failed(error)));
+                continue;
+            }
+            let is_due = self.server.change(|state| {
+                let part = &mut state.parts[partition.0 as usize];
+                part.commits += 1;
+                part.commit_loses_every > 0 && part.commits % part.commit_loses_every == 0
+            });
+            if mode == CommitMode::Replace && is_due {
+                self.dies();
+                answers.push(Err(CommitErrorKind::Failed(Error::Unavailable(None))));
                 continue;
             }
             let is_refused = || {
@@ -331,6 +366,9 @@ impl GroupMember for Member {
 
     async fn wait(&self, ends: &[KnownEnd], known: Option<u64>, deadline: Instant) -> Vec<PartitionId> {
         self.server.called("wait");
+        let asked = self.server.change(|state| {
+            ends.iter().map(|end| state.parts[end.partition.0 as usize].news_take).max().unwrap_or_default()
+        });
         self.server.takes(|state| state.wait_takes).await;
         if self.server.0.lock().wait_is_remote {
             // The server waits, and what it answers is there when it is looked at.
@@ -353,9 +391,11 @@ impl GroupMember for Member {
                     sleep_until(deadline.min(Instant::now() + 5 * MS)).await;
                 }
             });
-            return waiting.await.unwrap_or_default();
+            let news = waiting.await.unwrap_or_default();
+            self.wait_reply(asked).await;
+            return news;
         }
-        loop {
+        let news = loop {
             {
                 let mut state = self.server.0.lock();
                 let news = ends.iter().filter(|end| {
@@ -370,11 +410,13 @@ impl GroupMember for Member {
                 let rumours = std::mem::take(&mut state.rumours);
                 news.extend(rumours.into_iter().filter(|one| ends.iter().any(|end| end.partition == *one)));
                 if !news.is_empty() || is_other || state.wait_is_early || Instant::now() >= deadline {
-                    return news;
+                    break news;
                 }
             }
             sleep_until(deadline.min(Instant::now() + 5 * MS)).await;
-        }
+        };
+        self.wait_reply(asked).await;
+        news
     }
 
     async fn leave(&self) -> Result<(), Error> {

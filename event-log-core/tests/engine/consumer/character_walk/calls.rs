@@ -161,7 +161,7 @@ impl Walk {
         if is_over && !catches_up {
             self.fail("the stream has ended");
         }
-        if is_over && matches!(self.nature.kind, Kind::Plain | Kind::Seeking) {
+        if is_over && matches!(self.nature.kind, Kind::Plain | Kind::Seeking | Kind::Forgetting) {
             for (partition, next) in self.consumer.position().iter() {
                 if next.0 < highs[partition.0 as usize] {
                     self.fail(&format!(

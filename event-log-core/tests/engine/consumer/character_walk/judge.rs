@@ -146,7 +146,7 @@ impl Walk {
     fn told(&mut self, notice: &Notice) {
         let kind = self.nature.kind;
         match notice {
-            Notice::Revoked(_) | Notice::Assigned(_) if kind != Kind::Shared => {
+            Notice::Revoked(_) | Notice::Assigned(_) if !matches!(kind, Kind::Shared | Kind::Forgetting) => {
                 self.fail(&format!("it was never another one's: {notice:?}"));
             }
             Notice::Revoked(_) => {}
@@ -242,7 +242,7 @@ impl Walk {
             let place = self.server.change(|state| state.parts[nth].place.unwrap_or_default());
             let stored = match self.nature.kind {
                 Kind::BeginningAgain => continue,
-                Kind::Plain => place.0,
+                Kind::Plain | Kind::Forgetting => place.0,
                 Kind::Shared | Kind::Seeking => self.books[nth].stored.max(place.0),
             };
             if stored < next.0 {

@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     Seeking,
     /// Partitions are deleted and created again.
     BeginningAgain,
+    /// Each membership is a new epoch.
+    Forgetting,
 }
 
 /// How a partition behaves, again and again.
@@ -69,7 +71,7 @@ pub(crate) enum Character {
 
 impl Character {
     pub(crate) fn any(chance: &mut Chance, kind: Kind) -> Self {
-        let every = chance.of(&[1, 1, 2, 3, 5]);
+        let every = chance.of(&[1, 1, 2, 3, 5, 10]);
         if kind == Kind::BeginningAgain && chance.once_in(2) {
             return Self::BeginsAgain(chance.of(&[300 * MS, 2 * SECOND, 20 * SECOND]));
         }
@@ -127,6 +129,9 @@ pub(crate) struct Nature {
     pub(crate) join: Duration,
     pub(crate) places: Duration,
     pub(crate) waits: Duration,
+    /// What a connection takes that is no member's, and how late news may come.
+    pub(crate) connects: Duration,
+    pub(crate) news: Duration,
     /// All connections are lost every so often, and the log is away for so long.
     pub(crate) cuts: Option<(Duration, Duration)>,
     /// The other member comes or goes every so often, and commits all that is in its partitions before it goes.
@@ -172,6 +177,8 @@ impl Nature {
             join: chance.of(&[Duration::ZERO, Duration::ZERO, 5 * MS, 80 * MS]),
             places: if chance.once_in(6) { chance.of(&slow) } else { Duration::ZERO },
             waits: if chance.once_in(6) { chance.of(&slow) } else { Duration::ZERO },
+            connects: if chance.once_in(3) { chance.of(&slow) } else { Duration::ZERO },
+            news: if chance.once_in(3) { chance.of(&slow) } else { Duration::ZERO },
             cuts: chance.once_in(6).then_some((every, away)),
             rival: (kind == Kind::Shared).then_some(rival),
             is_early: chance.once_in(6),
@@ -189,6 +196,8 @@ impl Nature {
             join: 5 * MS,
             places: Duration::ZERO,
             waits: Duration::ZERO,
+            connects: Duration::ZERO,
+            news: Duration::ZERO,
             cuts: None,
             rival: None,
             is_early: false,
@@ -201,6 +210,7 @@ impl Nature {
             (state.ask_takes, state.join_takes, state.commit_takes) = (self.asks, self.join, self.asks);
             (state.wait_takes, state.places_take) = (self.asks + self.waits, self.places);
             (state.wait_is_early, state.up) = (self.is_early, true);
+            (state.connect_takes, state.wait_reply) = (self.connects, self.news);
             let natures = self.characters.iter().zip(&self.takes);
             for (part, (character, takes)) in state.parts.iter_mut().zip(natures) {
                 character.becomes(part);

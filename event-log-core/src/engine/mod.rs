@@ -24,6 +24,7 @@ mod consumer;
 mod log;
 mod producer;
 mod scan;
+mod suspicion;
 mod task;
 mod transport;
 

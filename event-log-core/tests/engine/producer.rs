@@ -13,6 +13,8 @@ mod given_up;
 mod landmarks;
 mod marks;
 mod memory;
+mod ninth;
+mod opening;
 mod others;
 mod partitions;
 mod questions;

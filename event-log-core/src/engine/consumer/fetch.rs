@@ -18,10 +18,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::isolation::Suspicion;
 use super::known::Known;
 use super::membership::Joined;
 use crate::engine::backoff::doubled;
+use crate::engine::suspicion::Suspicion;
 use crate::engine::task::Task;
 use crate::engine::transport::{
     FetchRequest, FetchResponse, GroupMember, KnownEnd, Landmark, ProducerConnection, StoredMessage,

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::commit::{CommitLosses, EndedBy, EndedEpoch};
 use super::fetch::{Fetch, Isolated, Source, Step};
-use super::isolation::Suspicion;
 use super::window::DedupWindow;
 use crate::engine::backoff::doubled;
+use crate::engine::suspicion::Suspicion;
 use crate::engine::task::Task;
 use crate::engine::transport::{Assignment, KnownEnd, StoredMessage, Transport};
 use crate::error::Error;

@@ -1,13 +1,15 @@
 //! The writer's connections: one, and more when there is something for them to do.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use futures::future::select_all;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::contain::report;
+use crate::engine::task::{Task, poll_task};
 use crate::engine::transport::{ProducerConnection, Transport};
 use crate::error::Error;
 use crate::limits;
@@ -22,7 +24,7 @@ pub(super) struct Connections<T: Transport> {
     most: usize,
     /// The next one, on its way. Nobody waits for it: what there is to send goes over those that there are. One comes
     /// after the other, because signing in is work for the log, while it has other work to do.
-    opening: JoinSet<Result<T::Producer, Error>>,
+    opening: Option<Task<Result<T::Producer, Error>>>,
     /// One could not be opened: those that there are have to do until then.
     refused_until: Option<Instant>,
 }
@@ -30,7 +32,7 @@ pub(super) struct Connections<T: Transport> {
 impl<T: Transport> Connections<T> {
     pub(super) fn new(transport: Arc<T>, first: T::Producer) -> Self {
         let most = transport.properties().connections;
-        Self { transport, idle: [first].into(), open: 1, most, opening: JoinSet::new(), refused_until: None }
+        Self { transport, idle: [first].into(), open: 1, most, opening: None, refused_until: None }
     }
 
     pub(super) fn has_idle(&self) -> bool {
@@ -47,7 +49,7 @@ impl<T: Transport> Connections<T> {
 
     /// All are in use, and there may be more, now or when the last refusal is long enough ago.
     pub(super) fn is_waiting_to_widen(&self) -> bool {
-        self.open < self.most && self.idle.is_empty() && self.opening.is_empty()
+        self.open < self.most && self.idle.is_empty() && self.opening.is_none()
     }
 
     /// When one more may be opened, if that is to be waited for.
@@ -63,7 +65,7 @@ impl<T: Transport> Connections<T> {
     /// Opens one more. A producer that appends now and then never has a second one.
     pub(super) fn widen(&mut self) {
         let transport = Arc::clone(&self.transport);
-        self.opening.spawn(async move { transport.connect().await });
+        self.opening = Some(Task::inline(async move { transport.connect().await }));
     }
 
     /// Completes when there is one more, or when one is known to be lost, with the reason. That is looked for while all are
@@ -75,8 +77,9 @@ impl<T: Transport> Connections<T> {
         let lost = async {
             if watched.is_empty() { std::future::pending().await } else { select_all(watched).await.0 }
         };
+        let opened = poll_fn(|cx| poll_task(&mut self.opening, cx).map_or(Poll::Pending, Poll::Ready));
         tokio::select! {
-            Some(opened) = self.opening.join_next() => {
+            opened = opened => {
                 match opened {
                     Ok(Ok(connection)) => {
                         self.open += 1;
@@ -88,7 +91,7 @@ impl<T: Transport> Connections<T> {
                         report(|| tracing::debug!(error, "no further connection to the log can be opened"));
                         self.refused_until = Some(Instant::now() + limits::WIDEN_RETRY);
                     }
-                    // Only a runtime that shuts down ends it.
+                    // It has panicked.
                     Err(_) => self.refused_until = Some(Instant::now() + limits::WIDEN_RETRY),
                 }
                 Ok(())

@@ -131,7 +131,10 @@ impl<E> PartitionQueue<E> {
         let mark =
             (may_ask && self.needs_mark(Instant::now())).then_some(MarkWanted { after: self.quiet_since });
         let patience = self.patience();
-        let taken = |request: &Request<E>| Taken { messages: request.messages(), mark, patience };
+        let taken = |request: &Request<E>| {
+            let oldest = request.oldest();
+            Taken { messages: request.messages(), mark, patience, oldest }
+        };
         self.requests += 1;
         if let Some(mut request) = self.resend.pop_front() {
             request.number = self.requests;
@@ -420,6 +423,8 @@ pub(in crate::engine) struct Taken {
     pub(in crate::engine) mark: Option<MarkWanted>,
     /// For how long it is waited for when another connection is lost.
     pub(in crate::engine) patience: Duration,
+    /// When the oldest of its events was accepted.
+    pub(in crate::engine) oldest: Option<Instant>,
 }
 
 /// A question for where a partition ends.

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::contain::report;
 use crate::engine::backoff::doubled;
 use crate::engine::scan::{EMPTY_ANSWER_WAIT, EMPTY_ANSWERS};
+use crate::engine::suspicion::Suspicion;
 use crate::engine::transport::{FetchRequest, FetchResponse, Landmark};
 use crate::error::Error;
 use crate::event::EventId;
@@ -269,6 +270,8 @@ pub(super) struct Read {
     /// For how long it is waited for when its connection, or another one, is lost.
     pub(super) patience: Duration,
     pub(super) request: FetchRequest,
+    /// It is made over a connection of its own.
+    pub(super) is_isolated: bool,
 }
 
 /// The requests that are being read back, one of a partition at most.
@@ -277,6 +280,8 @@ pub(super) struct Readings {
     all: Vec<Reading>,
     /// How many questions there were.
     questions: u64,
+    /// Of which partitions fetches were lost with their connections.
+    suspicions: HashMap<PartitionId, Suspicion>,
 }
 
 /// A request that is read back, and what is known of it, if that is all.
@@ -312,7 +317,9 @@ impl Readings {
         (reading.asking, reading.retry_at) = (Some(self.questions), None);
         let times = reading.interruptions.saturating_add(1);
         let patience = doubled(limits::LOST_GRACE, limits::LOST_GRACE_MAX, times);
-        let fetch = Read { number: self.questions, patience, request: reading.next_fetch() };
+        let suspicion = self.suspicions.get(&reading.partition());
+        let is_isolated = suspicion.is_some_and(|suspicion| suspicion.isolates());
+        let fetch = Read { number: self.questions, patience, request: reading.next_fetch(), is_isolated };
         self.all.push(reading);
         Some(fetch)
     }
@@ -395,6 +402,8 @@ impl Readings {
         let at = self.all.iter().position(|reading| reading.asking == Some(number))?;
         let mut reading = self.all.remove(at);
         reading.asking = None;
+        let (interruptions, suspicion) =
+            (reading.interruptions, self.suspicions.entry(reading.partition()).or_default());
         let failure = match answer {
             Ok(answer) => {
                 take(&mut reading, answer);
@@ -405,6 +414,11 @@ impl Readings {
                 Some(error)
             }
         };
+        match failure {
+            Some(Error::Unavailable(_) | Error::Timeout(_)) => suspicion.lost(),
+            _ if reading.interruptions > interruptions => suspicion.lost(),
+            _ => suspicion.answered(),
+        }
         Some(match (self.keep(reading, now), failure) {
             ((_, None), Some(error @ (Error::Unavailable(_) | Error::Timeout(_)))) => Err(error),
             (seen, _) => Ok(seen),

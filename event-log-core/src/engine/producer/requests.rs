@@ -1,6 +1,6 @@
 //! What is in flight for the writer: requests that are sent, fetches that read back, and the questions before them.
 //!
-//! Each request and each fetch goes over a connection of its own, and each is awaited for as long as it takes: that another connection is lost ends
+//! Each request and each fetch has a connection for itself, and each is awaited for as long as it takes: that another connection is lost ends
 //! none of them. Of a request only its own answer says for certain what became of it, and a fetch that is interrupted each time
 //! would never come to an end. What is not answered for long after is given up: a request is read back, and a fetch made again.
 
@@ -27,11 +27,16 @@ pub(super) enum Event<S> {
     /// A request was answered.
     Sent { partition: PartitionId, generation: u64, connection: S, result: Result<Option<Offset>, SendError> },
     /// A request was not answered, or not even sent.
-    GivenUp { partition: PartitionId, connection: S },
+    GivenUp { partition: PartitionId, generation: u64, connection: S },
     /// The connection is closed over which a request had no answer.
     Closed { partition: PartitionId },
     /// A fetch of reading back was answered, or was not for long after its connection was lost.
-    Read { number: u64, generation: u64, answer: Option<(S, Result<FetchResponse, Error>)> },
+    Read {
+        partition: PartitionId,
+        number: u64,
+        generation: u64,
+        answer: Option<(Option<S>, Result<FetchResponse, Error>)>,
+    },
     /// It was answered where the partitions end.
     Ends { number: u64, answer: Result<Watermarks, Error> },
     /// A question for the watermarks is over, and its answer taken.
@@ -105,7 +110,16 @@ impl Question {
     }
 }
 
-/// Sends a request, and waits before for the question where the partition ends, if there is one.
+/// Of which generation what goes over a connection of its own is: none. No loss of others concerns it, nor does its loss concern them.
+const ISOLATED: u64 = 0;
+
+/// Whether that is what went over a connection of its own.
+pub(super) const fn is_isolated(generation: u64) -> bool {
+    generation == ISOLATED
+}
+
+/// Sends a request, and waits before for the question where the partition ends, if there is one; but for no longer than until
+/// `expires_at`, when the oldest of its events does.
 pub(super) async fn send<E, S: ProducerConnection>(
     shared: Arc<Shared<E>>,
     mut connection: S,
@@ -113,18 +127,24 @@ pub(super) async fn send<E, S: ProducerConnection>(
     question: Option<Question>,
     mut of: Generation,
 ) -> Event<S> {
-    let (generation, Taken { messages, patience, .. }) = (of.number, taken);
+    let (generation, Taken { messages, patience, .. }) = (of.number, &taken);
     if let Some(question) = question {
-        if or(question.over, of.lost_for(Duration::ZERO)).await.is_none() {
-            return Event::GivenUp { partition, connection };
+        let end = async {
+            tokio::select! {
+                () = of.lost_for(Duration::ZERO) => {}
+                () = shared.expired(taken.oldest) => {}
+            }
+        };
+        if or(question.over, end).await.is_none() {
+            return Event::GivenUp { partition, generation, connection };
         }
     }
     shared.begin(partition);
     // What is given up is dropped before its connection is closed.
-    let sent = or(connection.send(partition, &messages), of.lost_for(patience)).await;
+    let sent = or(connection.send(partition, messages), of.lost_for(*patience)).await;
     match sent {
         Some(result) => Event::Sent { partition, generation, connection, result },
-        None => Event::GivenUp { partition, connection },
+        None => Event::GivenUp { partition, generation, connection },
     }
 }
 
@@ -142,15 +162,34 @@ pub(super) async fn ends<T: Transport>(transport: Arc<T>, number: u64) -> Event<
 /// Fetches what reading back needs next.
 pub(super) async fn read<S: ProducerConnection>(
     connection: S,
-    Read { number, patience, request }: Read,
+    Read { number, patience, request, .. }: Read,
     mut of: Generation,
 ) -> Event<S> {
-    let generation = of.number;
+    let (generation, partition) = (of.number, request.partition);
     let answer = async {
         let answer = connection.fetch(request).await;
-        (connection, answer)
+        (Some(connection), answer)
     };
-    Event::Read { number, generation, answer: or(answer, of.lost_for(patience)).await }
+    Event::Read { partition, number, generation, answer: or(answer, of.lost_for(patience)).await }
+}
+
+/// The same over a connection of its own: the one that is kept, or a new one.
+pub(super) async fn read_isolated<T: Transport>(
+    (transport, kept): (Arc<T>, Option<T::Producer>),
+    Read { number, request, .. }: Read,
+) -> Event<T::Producer> {
+    let connected = match kept {
+        Some(connection) => Ok(connection),
+        None => transport.connect().await,
+    };
+    let answer = match connected {
+        Ok(connection) => {
+            let answer = connection.fetch(request).await;
+            (Some(connection), answer)
+        }
+        Err(error) => (None, Err(error)),
+    };
+    Event::Read { partition: request.partition, number, generation: ISOLATED, answer: Some(answer) }
 }
 
 /// The output of `future`, unless `end` is over before.

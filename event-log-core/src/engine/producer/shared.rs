@@ -315,13 +315,28 @@ impl<E> Shared<E> {
         self.queue.lock().oldest()?.checked_add(self.config.expiry?)
     }
 
+    /// Hands back what has waited for too long by now.
+    pub(super) fn expire(&self) {
+        let horizon =
+            self.config.expiry.and_then(|expiry| Some((Instant::now().checked_sub(expiry)?, expiry)));
+        if let Some((horizon, expiry)) = horizon {
+            self.with_work(|queue| queue.expire(horizon, expiry));
+        }
+    }
+
+    /// Completes when an event expires that was accepted then.
+    pub(super) async fn expired(&self, accepted_at: Option<Instant>) {
+        let at = accepted_at.zip(self.config.expiry).and_then(|(at, expiry)| at.checked_add(expiry));
+        sleep_until(at).await;
+    }
+
     /// Hands back events that have waited in the queue for too long, whatever the state of the connection. It never ends.
     pub(in crate::engine) async fn expiring(&self) {
-        let Some(expiry) = self.config.expiry else { return std::future::pending().await };
+        if self.config.expiry.is_none() {
+            return std::future::pending().await;
+        }
         loop {
-            if let Some(horizon) = Instant::now().checked_sub(expiry) {
-                self.with_work(|queue| queue.expire(horizon, expiry));
-            }
+            self.expire();
             let next = self.next_expiry();
             tokio::select! {
                 () = sleep_until(next) => {}

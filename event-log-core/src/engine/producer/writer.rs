@@ -4,6 +4,7 @@
 //! are connections for them. When a connection is lost the queue keeps what is unresolved, and [recovery](super::recovery)
 //! finds out, before anything is sent again, what of it has arrived.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub(in crate::engine) struct Writer<E, T: Transport> {
     /// The last question for the watermarks, until it is over.
     question: Option<Question>,
     readings: Readings,
+    /// Connections over which single partitions are read back, while nothing goes over them.
+    isolated: HashMap<PartitionId, T::Producer>,
     /// How many fetches of reading back, and after them how many requests, have their turn in this round. Where there is one
     /// connection for both, and each may be slow or lose it, no partition keeps another waiting for more than a turn.
     round: (usize, usize),
@@ -78,6 +81,7 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             generation: 0,
             question: None,
             readings: Readings::default(),
+            isolated: HashMap::new(),
             round: (0, 0),
         }
     }
@@ -161,8 +165,12 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
         let error = loop {
             // Answers may be there at once, for as long as there is something to send.
             tokio::task::coop::consume_budget().await;
+            if !self.readings.is_reading() {
+                self.isolated.clear();
+            }
             while connections.has_idle() {
                 let Some(work) = self.next_work() else { break };
+                let Some(work) = self.begin_isolated(work) else { continue };
                 let Some(connection) = connections.take() else { break };
                 self.begin(work, connection, generation.clone());
             }
@@ -226,6 +234,19 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
             .or_else(|| turn(requests, || next_request(shared)))
     }
 
+    /// Begins what goes over a connection of its own. Anything else comes back.
+    fn begin_isolated(&mut self, work: Work) -> Option<Work> {
+        match work {
+            Work::Read(read) if read.is_isolated => {
+                let kept = self.isolated.remove(&read.request.partition);
+                let reading = requests::read_isolated((Arc::clone(&self.transport), kept), read);
+                self.in_flight.push(reading.boxed());
+                None
+            }
+            work => Some(work),
+        }
+    }
+
     fn begin(&mut self, work: Work, connection: T::Producer, of: Generation) {
         let work = match work {
             Work::Send(partition, taken) => {
@@ -273,10 +294,15 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                     }
                 }
             }
-            Event::GivenUp { partition, connection } => {
+            Event::GivenUp { partition, generation, connection } => {
                 self.shared.give_up_in_flight(partition);
-                self.close(partition, connection);
-                Ok(None)
+                if self.shared.is_closing(partition) {
+                    self.close(partition, connection);
+                    return Ok(None);
+                }
+                // It was not sent. If it has expired, that is told before it is taken again.
+                self.shared.expire();
+                Ok(Some(connection).filter(|_| generation == self.generation))
             }
             Event::Closed { partition } => {
                 self.beside -= 1;
@@ -287,21 +313,25 @@ impl<E: Send + 'static, T: Transport> Writer<E, T> {
                 }
                 Ok(None)
             }
-            Event::Read { number, generation, answer } => {
+            Event::Read { partition, number, generation, answer } => {
                 let (is_current, now) = (generation == self.generation, Instant::now());
                 let (connection, progress) = match answer {
-                    Some((connection, records)) => {
-                        (Some(connection), self.readings.answered(number, records, now))
-                    }
+                    Some((connection, records)) => (connection, self.readings.answered(number, records, now)),
                     None => (None, self.readings.interrupted(number, now)),
                 };
-                match progress.transpose() {
-                    Err(error) if is_current => Err(error),
-                    progress => {
-                        progress.ok().flatten().into_iter().for_each(|seen| self.take_seen(seen));
-                        Ok(connection.filter(|_| is_current))
-                    }
+                let seen = match progress.transpose() {
+                    Err(error) if is_current => return Err(error),
+                    Err(_) => return Ok(None),
+                    Ok(seen) => seen,
+                };
+                let is_over = seen.as_ref().is_none_or(|(_, seen)| seen.is_some());
+                seen.into_iter().for_each(|seen| self.take_seen(seen));
+                if requests::is_isolated(generation) {
+                    let kept = connection.filter(|_| !is_over);
+                    self.isolated.extend(kept.map(|connection| (partition, connection)));
+                    return Ok(None);
                 }
+                Ok(connection.filter(|_| is_current))
             }
             Event::Ends { number, answer } => {
                 self.beside -= 1;

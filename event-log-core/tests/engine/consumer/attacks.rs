@@ -515,15 +515,15 @@ async fn c6_a_halt_is_told_after_what_the_others_have() {
 #[tokio::test(start_paused = true)]
 async fn c15_one_that_loses_every_nth_fetch_is_isolated_sooner_or_later() {
     let mut all = Vec::new();
-    for every in [1, 2, 3, 4, 5, 6, 10] {
+    for every in [5, 10] {
         let (server, mut consumer) = opened(2, 2 * SECOND).await;
         server.change(|state| state.parts[1].loses_every = every);
         (0..2).for_each(|nth| appending(&server, nth, MS, 100 * MS));
         let start = Instant::now();
         let (mut joins, mut late) = (0, 0);
-        while start.elapsed() < 600 * SECOND {
+        while start.elapsed() < 240 * SECOND {
             let Ok(batch) = consumer.poll(100, SECOND).await else { continue };
-            if start.elapsed() < 300 * SECOND {
+            if start.elapsed() < 120 * SECOND {
                 joins = server.change(|state| state.calls["join"]);
                 continue;
             }
@@ -537,6 +537,6 @@ async fn c15_one_that_loses_every_nth_fetch_is_isolated_sooner_or_later() {
         }
         all.push((every, server.change(|state| state.calls["join"]) - joins, late));
     }
-    // In the second five minutes: how often it has joined, and how many events of the healthy one came a second late.
-    assert!(all.iter().all(|one| one.1 < 10), "{all:?}");
+    // In the second two minutes: how often it has joined, and how many events of the healthy one came a second late.
+    assert!(all.iter().all(|one| one.1 < 4), "{all:?}");
 }

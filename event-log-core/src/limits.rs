@@ -98,8 +98,7 @@ pub const READER_RETRY: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts to read a faulty partition: it is back within a second of its fault's end.
 pub const READER_RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// The longest wait before the place of a partition is stored whose commits lose the connection of its consumer, or before it is
-/// fetched over that one where there is none of its own to be had. Each loss
+/// The longest wait before the place of a partition is stored whose commits lose the connection of its consumer. Each loss
 /// interrupts what is under way over it, so that the others need more and more time for themselves; doubled with each loss in a
 /// row.
 pub const LOST_RETRY_MAX: Duration = Duration::from_secs(60);
@@ -107,6 +106,10 @@ pub const LOST_RETRY_MAX: Duration = Duration::from_secs(60);
 /// How many fetches of a consumer are in flight at a time over connections of their own, because they were lost with the
 /// connection that they shared.
 pub const ISOLATED_FETCHES: usize = 64;
+
+/// The longest wait before such a fetch goes over the shared connection all the same, because there is no other to be had; up to
+/// twice as long, so that they do not all go at once.
+pub const UNISOLATED_RETRY_MAX: Duration = Duration::from_secs(8);
 
 /// How many more of those that have lost the last connection of their own.
 pub const LOSING_FETCHES: usize = 8;

@@ -418,7 +418,7 @@ impl Fetch {
                 self.suspicion.cannot_be_isolated();
                 self.failures = self.failures.saturating_add(1);
                 // It costs the others their connection, if that is what it does: later each time, and not when they do it.
-                let wait = doubled(limits::READER_RETRY, limits::LOST_RETRY_MAX, self.failures);
+                let wait = doubled(limits::READER_RETRY, limits::UNISOLATED_RETRY_MAX, self.failures);
                 self.retry_after(now, wait + wait * (self.partition.0 % 8) / 8);
                 return Step::Failed(error);
             }

@@ -32,8 +32,8 @@ use crate::reading_ahead::{Reach, SECOND, Server};
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
 /// How long it may take until all is delivered, once all are healthy: what has failed is read again within a second, and what is
-/// under way still takes its time.
-const CALM: Duration = Duration::from_secs(15);
+/// under way still takes its time. Where there was no connection to be had it may be twice eight seconds.
+const CALM: Duration = Duration::from_secs(20);
 
 /// The same for a place to be stored: the longest wait after commits that have lost the connection.
 const COMMITTABLE: Duration = Duration::from_secs(75);
@@ -186,16 +186,26 @@ impl Walk {
             }
         }
         let start = Instant::now();
-        while !self.is_done() {
-            if start.elapsed() > CALM {
-                self.fail("all have been healthy for so long, and not all is delivered");
+        loop {
+            while !self.is_done() {
+                if start.elapsed() > CALM {
+                    let position = self.consumer.position().clone();
+                    let ends: Vec<_> =
+                        self.server.change(|state| state.parts.iter().map(|part| part.high).collect());
+                    self.fail(&format!(
+                        "all have been healthy for so long, and it stands at {position} of {ends:?}"
+                    ));
+                }
+                self.poll(1_000, SECOND, HOUR).await;
             }
-            self.poll(1_000, SECOND, HOUR).await;
-        }
-        self.extremes.calm = start.elapsed();
-        // What is yet to be told of partitions that came, or began again.
-        for _ in 0..5 {
-            self.poll(1_000, SECOND, HOUR).await;
+            self.extremes.calm = start.elapsed();
+            // What is yet to be told of partitions that came, or began again; and that the last connection is lost.
+            for _ in 0..5 {
+                self.poll(1_000, SECOND, HOUR).await;
+            }
+            if self.is_done() {
+                break;
+            }
         }
         let position = self.consumer.position().clone();
         if position.iter().count() < self.books.len() {
@@ -219,7 +229,10 @@ impl Walk {
         let caught_up = timeout(10 * SECOND, self.consumer.until_caught_up(100).collect::<Vec<_>>()).await;
         let Ok(batches) = caught_up else { self.fail("c10: catching up does not end") };
         if !batches.is_empty() {
-            self.fail(&format!("there is nothing to catch up with: {batches:?}"));
+            let before = position.clone();
+            let counts: Vec<_> =
+                batches.iter().flatten().map(|batch| (batch.len(), format!("{:?}", batch.notices))).collect();
+            self.fail(&format!("there is nothing to catch up with behind {before}: {counts:?}"));
         }
         self.server.change(|state| state.calls.clear());
         self.poll(10, 60 * SECOND, HOUR).await;

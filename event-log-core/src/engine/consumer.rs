@@ -12,6 +12,7 @@ mod commit;
 mod fetch;
 mod isolation;
 mod known;
+mod look_back;
 mod membership;
 mod merge;
 mod news;

@@ -17,6 +17,7 @@ mod later_partitions;
 mod letters;
 mod looking_back;
 mod losing;
+mod losing_rarely;
 mod memberships;
 mod newer_views;
 mod parking_walk;

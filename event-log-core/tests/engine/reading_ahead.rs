@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use event_log_core::engine::{FetchRequest, FetchResponse, LogBuilder, StoredMessage, TransportLog};
 use event_log_core::{
-    Cursor, Error, EventConsumer, EventId, Headers, Offset, PartitionId, Position, RawCodec, RawEvent,
-    SeekPosition, Timestamp,
+    Cursor, Error, EventConsumer, EventId, EventLogExt as _, Headers, Offset, PartitionId, Position,
+    RawCodec, RawEvent, SeekPosition, Timestamp,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
@@ -402,6 +402,35 @@ impl Server {
         let mut state = self.0.lock();
         state.chaos && state.below(odds) == 0
     }
+}
+
+/// A server on which everything takes little time, joining so long, and a consumer that has read it to its end.
+pub(crate) async fn opened(
+    partitions: usize,
+    join: Duration,
+) -> (Arc<Server>, Box<dyn EventConsumer<RawEvent>>) {
+    let server = Server::new(partitions);
+    server.change(|state| {
+        state.join_takes = join;
+        (state.ask_takes, state.wait_takes, state.commit_takes) = (MS, MS, MS);
+        state.parts.iter_mut().for_each(|part| part.fetch_takes = 5 * MS);
+    });
+    let log = server.open().await;
+    let mut consumer = log.consumer("g").await.unwrap();
+    assert!(consumer.poll(100, SECOND).await.unwrap().is_empty());
+    (server, consumer)
+}
+
+/// Appends to a partition, in the background, for as long as the test goes on.
+pub(crate) fn appending(server: &Arc<Server>, partition: usize, first: Duration, every: Duration) {
+    let server = Arc::clone(server);
+    tokio::spawn(async move {
+        sleep(first).await;
+        for number in 1_000_000.. {
+            server.append(partition, number);
+            sleep(every).await;
+        }
+    });
 }
 
 /// Polls until so many records are read. Returns the cursor behind them.

@@ -9,8 +9,6 @@
 //!            └─► truncated ─► buffer drained ─► Resuming ───────────┘
 //! ```
 
-use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::known::Known;
+use super::look_back::LookBack;
 use super::membership::Joined;
 use crate::engine::backoff::doubled;
 use crate::engine::suspicion::Suspicion;
@@ -32,8 +31,6 @@ use crate::event::EventId;
 use crate::limits;
 use crate::position::{Offset, PartitionId, Timestamp};
 use crate::record::Notice;
-
-const WINDOW: u64 = limits::DEDUP_WINDOW_RECORDS as u64;
 
 pub(super) struct Fetch {
     partition: PartitionId,
@@ -63,14 +60,8 @@ pub(super) struct Fetch {
     /// When that began for the last time, and that it lost its connection.
     isolated_at: Option<Instant>,
     has_lost_its_own: bool,
-    /// Offsets that the window of ids has to know before anything is delivered: a copy of what another consumer has had
-    /// may be yet to come.
-    unseen: Option<Range<u64>>,
-    /// How far back that goes in all.
-    looked_to: Range<u64>,
-    /// What was seen there, oldest first: in ranges that are done, and in the one under way.
-    nearer: VecDeque<(EventId, Offset)>,
-    seen: VecDeque<(EventId, Offset)>,
+    /// What the window of ids has to know of before anything is delivered.
+    look_back: LookBack,
     /// What was fetched, while the window gets to know what is before it.
     held: Option<FetchResponse>,
 }
@@ -177,10 +168,7 @@ impl Fetch {
             is_isolated: false,
             isolated_at: None,
             has_lost_its_own: false,
-            unseen: None,
-            looked_to: 0..0,
-            nearer: VecDeque::new(),
-            seen: VecDeque::new(),
+            look_back: LookBack::default(),
             held: None,
         }
     }
@@ -191,11 +179,7 @@ impl Fetch {
 
     /// The window has to see what is before `next`, as far back as it remembers.
     pub(super) fn look_back(&mut self, next: Offset) {
-        let range = next.0.saturating_sub(WINDOW)..next.0;
-        self.looked_to = range.clone();
-        self.nearer.clear();
-        self.seen.clear();
-        self.unseen = Some(range);
+        self.look_back = LookBack::before(next);
     }
 
     /// Where the partition ends; what is not fetched yet is not news either.
@@ -359,7 +343,7 @@ impl Fetch {
             return if buffered == 0 { self.resume(source, last) } else { Work::None };
         }
         let request = FetchRequest::new(self.partition, self.from);
-        if let (Some(_), Some(unseen)) = (&self.held, &self.unseen) {
+        if let (Some(_), Some(unseen)) = (&self.held, self.look_back.unseen()) {
             let max_records = usize::try_from(unseen.end - unseen.start).unwrap_or(usize::MAX);
             let max_records = max_records.min(limits::FETCH_RECORDS);
             return Work::LookingBack(
@@ -469,7 +453,7 @@ impl Fetch {
         if self.note_truncation(&answer) {
             return Step::Records { records: Vec::new(), missing: None };
         }
-        if self.unseen.is_some() && !answer.records.is_empty() {
+        if self.look_back.unseen().is_some() && !answer.records.is_empty() {
             self.held = Some(answer);
             return Step::Seen(Vec::new());
         }
@@ -519,49 +503,14 @@ impl Fetch {
         if self.note_truncation(&answer) {
             return Step::Records { records: Vec::new(), missing: None };
         }
-        let Some(Range { start, end }) = self.unseen.take() else { return Step::Seen(Vec::new()) };
-        let bytes: usize = answer.records.iter().map(StoredMessage::bytes).sum();
-        let read_to = answer.records.last().map(|last| last.offset.next()).max(answer.scanned_to);
-        let mut from = read_to.map_or(start, |read_to| read_to.0);
-        if let Some(low) = answer.low {
-            from = from.max(low.0);
-        }
-        if from <= start {
+        match self.look_back.take(answer) {
+            Some(seen) => Step::Seen(seen),
             // An empty answer is no proof that there is nothing.
-            self.unseen = Some(start..end);
-            self.retry_after(now, limits::READER_RETRY);
-            return Step::Seen(Vec::new());
+            None => {
+                self.retry_after(now, limits::READER_RETRY);
+                Step::Seen(Vec::new())
+            }
         }
-        if bytes > limits::FETCH_BYTES / 2 {
-            // Long records are not worth many fetches: the nearest are the likeliest to be copied.
-            from = from.max(end.saturating_sub(answer.records.len() as u64));
-        }
-        let seen = answer.records.into_iter().filter(|record| record.offset.0 < end);
-        self.seen.extend(seen.map(|record| (record.id, record.offset)));
-        // No more than the window remembers, and the nearest of them.
-        let surplus = (self.seen.len() + self.nearer.len()).saturating_sub(limits::DEDUP_WINDOW_RECORDS);
-        self.seen.drain(..surplus.min(self.seen.len()));
-        if from < end {
-            self.unseen = Some(from..end);
-            return Step::Seen(Vec::new());
-        }
-        self.seen.append(&mut self.nearer);
-        std::mem::swap(&mut self.seen, &mut self.nearer);
-        self.unseen = self.further_back(answer.low, bytes);
-        Step::Seen(if self.unseen.is_none() { self.nearer.drain(..).collect() } else { Vec::new() })
-    }
-
-    /// What is to be looked at before that, if gaps have left the window short: twice as far back, within bounds.
-    fn further_back(&mut self, low: Option<Offset>, bytes: usize) -> Option<Range<u64>> {
-        let Range { start, end } = self.looked_to;
-        let (low, width) = (low.unwrap_or_default().0, end - start);
-        let is_enough = self.nearer.len() >= limits::DEDUP_WINDOW_RECORDS || bytes > limits::FETCH_BYTES / 2;
-        if is_enough || start <= low || width >= limits::LOOK_BACK_OFFSETS {
-            return None;
-        }
-        let further = start.saturating_sub(width).max(low);
-        self.looked_to.start = further;
-        Some(further..start)
     }
 
     fn resumed(&mut self, Resume { at, committed }: Resume, _: Instant) -> Step {
@@ -571,7 +520,7 @@ impl Fetch {
 
     /// What was held back while the window got to know what is before it, once it does.
     pub(super) fn release(&mut self, now: Instant) -> Option<Step> {
-        if self.unseen.is_some() {
+        if self.look_back.unseen().is_some() {
             return None;
         }
         let held = self.held.take()?;

@@ -4,34 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_log_core::{Cursor, Error, EventConsumer, EventLogExt as _, Notice, Offset, PartitionId, RawEvent};
+use event_log_core::{Cursor, Error, EventConsumer, Notice, Offset, PartitionId};
 use tokio::time::{Instant, sleep};
 
-use crate::reading_ahead::{MS, SECOND, Server, read};
-
-async fn opened(partitions: usize, join: Duration) -> (Arc<Server>, Box<dyn EventConsumer<RawEvent>>) {
-    let server = Server::new(partitions);
-    server.change(|state| {
-        state.join_takes = join;
-        (state.ask_takes, state.wait_takes, state.commit_takes) = (MS, MS, MS);
-        state.parts.iter_mut().for_each(|part| part.fetch_takes = 5 * MS);
-    });
-    let log = server.open().await;
-    let mut consumer = log.consumer("g").await.unwrap();
-    assert!(consumer.poll(100, SECOND).await.unwrap().is_empty());
-    (server, consumer)
-}
-
-fn appending(server: &Arc<Server>, partition: usize, first: Duration, every: Duration) {
-    let server = Arc::clone(server);
-    tokio::spawn(async move {
-        sleep(first).await;
-        for number in 1_000_000.. {
-            server.append(partition, number);
-            sleep(every).await;
-        }
-    });
-}
+use crate::reading_ahead::{MS, SECOND, appending, opened, read};
 
 /// Partition 0 takes its time, and partition 1 loses the connection with each fetch. Before that the connection is lost a few times
 /// by others.

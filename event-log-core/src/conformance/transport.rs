@@ -439,11 +439,10 @@ async fn c13_places_are_in_the_order_of_the_question<H: TransportHarness>(harnes
     let transport = all_filled(harness, 3, 10, 10).await;
     let only = member(&*transport, "readers", 1).await;
     assigned(&only, 3).await;
-    let all: Vec<_> = (0..3).map(PartitionId).collect();
-    for (&partition, next) in all.iter().zip(4..) {
-        commit(&only, partition, next, CommitMode::Initialise)
-            .await
-            .expect("a group begins in every partition");
+    // In one call, as a group begins.
+    let start: Vec<_> = (0..3).map(PartitionId).zip((4..).map(Offset)).collect();
+    for stored in only.commit(&start, CommitMode::Initialise).await {
+        stored.expect("a group begins in every partition");
     }
     for question in [&[2, 0][..], &[1], &[], &[0, 1, 2], &[1, 1]] {
         let named: Vec<_> = question.iter().copied().map(PartitionId).collect();
